@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/str.h"
+#include "base/times.h"
+
+static void test_duration_refuses(void **state)
+{
+    static const char *const bad[] = {"",   " ",    "x",    "s",     ".",         "-1s",
+                                      "1x", "1s2y", "0x10", "1..5s", "999999999h"};
+    uint64_t ms = 7;
+    struct err err;
+
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        err.text[0] = '\0';
+        assert_true(duration_parse(bad[i], &ms, &err) < 0);
+        assert_int_equal(ms, 7);
+        assert_true(err.text[0] != '\0');
+    }
+}
+
+static void test_duration_values(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t ms;
+    } good[] = {
+        {"30s", 30000}, {"1m", 60000},       {"1.5h", 5400000},  {"300ms", 300}, {"1m30s", 90000},
+        {"10", 10000},  {"1min 30s", 90000}, {" 2 h ", 7200000}, {"0", 0},       {"0.25s", 250},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        uint64_t ms;
+
+        assert_int_equal(duration_parse(good[i].text, &ms, NULL), 0);
+        assert_int_equal(ms, good[i].ms);
+    }
+}
+
+static void test_err_prefix_keeps_the_cause(void **state)
+{
+    struct err err = {0};
+    char longtext[2 * ERR_TEXT_MAX];
+
+    assert_int_equal(err_set(&err, -EINVAL, "no %s", "sense"), -EINVAL);
+    assert_int_equal(err_prefix(&err, -EINVAL, "line %d", 7), -EINVAL);
+    assert_string_equal(err.text, "line 7: no sense");
+
+    err = (struct err){0};
+    err_prefix(&err, -ENOENT, "f");
+    assert_string_equal(err.text, "f: No such file or directory");
+
+    memset(longtext, 'x', sizeof longtext - 1);
+    longtext[sizeof longtext - 1] = '\0';
+    err_set(&err, -E2BIG, "%s", longtext);
+    assert_int_equal(strlen(err.text), ERR_TEXT_MAX - 1);
+    assert_true(str_has_suffix(err.text, "..."));
+}
+
+static void test_strlist_split(void **state)
+{
+    struct strlist l = {0};
+
+    strlist_add_split(&l, " b, a ,,c", ',');
+    assert_int_equal(l.count, 3);
+    assert_string_equal(l.items[0], "b");
+    strlist_sort(&l);
+    assert_string_equal(l.items[0], "a");
+    assert_true(strlist_has(&l, "c"));
+    assert_false(strlist_has(&l, ""));
+    strlist_done(&l);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_duration_refuses),
+        cmocka_unit_test(test_duration_values),
+        cmocka_unit_test(test_err_prefix_keeps_the_cause),
+        cmocka_unit_test(test_strlist_split),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,1 @@
+# Unit names, unit files, [X-Fleet].
