@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a unit's [X-Fleet] section asks of the machine it runs on (fleet-behaviour.md §2.4, §2.5): the values
+ * split, specifiers replaced for the unit's name, deprecated spellings folded into the modern ones. Plain
+ * data; deciding where a unit goes is constraints/'s.
+ *
+ * The limits bound what is kept and compared, whatever the input: what is beyond them is left out, and
+ * 'too_large' makes requirements_check() refuse the unit. They count the text before specifiers are replaced,
+ * each '%' for the longest name, so that they say the same for a template and for all its instances. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "units/file.h"
+
+#define REQUIREMENTS_SIZE_MAX   (32 * 1024) /* Bytes of all values. */
+#define REQUIREMENTS_VALUES_MAX 1024        /* After splitting. */
+
+struct requirements_metadata { /* Any of 'values' will do for 'key'; different keys must all be met. */
+    char *key;
+    struct strlist values;
+};
+
+struct requirements {
+    bool has_machine_id;
+    char *machine_id;          /* Only where has_machine_id; may be "", which no machine matches. */
+    struct strlist machine_of; /* Exact unit names. */
+    struct requirements_metadata *metadata; /* In order of first appearance. */
+    size_t metadata_count, metadata_capacity;
+    struct strlist conflicts; /* Glob patterns. */
+    struct strlist replaces;  /* Glob patterns. */
+    bool global;
+    bool too_large;
+};
+
+/* Reads the requirements of 'file' as those of the unit 'name' (specifiers replaced), or, with a NULL name,
+ * as they stand. Cannot fail: what the first fleet ignored is ignored. The caller owns the result. */
+struct requirements *requirements_new(const struct unit_file *file, const char *name);
+void requirements_free(struct requirements *r);
+DEFINE_FREEP(struct requirements, requirements)
+
+/* Refuses combinations that can never be placed (§2.5): -EINVAL and the first fleet's text. -E2BIG: a limit
+ * was met. For new and replaced units alike, on requirements read without a name. */
+int requirements_check(const struct requirements *r, struct err *err);
+
+/* Names in [X-Fleet] of 'file' that fleet does not know, for a warning; borrowed from 'file', NULL when none
+ * is left. Start with *position = 0. */
+const char *requirements_next_unknown(const struct unit_file *file, size_t *position);
+
+/* Go's path.Match on whole unit names (§2.4): '*' (not '/'), '?', classes, '\' escapes; a malformed pattern
+ * matches nothing. Takes at most strlen(pattern) * strlen(name) steps. */
+bool requirements_glob(const char *pattern, const char *name);
