@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include "raftstore/greeting.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+uint8_t *greeting_pack_hello(const struct port_identity *identity, Fleet__Purpose purpose,
+                             uint64_t to_server_id, size_t *ret_size)
+{
+    Fleet__Hello hello = FLEET__HELLO__INIT;
+    uint8_t *bytes;
+
+    hello.protocol = PORT_PROTOCOL;
+    hello.purpose = purpose;
+    if (identity->has_cluster) {
+        hello.cluster_id.data = (uint8_t *)identity->cluster_id;
+        hello.cluster_id.len = sizeof(identity->cluster_id);
+    }
+    hello.server_id = purpose == FLEET__PURPOSE__PURPOSE_JOIN ? 0 : identity->server_id;
+    hello.to_server_id = to_server_id;
+    hello.machine_id = (char *)identity->machine_id;
+    hello.boot_id.data = (uint8_t *)identity->boot_id;
+    hello.boot_id.len = sizeof(identity->boot_id);
+    hello.version = (char *)PACKAGE_VERSION;
+
+    bytes = xmalloc(fleet__hello__get_packed_size(&hello));
+    *ret_size = fleet__hello__pack(&hello, bytes);
+    return bytes;
+}
+
+uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool accepted, const char *reason,
+                               const char *leader_address, size_t *ret_size)
+{
+    Fleet__Welcome welcome = FLEET__WELCOME__INIT;
+    uint8_t *bytes;
+
+    welcome.accepted = accepted;
+    welcome.reason = (char *)reason;
+    welcome.server_id = identity->server_id;
+    welcome.machine_id = (char *)identity->machine_id;
+    welcome.leader_address = (char *)leader_address;
+    welcome.version = (char *)PACKAGE_VERSION;
+
+    bytes = xmalloc(fleet__welcome__get_packed_size(&welcome));
+    *ret_size = fleet__welcome__pack(&welcome, bytes);
+    return bytes;
+}
+
+static bool is_machine_id(const char *id)
+{
+    size_t n = 0;
+
+    while (isdigit((unsigned char)id[n]) || (id[n] >= 'a' && id[n] <= 'f'))
+        n++;
+    return n == 32 && id[n] == '\0';
+}
+
+static int check_cluster(const struct port_identity *identity, const Fleet__Hello *hello, struct err *err)
+{
+    bool join = hello->purpose == FLEET__PURPOSE__PURPOSE_JOIN;
+
+    if (join && hello->cluster_id.len == 0)
+        return 0;
+    if (!identity->has_cluster)
+        return join ? 0 : err_set(err, -EPERM, "this host is in no cluster yet");
+    if (hello->cluster_id.len != sizeof(identity->cluster_id) ||
+        memcmp(hello->cluster_id.data, identity->cluster_id, sizeof(identity->cluster_id)) != 0)
+        return err_set(err, -EPERM, "this host belongs to another cluster");
+    return 0;
+}
+
+int greeting_check_hello(const struct port_identity *identity, const Fleet__Hello *hello, struct err *err)
+{
+    int r;
+
+    if (hello->protocol == 0)
+        return err_set(err, -EBADMSG, "not a fleet greeting");
+    if (hello->protocol != PORT_PROTOCOL)
+        return err_set(err, -EPROTO, "protocol %" PRIu32 " is not spoken here, only %u", hello->protocol,
+                       PORT_PROTOCOL);
+    if (!is_machine_id(hello->machine_id) || hello->boot_id.len != 16)
+        return err_set(err, -EBADMSG, "a greeting without a proper machine and boot id");
+    if (hello->purpose != FLEET__PURPOSE__PURPOSE_RAFT && hello->purpose != FLEET__PURPOSE__PURPOSE_SESSION &&
+        hello->purpose != FLEET__PURPOSE__PURPOSE_JOIN)
+        return err_set(err, -EPROTO, "purpose %d is not known here", (int)hello->purpose);
+    r = check_cluster(identity, hello, err);
+    if (r < 0)
+        return r;
+    if (hello->purpose == FLEET__PURPOSE__PURPOSE_RAFT && hello->server_id == 0)
+        return err_set(err, -EPERM, "a Raft server without an id");
+    if (hello->to_server_id != 0 && hello->to_server_id != identity->server_id)
+        return err_set(err, -EPERM, "server %016" PRIx64 " is meant, this is %016" PRIx64,
+                       hello->to_server_id, identity->server_id);
+    return 0;
+}
+
+int greeting_check_welcome(const Fleet__Welcome *welcome, uint64_t to_server_id, struct err *err)
+{
+    if (!welcome->accepted)
+        return err_set(err, -ECONNREFUSED, "refused: %s", welcome->reason);
+    if (to_server_id != 0 && welcome->server_id != to_server_id)
+        return err_set(err, -EPERM, "server %016" PRIx64 " answered instead of %016" PRIx64,
+                       welcome->server_id, to_server_id);
+    return 0;
+}

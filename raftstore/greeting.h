@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The first words on a connection: who may speak to whom. Pure. */
+#pragma once
+
+#include "base/err.h"
+#include "raftstore/fleet.pb-c.h"
+#include "raftstore/port.h"
+
+/* Both return what goes into the frame (free()). */
+uint8_t *greeting_pack_hello(const struct port_identity *identity, Fleet__Purpose purpose,
+                             uint64_t to_server_id, size_t *ret_size);
+uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool accepted, const char *reason,
+                               const char *leader_address, size_t *ret_size);
+
+/* Whether one who says this is to be listened to. -EBADMSG: not one of us, not worth an answer; -EPROTO:
+ * another version; -EPERM: another cluster, or someone else is meant. */
+int greeting_check_hello(const struct port_identity *identity, const Fleet__Hello *hello, struct err *err);
+
+/* Whether the one who answers is the one who was meant; 'to_server_id' 0: whoever answers. */
+int greeting_check_welcome(const Fleet__Welcome *welcome, uint64_t to_server_id, struct err *err);

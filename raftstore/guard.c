@@ -1,0 +1,720 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include "raftstore/guard.h"
+
+#include <assert.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "raftstore/guard_message.h"
+
+/* A term this far ahead of ours was not reached by elections. */
+#define TERM_JUMP_MAX (UINT64_C(1) << 32)
+
+/* An append on its way to the disk; takes the place of raft's own request. */
+struct guard_append {
+    struct guard *guard;
+    struct raft_io_append *request;
+    raft_io_append_cb cb;
+    raft_term term;       /* Ours when it was submitted. */
+    unsigned truncations; /* The same. */
+    struct guard_position last;
+    struct raft_io_append inner;
+    struct guard_append *next; /* In guard->held. */
+};
+
+/* A snapshot of the leader on its way to the disk. */
+struct guard_install {
+    struct guard *guard;
+    struct raft_io_snapshot_put *request;
+    raft_io_snapshot_put_cb cb;
+    struct guard_position last;
+    struct raft_io_snapshot_put inner;
+};
+
+static const char *const rule_names[GUARD_RULE_COUNT] = {
+    [GUARD_RULE_APPEND_FAILED] = "append-failed",
+    [GUARD_RULE_METADATA_FAILED] = "metadata-failed",
+    [GUARD_RULE_INSTALL_FAILED] = "install-failed",
+    [GUARD_RULE_UNAVAILABLE] = "unavailable",
+    [GUARD_RULE_BARRIER_RETRIED] = "barrier-retried",
+    [GUARD_RULE_ACK_BEFORE_BARRIER] = "ack-before-barrier",
+    [GUARD_RULE_COMMIT_CLIPPED] = "commit-clipped",
+    [GUARD_RULE_ACK_CLIPPED] = "ack-clipped",
+    [GUARD_RULE_ACK_OUTDATED] = "ack-outdated",
+    [GUARD_RULE_TIMEOUT_NOW_HELD] = "timeout-now-held",
+    [GUARD_RULE_VOTE_WHILE_INSTALLING] = "vote-while-installing",
+    [GUARD_RULE_SECOND_VOTE] = "second-vote",
+    [GUARD_RULE_ELECTION_HELD] = "election-held",
+    [GUARD_RULE_TIMEOUT_NOW_SENT] = "timeout-now-sent",
+    [GUARD_RULE_ENTRY_LENGTH] = "entry-length",
+    [GUARD_RULE_MALFORMED] = "malformed",
+    [GUARD_RULE_TERM_JUMP] = "term-jump",
+    [GUARD_RULE_TWO_LEADERS] = "two-leaders",
+    [GUARD_RULE_STRANGER_VOTE] = "stranger-vote",
+    [GUARD_RULE_SNAPSHOT_COLLISION] = "snapshot-collision",
+    [GUARD_RULE_SEND_FAILED] = "send-failed",
+    [GUARD_RULE_SILENT_CLOSE] = "silent-close",
+};
+
+const char *guard_rule_name(enum guard_rule rule)
+{
+    assert((unsigned)rule < GUARD_RULE_COUNT);
+    return rule_names[rule];
+}
+
+static bool fire(struct guard *guard, enum guard_rule rule)
+{
+    guard->fired[rule]++;
+    return true;
+}
+
+/* Ends this server's part in the cluster. The first cause is the one that is told. */
+static void die(struct guard *guard, enum guard_rule rule, const char *what, int status)
+{
+    fire(guard, rule);
+    if (guard->dead || guard->closing)
+        return;
+    guard->dead = true;
+    guard->callbacks.on_fatal(guard->data, what, status);
+}
+
+/* raft looks for the reason of a failure in the io that it knows. */
+static int pass_error(struct guard *guard, int r)
+{
+    if (r != 0)
+        memcpy(guard->io.errmsg, guard->inner->errmsg, sizeof guard->io.errmsg);
+    return r;
+}
+
+/* ---- The start of leadership ---- */
+
+static void on_barrier(struct raft_barrier *barrier, int status)
+{
+    struct guard *guard = barrier->data;
+
+    /* Called deep inside raft: note it only. */
+    guard->barrier_in_flight = false;
+    guard->barrier_through = status == 0;
+    if (status != 0)
+        guard->barrier_term = 0;
+}
+
+/* An entry of the leader's own term at the head of everything that it will commit (dissertation §3.6.2 and
+ * §6.4; 0.15 has none: canonical/raft 29bb302). Our caller tries again until raft takes it, which it does
+ * not while a transfer that we began as an earlier leader is pending. */
+static void submit_barrier(struct guard *guard)
+{
+    raft_term term = raft_compat_term(guard->raft);
+
+    guard->barrier_through = false;
+    guard->barrier.data = guard;
+    if (raft_barrier(guard->raft, &guard->barrier, on_barrier) != 0) {
+        fire(guard, GUARD_RULE_BARRIER_RETRIED);
+        return;
+    }
+    guard->barrier_in_flight = true;
+    guard->barrier_term = term;
+    guard->barrier_index = guard->barrier.index;
+}
+
+static void observe_leader(struct guard *guard)
+{
+    /* We know one leader of this term: ourselves. See is_second_leader(). */
+    guard->leader_id = guard->raft->id;
+    guard->leader_term = guard->term;
+
+    if (guard->barrier_term != guard->term && !guard->barrier_in_flight)
+        submit_barrier(guard);
+    if (guard_is_ready(guard) && guard->ready_term != guard->term) {
+        guard->ready_term = guard->term;
+        if (guard->callbacks.on_ready != NULL)
+            guard->callbacks.on_ready(guard->data, guard->term);
+    }
+}
+
+void guard_observe(struct guard *guard)
+{
+    int old = guard->role, role = raft_state(guard->raft);
+    raft_term term = raft_compat_term(guard->raft);
+
+    if (role != old || term != guard->term) {
+        guard->role = role;
+        guard->term = term;
+        guard->callbacks.on_role(guard->data, old, role, term);
+    }
+    if (guard->dead || guard->closing)
+        return;
+    /* After an error inside raft the server is inert while the process lives (notes §2.3). */
+    if (role == RAFT_UNAVAILABLE && old != RAFT_UNAVAILABLE)
+        die(guard, GUARD_RULE_UNAVAILABLE, "raft gave up", 0);
+    if (role == RAFT_LEADER)
+        observe_leader(guard);
+}
+
+bool guard_is_ready(const struct guard *guard)
+{
+    return !guard->dead && !guard->closing && raft_state(guard->raft) == RAFT_LEADER &&
+           guard->barrier_through && guard->barrier_term == raft_compat_term(guard->raft);
+}
+
+bool guard_is_writing(const struct guard *guard)
+{
+    return guard->appends_in_flight > 0 || raft_compat_is_installing(guard->raft);
+}
+
+/* ---- Messages that come in ---- */
+
+static bool refuse(struct guard *guard, const struct raft_message *message, enum guard_rule rule,
+                   const char *why)
+{
+    if (guard->callbacks.on_refused != NULL)
+        guard->callbacks.on_refused(guard->data, message->server_id, rule, why);
+    return fire(guard, rule);
+}
+
+/* Election Safety (dissertation figure 3.2): a term has one leader. 0.15 relies on an assertion, and without
+ * it a leader that gets AppendEntries of its own term writes into the wrong member of a union. */
+static bool is_second_leader(struct guard *guard, const struct raft_message *message)
+{
+    raft_term term = guard_message_term(message);
+
+    if (message->type != RAFT_IO_APPEND_ENTRIES && message->type != RAFT_IO_INSTALL_SNAPSHOT)
+        return false;
+    if (term < raft_compat_term(guard->raft))
+        return false; /* raft refuses it, and tells the sender. */
+    if (guard->leader_term == term)
+        return guard->leader_id != message->server_id;
+    guard->leader_id = message->server_id;
+    guard->leader_term = term;
+    return false;
+}
+
+/* Whether no correct peer sends this. */
+static bool must_refuse(struct guard *guard, const struct raft_message *message)
+{
+    const char *fault = guard_message_fault(message);
+    raft_term term = guard_message_term(message);
+
+    if (fault != NULL)
+        return refuse(guard, message, GUARD_RULE_MALFORMED, fault);
+    if (message->server_id == guard->raft->id)
+        return refuse(guard, message, GUARD_RULE_MALFORMED, "a message from this server itself");
+    /* 0.15 stores such an entry and can not load it again: it and all after it are gone at the next start
+     * (canonical/raft cd3bd28). */
+    if (guard_message_is_misaligned(message))
+        return refuse(guard, message, GUARD_RULE_ENTRY_LENGTH, "an entry whose length is no multiple of 8");
+    /* One message would use up the terms of the whole cluster (notes §3: raised to 2^40). */
+    if (term > raft_compat_term(guard->raft) && term - raft_compat_term(guard->raft) > TERM_JUMP_MAX)
+        return refuse(guard, message, GUARD_RULE_TERM_JUMP, "its term is absurdly far ahead of ours");
+    if (is_second_leader(guard, message))
+        return refuse(guard, message, GUARD_RULE_TWO_LEADERS, "there is another leader in this term");
+    return false;
+}
+
+static bool is_voter(const struct raft_configuration *configuration, raft_id id)
+{
+    for (unsigned i = 0; i < configuration->n; i++)
+        if (configuration->servers[i].id == id)
+            return configuration->servers[i].role == RAFT_VOTER;
+    return false;
+}
+
+static bool must_drop_vote(struct guard *guard, const struct raft_request_vote *vote)
+{
+    /* The answer would rest on a log that is in memory only (canonical/raft #343, 2a38d3d, 05746af). */
+    if (raft_compat_is_installing(guard->raft))
+        return fire(guard, GUARD_RULE_VOTE_WHILE_INSTALLING);
+    /* One vote per term (dissertation §3.4); 0.15 forgets that for the target of a transfer (cowsql
+     * ad19f79a). */
+    if (raft_compat_would_vote_twice(guard->raft, vote))
+        return fire(guard, GUARD_RULE_SECOND_VOTE);
+    /* A server that was removed must not disturb (dissertation §4.2.3). raft obeys the disrupt flag, whoever
+     * sets it. We may be the one who lags behind in configuration: but then we have a leader all the same,
+     * and once it is lost we vote for whoever asks. */
+    if (guard->raft->configuration.n > 0 && raft_compat_has_leader(guard->raft) &&
+        !is_voter(&guard->raft->configuration, vote->candidate_id))
+        return fire(guard, GUARD_RULE_STRANGER_VOTE);
+    return false;
+}
+
+/* Whether the message is a proper one that comes at a time when the library would go wrong. */
+static bool must_drop(struct guard *guard, const struct raft_message *message)
+{
+    switch (message->type) {
+    case RAFT_IO_APPEND_ENTRIES_RESULT:
+        /* Figure 8 of the Raft paper, dissertation §3.6.2: a leader commits only entries of its own term by
+         * counting copies. 0.15 counts for any entry (canonical/raft #220, 524f735); but it asks for the
+         * highest index on its own disk, so nothing can go wrong from the barrier's on. */
+        if (RAFT_COMPAT_IS_015 && raft_state(guard->raft) == RAFT_LEADER &&
+            (guard->barrier_term != raft_compat_term(guard->raft) ||
+             !raft_compat_has_stored(guard->raft, guard->barrier_index)))
+            return fire(guard, GUARD_RULE_ACK_BEFORE_BARRIER);
+        return false;
+    case RAFT_IO_REQUEST_VOTE: return must_drop_vote(guard, &message->request_vote);
+    case RAFT_IO_TIMEOUT_NOW:
+        /* A candidate's log must be on its disk (canonical/raft a54636b, 634cb11). */
+        if (RAFT_COMPAT_IS_015 && guard_is_writing(guard))
+            return fire(guard, GUARD_RULE_TIMEOUT_NOW_HELD);
+        return false;
+    case RAFT_IO_INSTALL_SNAPSHOT:
+        /* 0.22.1 reads through NULL in takeSnapshotCb() (notes §0.5, not fixed anywhere). */
+        if (raft_compat_is_taking_snapshot(guard->raft))
+            return fire(guard, GUARD_RULE_SNAPSHOT_COLLISION);
+        return false;
+    default: return false;
+    }
+}
+
+/* Dissertation figure 3.1, AppendEntries: "set commitIndex = min(leaderCommit, index of last new entry)".
+ * 0.15 takes its own last entry instead, which the leader may never have seen (cowsql 000eacf2). */
+static void clip_commit(struct guard *guard, struct raft_append_entries *append)
+{
+    guard->vouched_index = append->prev_log_index + append->n_entries;
+    guard->handling_append = true;
+    if (append->leader_commit > guard->vouched_index) {
+        fire(guard, GUARD_RULE_COMMIT_CLIPPED);
+        append->leader_commit = guard->vouched_index;
+    }
+}
+
+static void on_recv(struct raft_io *inner, struct raft_message *message)
+{
+    struct guard *guard = inner->data;
+
+    if (guard->dead || guard->closing || must_refuse(guard, message) || must_drop(guard, message)) {
+        guard_message_drop(message);
+        return;
+    }
+    if (RAFT_COMPAT_IS_015 && message->type == RAFT_IO_APPEND_ENTRIES)
+        clip_commit(guard, &message->append_entries);
+    guard->recv(&guard->io, message);
+    guard->handling_append = false;
+    guard_observe(guard);
+}
+
+static void on_tick(struct raft_io *inner)
+{
+    struct guard *guard = inner->data;
+
+    if (guard->dead || guard->closing)
+        return;
+    /* 0.15 campaigns with entries that are not on its disk, or in the middle of installing a snapshot
+     * (canonical/raft 634cb11, f65b6e7, 4fbd3c0). */
+    if (RAFT_COMPAT_IS_015 && raft_state(guard->raft) == RAFT_FOLLOWER && guard_is_writing(guard)) {
+        fire(guard, GUARD_RULE_ELECTION_HELD);
+        raft_compat_postpone_election(guard->raft, inner->time(inner));
+    }
+    guard->tick(&guard->io);
+    guard_observe(guard);
+}
+
+/* ---- Messages that go out ---- */
+
+/* Makes a message that can not or must not be sent a lost one. For 0.15 any other failure than NOCONNECTION
+ * of an answer is a reason to give up for good; and after a failed answer to AppendEntries recvMessage()
+ * frees the entries for the second time, whatever the failure. So that one is said to be on its way. */
+static int lose(struct guard *guard, struct raft_io_send *request, const struct raft_message *message,
+                raft_io_send_cb cb)
+{
+    if (!guard->handling_append || message->type != RAFT_IO_APPEND_ENTRIES_RESULT)
+        return RAFT_NOCONNECTION;
+    cb(request, RAFT_NOCONNECTION); /* Frees the request; raft does not look at it again. */
+    return 0;
+}
+
+static void on_timeout_now_sent(struct raft_io_send *request, int status)
+{
+    free(request);
+}
+
+/* 0.15 hands out the request inside the user's raft_transfer, which ends before the message is gone
+ * (use after free: canonical/raft #396, c6cfe58). */
+static int send_timeout_now(struct guard *guard, const struct raft_message *message)
+{
+    struct raft_io_send *request = NEW0(struct raft_io_send);
+    int r = guard->inner->send(guard->inner, request, message, on_timeout_now_sent);
+
+    fire(guard, GUARD_RULE_TIMEOUT_NOW_SENT);
+    if (r != 0)
+        free(request);
+    return r;
+}
+
+/* An acknowledgement says "my log is the leader's, up to here". That holds for what this leader's message
+ * showed, not for everything on our disk, which may be a tail that nobody else has (cowsql 66ed6afd,
+ * 446f8d21: 0.15 says the latter). */
+static void clip_ack(struct guard *guard, struct raft_append_entries_result *result)
+{
+    if (!guard->handling_append || result->rejected != 0 || result->last_log_index <= guard->vouched_index)
+        return;
+    fire(guard, GUARD_RULE_ACK_CLIPPED);
+    result->last_log_index = guard->vouched_index;
+}
+
+static int guard_send(struct raft_io *io, struct raft_io_send *request, const struct raft_message *message,
+                      raft_io_send_cb cb)
+{
+    struct guard *guard = io->impl;
+    struct raft_message copy = *message;
+    int r;
+
+    if (guard->dead || guard->closing)
+        return lose(guard, request, message, cb);
+    if (message->server_id == 0 || message->server_address == NULL) { /* To a leader that is not known. */
+        fire(guard, GUARD_RULE_SEND_FAILED);
+        return lose(guard, request, message, cb);
+    }
+    if (message->type == RAFT_IO_APPEND_ENTRIES_RESULT) {
+        /* The term changed while the disk was writing: 0.15 tells the new leader what the old one sent
+         * (canonical/raft 35479fc). The new leader's next message gets an answer of its own. */
+        if (RAFT_COMPAT_IS_015 && guard->completing_old_append) {
+            fire(guard, GUARD_RULE_ACK_OUTDATED);
+            return lose(guard, request, message, cb);
+        }
+        clip_ack(guard, &copy.append_entries_result);
+    }
+    if (guard->speak_version_0)
+        raft_compat_set_version_0(&copy);
+    if (message->type == RAFT_IO_TIMEOUT_NOW && cb == NULL)
+        r = send_timeout_now(guard, &copy);
+    else
+        r = guard->inner->send(guard->inner, request, &copy, cb);
+    if (r == 0)
+        return 0;
+    fire(guard, GUARD_RULE_SEND_FAILED);
+    return lose(guard, request, message, cb);
+}
+
+/* ---- The disk ---- */
+
+static void append_complete(struct guard_append *append, int status)
+{
+    struct guard *guard = append->guard;
+    struct raft_io_append *request = append->request;
+    raft_io_append_cb cb = append->cb;
+
+    guard->completing_old_append = append->term != raft_compat_term(guard->raft);
+    free(append);
+    cb(request, status);
+    guard->completing_old_append = false;
+}
+
+static void append_complete_at_close(struct guard_append *append, int status)
+{
+    if (raft_compat_append_status_at_close(status) != status)
+        fire(append->guard, GUARD_RULE_SILENT_CLOSE);
+    append_complete(append, raft_compat_append_status_at_close(status));
+}
+
+static void on_appended(struct raft_io_append *inner, int status)
+{
+    struct guard_append *append = inner->data;
+    struct guard *guard = append->guard;
+
+    guard->appends_in_flight--;
+    if (guard->closing) {
+        append_complete_at_close(append, status);
+        return;
+    }
+    /* 0.15: a leader goes on with a truncated log (or crashes), a follower keeps entries in memory that never
+     * reached its disk, and so skips them for ever (notes §0.1; canonical/raft #450, #466: 0cac59c, 23ed201,
+     * 857e17e, a5cef60). */
+    if (status != 0)
+        die(guard, GUARD_RULE_APPEND_FAILED, "cannot write to the log", status);
+    if (guard->dead) {
+        append->next = guard->held;
+        guard->held = append;
+        return;
+    }
+    /* If the log was cut meanwhile it is not known what is left of these entries. */
+    if (append->truncations == guard->truncations)
+        guard->stored = append->last;
+    append_complete(append, 0);
+    guard_observe(guard);
+}
+
+static int guard_append(struct raft_io *io, struct raft_io_append *request, const struct raft_entry entries[],
+                        unsigned count, raft_io_append_cb cb)
+{
+    struct guard *guard = io->impl;
+    struct guard_append *append;
+    int r;
+
+    if (guard->dead)
+        return RAFT_SHUTDOWN;
+    /* What others sent was looked at in must_refuse(). */
+    for (unsigned i = 0; i < count; i++)
+        assert(guard_entry_is_aligned(&entries[i]) && "commands must be padded to a multiple of 8 bytes");
+
+    append = NEW0(struct guard_append);
+    append->guard = guard;
+    append->request = request;
+    append->cb = cb;
+    append->term = raft_compat_term(guard->raft);
+    append->truncations = guard->truncations;
+    append->last =
+        (struct guard_position){.index = guard->next_index + count - 1, .term = entries[count - 1].term};
+    append->inner.data = append;
+    guard->appends_in_flight++;
+    r = guard->inner->append(guard->inner, &append->inner, entries, count, on_appended);
+    if (r == 0) {
+        guard->next_index += count;
+        return 0;
+    }
+    guard->appends_in_flight--;
+    free(append);
+    die(guard, GUARD_RULE_APPEND_FAILED, "cannot write to the log", r);
+    return pass_error(guard, r);
+}
+
+/* A server that can not remember its term or its vote may vote twice (dissertation §3.8). 0.15 turns inert;
+ * 0.22 goes on, because the check is an assertion. */
+static int guard_set_term(struct raft_io *io, raft_term term)
+{
+    struct guard *guard = io->impl;
+    int r = guard->inner->set_term(guard->inner, term);
+
+    if (r != 0)
+        die(guard, GUARD_RULE_METADATA_FAILED, "cannot store the term", r);
+    return pass_error(guard, r);
+}
+
+static int guard_set_vote(struct raft_io *io, raft_id id)
+{
+    struct guard *guard = io->impl;
+    int r = guard->inner->set_vote(guard->inner, id);
+
+    if (r != 0)
+        die(guard, GUARD_RULE_METADATA_FAILED, "cannot store the vote", r);
+    return pass_error(guard, r);
+}
+
+static void on_installed(struct raft_io_snapshot_put *inner, int status)
+{
+    struct guard_install *install = inner->data;
+    struct guard *guard = install->guard;
+    struct raft_io_snapshot_put *request = install->request;
+    raft_io_snapshot_put_cb cb = install->cb;
+
+    if (status == 0)
+        guard->stored = install->last;
+    free(install);
+    /* raft's log in memory already begins after the snapshot. If that is not on the disk, 0.15 goes on: it
+     * tells the leader that it has the snapshot when that is sent again, and appends behind a gap. */
+    if (status != 0)
+        die(guard, GUARD_RULE_INSTALL_FAILED, "cannot write the leader's snapshot", status);
+    cb(request, status);
+    /* The same where the state machine could not read it: then last_stored is still 0. */
+    if (!guard->dead && !guard->closing && !raft_compat_has_stored(guard->raft, 1))
+        die(guard, GUARD_RULE_INSTALL_FAILED, "cannot restore the leader's snapshot", 0);
+    guard_observe(guard);
+}
+
+static int guard_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *request,
+                              const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
+{
+    struct guard *guard = io->impl;
+    struct guard_install *install;
+    int r;
+
+    if (trailing > 0) /* Our own: if it fails, the log is just longer. */
+        return pass_error(guard, guard->inner->snapshot_put(guard->inner, trailing, request, snapshot, cb));
+
+    install = NEW0(struct guard_install);
+    install->guard = guard;
+    install->request = request;
+    install->cb = cb;
+    install->last = (struct guard_position){.index = snapshot->index, .term = snapshot->term};
+    install->inner.data = install;
+    r = guard->inner->snapshot_put(guard->inner, 0, &install->inner, snapshot, on_installed);
+    if (r == 0) {
+        guard->truncations++;
+        guard->next_index = snapshot->index + 1;
+        return 0;
+    }
+    free(install);
+    die(guard, GUARD_RULE_INSTALL_FAILED, "cannot write the leader's snapshot", r);
+    return pass_error(guard, r);
+}
+
+static int guard_truncate(struct raft_io *io, raft_index index)
+{
+    struct guard *guard = io->impl;
+
+    guard->truncations++;
+    guard->next_index = index;
+    if (guard->stored.index >= index)
+        guard->stored = (struct guard_position){.index = index - 1, .term = 0};
+    /* If it fails raft gives up, and we with it. */
+    return pass_error(guard, guard->inner->truncate(guard->inner, index));
+}
+
+static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for,
+                      struct raft_snapshot **snapshot, raft_index *start_index, struct raft_entry *entries[],
+                      size_t *count)
+{
+    struct guard *guard = io->impl;
+    int r = guard->inner->load(guard->inner, term, voted_for, snapshot, start_index, entries, count);
+
+    if (r != 0)
+        return pass_error(guard, r);
+    guard->stored = (struct guard_position){0};
+    if (*count > 0)
+        guard->stored =
+            (struct guard_position){.index = *start_index + *count - 1, .term = (*entries)[*count - 1].term};
+    else if (*snapshot != NULL)
+        guard->stored = (struct guard_position){.index = (*snapshot)->index, .term = (*snapshot)->term};
+    guard->next_index = guard->stored.index + 1;
+    return 0;
+}
+
+struct guard_position guard_stored(const struct guard *guard)
+{
+    return guard->stored;
+}
+
+/* ---- What is only passed on ---- */
+
+static int guard_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *request,
+                              raft_io_snapshot_get_cb cb)
+{
+    struct guard *guard = io->impl;
+
+    return pass_error(guard, guard->inner->snapshot_get(guard->inner, request, cb));
+}
+
+static int guard_io_init(struct raft_io *io, raft_id id, const char *address)
+{
+    struct guard *guard = io->impl;
+
+    return pass_error(guard, guard->inner->init(guard->inner, id, address));
+}
+
+static int guard_start(struct raft_io *io, unsigned tick_ms, raft_io_tick_cb tick, raft_io_recv_cb recv)
+{
+    struct guard *guard = io->impl;
+
+    guard->tick = tick;
+    guard->recv = recv;
+    return pass_error(guard, guard->inner->start(guard->inner, tick_ms, on_tick, on_recv));
+}
+
+static int guard_bootstrap(struct raft_io *io, const struct raft_configuration *configuration)
+{
+    struct guard *guard = io->impl;
+
+    return pass_error(guard, guard->inner->bootstrap(guard->inner, configuration));
+}
+
+static int guard_recover(struct raft_io *io, const struct raft_configuration *configuration)
+{
+    struct guard *guard = io->impl;
+
+    return pass_error(guard, guard->inner->recover(guard->inner, configuration));
+}
+
+static raft_time guard_time(struct raft_io *io)
+{
+    struct guard *guard = io->impl;
+
+    return guard->inner->time(guard->inner);
+}
+
+static int guard_random(struct raft_io *io, int min, int max)
+{
+    struct guard *guard = io->impl;
+
+    return guard->inner->random(guard->inner, min, max);
+}
+
+static void on_closed(struct raft_io *inner)
+{
+    struct guard *guard = inner->data;
+
+    if (guard->closed != NULL)
+        guard->closed(&guard->io);
+}
+
+static void guard_close(struct raft_io *io, raft_io_close_cb cb)
+{
+    struct guard *guard = io->impl;
+
+    guard->closing = true;
+    guard->closed = cb;
+    guard_observe(guard); /* raft is UNAVAILABLE by now: whoever leads must hear it. */
+    while (guard->held != NULL) {
+        struct guard_append *append = guard->held;
+
+        guard->held = append->next;
+        append_complete_at_close(append, RAFT_CANCELED);
+    }
+    guard->inner->close(guard->inner, on_closed);
+}
+
+/* ---- The guard itself ---- */
+
+void guard_init(struct guard *guard, struct raft *raft, struct raft_io *inner,
+                const struct guard_callbacks *callbacks, void *data)
+{
+    assert(callbacks->on_fatal != NULL && callbacks->on_role != NULL);
+
+    *guard = (struct guard){
+        .inner = inner,
+        .raft = raft,
+        .callbacks = *callbacks,
+        .data = data,
+        .role = RAFT_UNAVAILABLE,
+        .io =
+            {
+                /* Not 2: that is async_work, which only serves raft_fsm.snapshot_async (notes §2.6). */
+                .version = 1,
+                .data = raft,
+                .init = guard_io_init,
+                .close = guard_close,
+                .load = guard_load,
+                .start = guard_start,
+                .bootstrap = guard_bootstrap,
+                .recover = guard_recover,
+                .set_term = guard_set_term,
+                .set_vote = guard_set_vote,
+                .send = guard_send,
+                .append = guard_append,
+                .truncate = guard_truncate,
+                .snapshot_put = guard_snapshot_put,
+                .snapshot_get = guard_snapshot_get,
+                .time = guard_time,
+                .random = guard_random,
+            },
+    };
+    guard->io.impl = guard;
+    inner->data = guard;
+}
+
+void guard_done(struct guard *guard)
+{
+    if (guard == NULL || guard->inner == NULL)
+        return;
+    assert(guard->appends_in_flight == 0 && guard->held == NULL);
+    guard->inner->data = NULL;
+    *guard = (struct guard){0};
+}
+
+struct raft_io *guard_io(struct guard *guard)
+{
+    return &guard->io;
+}
+
+uint64_t guard_fired(const struct guard *guard, enum guard_rule rule)
+{
+    assert((unsigned)rule < GUARD_RULE_COUNT);
+    return guard->fired[rule];
+}
+
+void guard_speak_version_0(struct guard *guard, bool on)
+{
+    guard->speak_version_0 = on;
+}

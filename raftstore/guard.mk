@@ -1,0 +1,42 @@
+# The guard between libraft and its disk and network, and what else keeps a replica's disk honest.
+raftstore_libraftstore_a_SOURCES += \
+	raftstore/disk_watch.c raftstore/disk_watch.h \
+	raftstore/guard.c raftstore/guard.h \
+	raftstore/guard_message.c raftstore/guard_message.h \
+	raftstore/raft_compat.h \
+	raftstore/sidefile.c raftstore/sidefile.h
+
+if HAVE_CMOCKA
+GUARD_TEST_LIBS = raftstore/libraftstore.a base/libbase.a $(RAFT_LIBS) $(UV_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/unit/test-guard tests/unit/test-guard-chaos tests/unit/test-guard-disk tests/unit/test-guard-messages
+TESTS += tests/unit/test-guard tests/unit/test-guard-chaos tests/unit/test-guard-disk tests/unit/test-guard-messages
+check_PROGRAMS += tests/unit/test-sidefile tests/unit/test-disk-watch
+TESTS += tests/unit/test-sidefile tests/unit/test-disk-watch
+
+tests_unit_test_guard_SOURCES = tests/unit/test-guard.c tests/unit/raft-cluster.c tests/unit/raft-cluster.h
+tests_unit_test_guard_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_guard_LDADD = $(GUARD_TEST_LIBS)
+
+tests_unit_test_guard_chaos_SOURCES = \
+	tests/unit/test-guard-chaos.c tests/unit/raft-cluster.c tests/unit/raft-cluster.h
+tests_unit_test_guard_chaos_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_guard_chaos_LDADD = $(GUARD_TEST_LIBS)
+
+tests_unit_test_guard_disk_SOURCES = tests/unit/test-guard-disk.c
+tests_unit_test_guard_disk_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_guard_disk_LDADD = $(GUARD_TEST_LIBS)
+
+tests_unit_test_guard_messages_SOURCES = \
+	tests/unit/test-guard-messages.c tests/unit/raft-cluster.c tests/unit/raft-cluster.h
+tests_unit_test_guard_messages_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_guard_messages_LDADD = $(GUARD_TEST_LIBS)
+
+tests_unit_test_sidefile_SOURCES = tests/unit/test-sidefile.c
+tests_unit_test_sidefile_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_sidefile_LDADD = $(GUARD_TEST_LIBS)
+
+tests_unit_test_disk_watch_SOURCES = tests/unit/test-disk-watch.c
+tests_unit_test_disk_watch_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_disk_watch_LDADD = $(GUARD_TEST_LIBS)
+endif

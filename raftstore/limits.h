@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every limit on what comes from disk, wire or a user, in one place: named, checked before anything is
+ * allocated, and refused with a message that names it (design promise 10). */
+#pragma once
+
+#define FRAME_MAX                    (4u * 1024 * 1024) /* Bytes of one frame between daemons. */
+#define HELLO_FRAME_MAX              4096u              /* Bytes of a frame before the peer is known. */
+#define COMMAND_MAX                  (1u * 1024 * 1024) /* Bytes of one encoded command: one Raft entry. */
+#define SNAPSHOT_MAX                 (1024u * 1024 * 1024)
+#define RAFT_ENTRIES_PER_MESSAGE_MAX 1024u
+#define RAFT_SERVERS_MAX             64u /* In one Raft configuration. */
+#define PROPOSALS_IN_FLIGHT_MAX      64u
+#define PROPOSALS_QUEUED_MAX         4096u
+#define CONN_QUEUE_MAX               (16u * 1024 * 1024) /* Bytes that wait for a slow peer before it is cut off. */
+#define HANDSHAKES_MAX               64u                 /* Connections whose peer is not known yet. */
+#define ADDRESS_MAX                  261u /* Bytes of "host:port": a DNS name of 255, a colon, five digits. */
+#define CHANGES_PER_COMMAND_MAX      2000u
+#define MACHINES_MAX                 2000u
+#define UNITS_MAX                    50000u
+#define LABELS_PER_MACHINE_MAX       128u
+#define LABEL_MAX                    1024u /* Bytes of a metadata key or value. */
+#define REQUESTS_REMEMBERED_MAX      4096u /* Whose repetition the registry still recognises. */
+#define API_BODY_MAX                 (8u * 1024 * 1024)
+#define COMMAND_STAMP_MAX            24u     /* Bytes that the store adds to a command: term and time. */
+#define API_JSON_VALUES_MAX          500000u /* Values in one body. */
+#define API_OPEN_MAX                 4096u   /* Requests that wait for their answer. */
+#define API_PAGE_SIZE_MAX            (1u * 1024 * 1024) /* Bytes after which a page ends: an answer fits a frame. */
+#define API_WAIT_MS_MAX              60000u
+#define API_WAITED_UNITS_MAX         200000u /* In all requests that wait. */
+#define API_WAIT_MACHINES_MAX        4096u   /* Machines listed in one answer to a wait. */

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include "raftstore/port.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "raftstore/conn.h"
+
+#define LISTEN_BACKLOG  128
+#define STRANGER_LOG_MS 10000u /* At most one line about strangers in this time. */
+
+/* The last one out frees the port. */
+void port_unref(struct port *port)
+{
+    void (*done)(void *) = port->done;
+    void *data = port->done_data;
+
+    assert(port->refs > 0);
+    if (--port->refs > 0)
+        return;
+    assert(port->closing && port->conns == NULL && port->handshakes == 0);
+    free(port);
+    if (done != NULL)
+        done(data);
+}
+
+void port_format_peer(const struct sockaddr *address, char peer[PORT_PEER_MAX])
+{
+    char host[INET6_ADDRSTRLEN] = "?";
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
+    const struct sockaddr_in *in = (const struct sockaddr_in *)address;
+
+    if (address->sa_family == AF_INET) {
+        uv_ip4_name(in, host, sizeof(host));
+        snprintf(peer, PORT_PEER_MAX, "%s:%u", host, ntohs(in->sin_port));
+    } else if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
+        uv_inet_ntop(AF_INET, &in6->sin6_addr.s6_addr[12], host, sizeof(host));
+        snprintf(peer, PORT_PEER_MAX, "%s:%u", host, ntohs(in6->sin6_port));
+    } else {
+        uv_ip6_name(in6, host, sizeof(host));
+        snprintf(peer, PORT_PEER_MAX, "[%s]:%u", host, ntohs(in6->sin6_port));
+    }
+}
+
+/* One line in ten seconds, whatever knocks: the journal is not the stranger's to fill. */
+void port_log_stranger(struct port *port, const char *peer, const char *what)
+{
+    uint64_t now = uv_now(port->loop);
+
+    if (port->stranger_log_ms != 0 && now - port->stranger_log_ms < STRANGER_LOG_MS) {
+        port->strangers_unlogged++;
+        return;
+    }
+    if (port->strangers_unlogged > 0)
+        log_notice("connection from %s: %s (and %u more since the last such message)", peer, what,
+                   port->strangers_unlogged);
+    else
+        log_notice("connection from %s: %s", peer, what);
+    port->stranger_log_ms = now > 0 ? now : 1;
+    port->strangers_unlogged = 0;
+}
+
+static void on_flush(uv_prepare_t *handle)
+{
+    struct port *port = handle->data;
+    struct conn *conn;
+
+    while ((conn = port->dirty) != NULL) {
+        port->dirty = conn->next_dirty;
+        conn->dirty = false;
+        conn_flush(conn);
+    }
+    uv_prepare_stop(handle);
+}
+
+void port_mark_dirty(struct port *port, struct conn *conn)
+{
+    if (conn->dirty || port->closing)
+        return;
+    conn->dirty = true;
+    conn->next_dirty = port->dirty;
+    port->dirty = conn;
+    uv_prepare_start(&port->flush, on_flush);
+}
+
+struct port *port_new(uv_loop_t *loop, const struct port_identity *identity,
+                      const struct port_callbacks *callbacks, void *data)
+{
+    struct port *port = NEW0(struct port);
+
+    signal(SIGPIPE, SIG_IGN);
+    port->loop = loop;
+    port->identity = *identity;
+    port->callbacks = *callbacks;
+    port->data = data;
+    port->greeting_ms = PORT_GREETING_MS;
+    port->refs = 1;
+    uv_prepare_init(loop, &port->flush);
+    port->flush.data = port;
+    return port;
+}
+
+void port_set_identity(struct port *port, const struct port_identity *identity)
+{
+    port->identity = *identity;
+}
+
+void port_set_greeting_ms(struct port *port, uint64_t ms)
+{
+    port->greeting_ms = ms;
+}
+
+const char *port_listening(const struct port *port)
+{
+    return port->listening;
+}
+
+/* Too many peers that are not known yet: the one that has been silent longest goes, for one that means it
+ * says Hello at once. */
+static void drop_oldest_handshake(struct port *port)
+{
+    struct conn *conn;
+
+    DL_FOREACH (port->conns, conn) {
+        if (conn->counted && conn->state != CONN_CLOSED) {
+            port_log_stranger(port, conn->peer, "dropped, too many connections have not said who they are");
+            conn_shut(conn, "too many unfinished greetings");
+            return;
+        }
+    }
+}
+
+static void on_connection(uv_stream_t *stream, int status)
+{
+    struct listener *listener = stream->data;
+    struct port *port = listener->port;
+
+    if (status < 0) {
+        port_log_stranger(port, "the network", uv_strerror(status));
+        return;
+    }
+    if (port->closing)
+        return;
+    if (port->handshakes >= HANDSHAKES_MAX)
+        drop_oldest_handshake(port);
+    conn_start_accepted(conn_new(port, false), stream);
+}
+
+static void on_listener_closed(uv_handle_t *handle)
+{
+    struct listener *listener = handle->data;
+    struct port *port = listener->port;
+
+    LL_DELETE(port->listeners, listener);
+    free(listener);
+    port_unref(port);
+}
+
+static int listener_open(struct listener *listener, const struct sockaddr *address)
+{
+    int r = uv_tcp_bind(&listener->tcp, address, 0); /* 0 also means: IPv4 too, if it is [::]. */
+
+    if (r < 0)
+        return r;
+    return uv_listen((uv_stream_t *)&listener->tcp, LISTEN_BACKLOG, on_connection);
+}
+
+static int listen_on(struct port *port, const struct sockaddr *address)
+{
+    struct listener *listener = NEW0(struct listener);
+    struct sockaddr_storage bound;
+    int r, size = sizeof(bound);
+
+    listener->port = port;
+    listener->tcp.data = listener;
+    r = uv_tcp_init(port->loop, &listener->tcp);
+    if (r < 0) {
+        free(listener);
+        return r;
+    }
+    port->refs++;
+    LL_PREPEND(port->listeners, listener);
+    r = listener_open(listener, address);
+    if (r < 0)
+        uv_close((uv_handle_t *)&listener->tcp, on_listener_closed);
+    else if (port->listening[0] == '\0' &&
+             uv_tcp_getsockname(&listener->tcp, (struct sockaddr *)&bound, &size) == 0)
+        port_format_peer((struct sockaddr *)&bound, port->listening);
+    return r;
+}
+
+int port_listen(struct port *port, const char *text, struct err *err)
+{
+    struct address address;
+    struct sockaddr_storage sockaddr;
+    const char *host;
+    int r;
+
+    assert(!port->closing);
+    r = address_parse(text, &address, err);
+    if (r < 0)
+        return err_prefix(err, r, "cannot listen");
+    host = address.host[0] != '\0' ? address.host : "::";
+    if (uv_ip4_addr(host, address.port, (struct sockaddr_in *)&sockaddr) < 0 &&
+        uv_ip6_addr(host, address.port, (struct sockaddr_in6 *)&sockaddr) < 0)
+        return err_set(err, -EINVAL, "cannot listen on \"%s\": not an IP address", text);
+
+    r = listen_on(port, (struct sockaddr *)&sockaddr);
+    if ((r == UV_EAFNOSUPPORT || r == UV_EADDRNOTAVAIL) && streq(host, "::")) {
+        uv_ip4_addr("0.0.0.0", address.port, (struct sockaddr_in *)&sockaddr); /* A kernel without IPv6. */
+        r = listen_on(port, (struct sockaddr *)&sockaddr);
+    }
+    if (r < 0)
+        return err_set(err, r, "cannot listen on %s: %s", text, uv_strerror(r));
+    return 0;
+}
+
+struct conn *port_dial(struct port *port, const char *address, Fleet__Purpose purpose, uint64_t to_server_id,
+                       const struct conn_callbacks *callbacks, void *data)
+{
+    struct conn *conn = conn_new(port, true);
+
+    conn->callbacks = callbacks;
+    conn->data = data;
+    conn->purpose = purpose;
+    conn->to_server_id = to_server_id;
+    if (port->closing)
+        conn_shut(conn, "shutting down");
+    else if (!port->identity.has_cluster && purpose != FLEET__PURPOSE__PURPOSE_JOIN)
+        conn_shut(conn, "this host is in no cluster yet");
+    else
+        conn_start_dial(conn, address);
+    return conn;
+}
+
+static void on_flush_closed(uv_handle_t *handle)
+{
+    port_unref(handle->data);
+}
+
+void port_close(struct port *port, void (*done)(void *data), void *data)
+{
+    struct conn *conn;
+    struct listener *listener;
+
+    assert(!port->closing);
+    port->closing = true;
+    port->done = done;
+    port->done_data = data;
+    DL_FOREACH (port->conns, conn) {
+        conn_shut(conn, "shutting down");
+    }
+    LL_FOREACH (port->listeners, listener) {
+        if (!uv_is_closing((uv_handle_t *)&listener->tcp))
+            uv_close((uv_handle_t *)&listener->tcp, on_listener_closed);
+    }
+    uv_close((uv_handle_t *)&port->flush, on_flush_closed);
+}

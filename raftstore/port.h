@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The cluster port: the one place where fleetd opens and accepts connections to other hosts, so that TLS has
+ * one place to go. A connection carries frames (4-byte big-endian length, then that many bytes); the one who
+ * dials says Hello, the other answers Welcome or a reason, and only then messages flow.
+ *
+ *      dial:    RESOLVING -> CONNECTING -> GREETING (Hello sent) -> OPEN -> CLOSED
+ *      accept:                             GREETING (awaits Hello) -> OPEN -> CLOSED
+ *
+ * What it guards against: strangers (another cluster's id, another protocol, a server id that is not meant),
+ * frames over the limit (refused before memory is taken), peers that connect and say nothing
+ * (PORT_GREETING_MS), too many of those (HANDSHAKES_MAX), peers that do not read (CONN_QUEUE_MAX,
+ * TCP_USER_TIMEOUT). Everything happens on the loop's thread. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <uv.h>
+
+#include "base/err.h"
+#include "raftstore/fleet.pb-c.h"
+
+#define PORT_PROTOCOL    1u
+#define PORT_GREETING_MS 5000u /* For each of: name resolution, one address to connect to, the greeting. */
+#define PORT_LINGER_MS   1000u
+
+struct port;
+struct conn;
+
+/* Who we are: goes into every Hello and Welcome. Copied. */
+struct port_identity {
+    bool has_cluster; /* Otherwise nobody but PURPOSE_JOIN answers is spoken to. */
+    uint8_t cluster_id[16];
+    uint64_t server_id;
+    char machine_id[33];
+    uint8_t boot_id[16];
+};
+
+/* What happens on a connection. on_close comes exactly once, last, never from inside a conn_*() or port_*()
+ * call; the conn is freed after it returns. */
+struct conn_callbacks {
+    void (*on_open)(struct conn *conn, const Fleet__Welcome *welcome, void *data); /* Dialled ones only. */
+    void (*on_message)(struct conn *conn, const uint8_t *bytes, size_t size,
+                       void *data); /* Borrowed for the call. */
+    void (*on_close)(struct conn *conn, const char *reason, const Fleet__Welcome *refusal, void *data);
+    /* 'refusal' is the Welcome that did not accept us (may name the leader), or NULL. */
+    void (*on_drain)(struct conn *conn,
+                     void *data); /* All that was queued is with the kernel. May be NULL. */
+    void (*on_accepted)(struct conn *conn, void *data); /* Accepted ones only: it is open now. May be NULL. */
+};
+
+struct port_callbacks {
+    /* A peer has said a valid Hello. Return 0 and set *ret to the connection's callbacks and *ret_data (kept
+     * until on_close) to accept; or a negative errno with a text in err (sent to the peer) to refuse,
+     * optionally with leader_address (ADDRESS_MAX + 1 bytes, preset "") telling it where the leader is. The
+     * connection is open, and conn_send() works, once this has returned. */
+    int (*on_accept)(struct conn *conn, const Fleet__Hello *hello, const struct conn_callbacks **ret,
+                     void **ret_data, char *leader_address, struct err *err, void *data);
+};
+
+/* Ignores SIGPIPE for the whole process: libuv writes to sockets without MSG_NOSIGNAL. */
+struct port *port_new(uv_loop_t *loop, const struct port_identity *identity,
+                      const struct port_callbacks *callbacks, void *data);
+void port_set_identity(struct port *port, const struct port_identity *identity);
+
+/* Listens on "address:port" ("[::]:7390" and ":7390" are both families); an IP address, no name: -EINVAL. May
+ * be called for several addresses. Port 0: the kernel chooses, port_listening() tells. */
+int port_listen(struct port *port, const char *address, struct err *err);
+
+/* The address that the first successful port_listen() got, "" without one. Valid as long as the port. */
+const char *port_listening(const struct port *port);
+
+/* Instead of PORT_GREETING_MS, for tests. For connections that begin from now on. */
+void port_set_greeting_ms(struct port *port, uint64_t ms);
+
+/* Starts to connect, to each address of the name in turn. Never fails at once: trouble arrives at on_close.
+ * 'to_server_id' 0: whoever answers. Without a cluster only PURPOSE_JOIN gets through. */
+struct conn *port_dial(struct port *port, const char *address, Fleet__Purpose purpose, uint64_t to_server_id,
+                       const struct conn_callbacks *callbacks, void *data);
+
+/* Ends every connection (on_close is called for each) and the listening; 'done' comes when nothing is left,
+ * and the port is freed then. */
+void port_close(struct port *port, void (*done)(void *data), void *data);
+
+/* Queues one frame; copies. All frames of one turn of the loop leave in one writev(). -ENOBUFS: the peer
+ * reads too slowly, more than CONN_QUEUE_MAX would wait (nothing queued), and the connection is closed for
+ * that; -ENOTCONN: not open; -EMSGSIZE: over FRAME_MAX. */
+int conn_send(struct conn *conn, const void *bytes, size_t size);
+
+size_t conn_queued(const struct conn *conn); /* Bytes not yet handed to the kernel. */
+
+/* No more on_message; what is queued is still sent, for at most PORT_LINGER_MS; then on_close with 'reason'
+ * (copied). Again: ignored. */
+void conn_close(struct conn *conn, const char *reason);
+const char *conn_peer(const struct conn *conn); /* "address:port" of the other side, for messages. */
+uint64_t conn_peer_server_id(const struct conn *conn);

@@ -1,0 +1,48 @@
+# The cluster port, and libraft's messages over it.
+raftstore_libraftstore_a_SOURCES += \
+	raftstore/address.c raftstore/address.h \
+	raftstore/assembly.c raftstore/assembly.h \
+	raftstore/conn.c raftstore/conn.h \
+	raftstore/frame.c raftstore/frame.h \
+	raftstore/greeting.c raftstore/greeting.h \
+	raftstore/port.c raftstore/port.h \
+	raftstore/raftnet.c raftstore/raftnet.h \
+	raftstore/raftwire.c raftstore/raftwire.h
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-port tests/unit/test-raftnet
+TESTS += tests/unit/test-port tests/unit/test-raftnet
+tests_unit_test_port_SOURCES = tests/unit/test-port.c
+tests_unit_test_port_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_port_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_port_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_raftnet_SOURCES = tests/unit/test-raftnet.c
+tests_unit_test_raftnet_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(RAFT_CFLAGS)
+tests_unit_test_raftnet_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_raftnet_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
+endif
+
+# Every fuzz target is built twice, see units/automake.mk: replaying its corpus in every check, and with libFuzzer.
+check_PROGRAMS += tests/fuzz/fuzz-frame-replay tests/fuzz/fuzz-raft-message-replay
+TESTS += tests/fuzz/fuzz-frame-replay tests/fuzz/fuzz-raft-message-replay
+tests_fuzz_fuzz_frame_replay_SOURCES = tests/fuzz/fuzz-frame.c tests/fuzz/replay.c
+tests_fuzz_fuzz_frame_replay_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) \
+	-DCORPUS='"$(srcdir)/tests/fuzz/corpus/frame"'
+tests_fuzz_fuzz_frame_replay_LDADD = $(RAFTSTORE_LIBS)
+tests_fuzz_fuzz_raft_message_replay_SOURCES = tests/fuzz/fuzz-raft-message.c tests/fuzz/replay.c
+tests_fuzz_fuzz_raft_message_replay_CPPFLAGS = $(AM_CPPFLAGS) $(RAFT_CFLAGS) \
+	-DCORPUS='"$(srcdir)/tests/fuzz/corpus/raft-message"'
+tests_fuzz_fuzz_raft_message_replay_LDADD = $(RAFTSTORE_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/frame tests/fuzz/corpus/raft-message
+
+if FUZZ
+check_PROGRAMS += tests/fuzz/fuzz-frame tests/fuzz/fuzz-raft-message
+tests_fuzz_fuzz_frame_SOURCES = tests/fuzz/fuzz-frame.c
+tests_fuzz_fuzz_frame_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_fuzz_fuzz_frame_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_fuzz_fuzz_frame_LDADD = $(RAFTSTORE_LIBS)
+tests_fuzz_fuzz_raft_message_SOURCES = tests/fuzz/fuzz-raft-message.c
+tests_fuzz_fuzz_raft_message_CPPFLAGS = $(AM_CPPFLAGS) $(RAFT_CFLAGS)
+tests_fuzz_fuzz_raft_message_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_fuzz_fuzz_raft_message_LDADD = $(RAFTSTORE_LIBS)
+endif

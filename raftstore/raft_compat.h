@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What differs between libraft 0.15 (Debian 12, canonical/raft) and 0.22 (Debian 13, cowsql/raft), so that no
+ * other file needs an #if for it. 0.15 has no version macro; 0.22 has RAFT_VERSION_NUMBER. Only 0.15 is built
+ * and tested by us so far: the 0.22 half follows the library's published header and our notes.
+ *
+ * Whoever looks into `struct raft` does it here and nowhere else. The questions that only make sense for a
+ * hole of 0.15 answer "no" on 0.22. */
+#pragma once
+
+#include <stdbool.h>
+
+#include <raft.h>
+
+#ifdef RAFT_VERSION_NUMBER
+#define RAFT_COMPAT_IS_015            0
+#define RAFT_IO_APPEND_ENTRIES        RAFT_APPEND_ENTRIES
+#define RAFT_IO_APPEND_ENTRIES_RESULT RAFT_APPEND_ENTRIES_RESULT
+#define RAFT_IO_REQUEST_VOTE          RAFT_REQUEST_VOTE
+#define RAFT_IO_REQUEST_VOTE_RESULT   RAFT_REQUEST_VOTE_RESULT
+#define RAFT_IO_INSTALL_SNAPSHOT      RAFT_INSTALL_SNAPSHOT
+#define RAFT_IO_TIMEOUT_NOW           RAFT_TIMEOUT_NOW
+#else
+#define RAFT_COMPAT_IS_015 1
+#endif
+
+static inline raft_term raft_compat_term(struct raft *raft)
+{
+#if RAFT_COMPAT_IS_015
+    return raft->current_term;
+#else
+    return raft_current_term(raft);
+#endif
+}
+
+static inline raft_index raft_compat_commit_index(struct raft *raft)
+{
+#if RAFT_COMPAT_IS_015
+    return raft->commit_index;
+#else
+    return raft_commit_index(raft);
+#endif
+}
+
+/* The last entry that is committed and on our own disk. */
+static inline raft_index raft_compat_durable_index(struct raft *raft)
+{
+#if RAFT_COMPAT_IS_015
+    return raft->commit_index < raft->last_stored ? raft->commit_index : raft->last_stored;
+#else
+    return raft_commit_index(raft);
+#endif
+}
+
+/* Whether this server leads or follows somebody: then raft refuses a vote that does not carry the disrupt
+ * flag. (raft_leader() answers 0 during a transfer, so ask for the state first.) */
+static inline bool raft_compat_has_leader(struct raft *raft)
+{
+    const char *address;
+    raft_id id;
+
+    if (raft_state(raft) == RAFT_LEADER)
+        return true;
+    raft_leader(raft, &id, &address);
+    return raft_state(raft) == RAFT_FOLLOWER && id != 0;
+}
+
+/* 0.15: whether our own disk has everything up to 'index'. */
+static inline bool raft_compat_has_stored(struct raft *raft, raft_index index)
+{
+#if RAFT_COMPAT_IS_015
+    return raft->last_stored >= index;
+#else
+    (void)raft, (void)index;
+    return true;
+#endif
+}
+
+/* 0.15: whether a snapshot of the leader is being written. Memory is already at the snapshot, the disk and
+ * the state machine are not. The same test as the library's replicationInstallSnapshotBusy(). */
+static inline bool raft_compat_is_installing(struct raft *raft)
+{
+#if RAFT_COMPAT_IS_015
+    return raft->last_stored == 0 && raft->snapshot.put.data != NULL;
+#else
+    (void)raft;
+    return false;
+#endif
+}
+
+/* 0.22: whether this server is taking a snapshot of its own. */
+static inline bool raft_compat_is_taking_snapshot(struct raft *raft)
+{
+#if RAFT_COMPAT_IS_015
+    (void)raft;
+    return false;
+#else
+    return raft->legacy.snapshot_taking;
+#endif
+}
+
+/* 0.15: whether 'candidate' would get our vote although somebody else has it, because we hand over to it. */
+static inline bool raft_compat_would_vote_twice(struct raft *raft, const struct raft_request_vote *vote)
+{
+#if RAFT_COMPAT_IS_015
+    return !vote->pre_vote && raft->transfer != NULL && raft->transfer->id == vote->candidate_id &&
+           vote->term == raft->current_term && raft->voted_for != 0 && raft->voted_for != vote->candidate_id;
+#else
+    (void)raft, (void)vote;
+    return false;
+#endif
+}
+
+/* 0.15: lets the election timer of a follower begin anew. */
+static inline void raft_compat_postpone_election(struct raft *raft, raft_time now)
+{
+#if RAFT_COMPAT_IS_015
+    raft->election_timer_start = now;
+#else
+    (void)raft, (void)now;
+#endif
+}
+
+/* The status with which to complete an append once raft_close() was called. On 0.15 raft has let go of its
+ * requests by then, and a failure only leads it into logTruncate() of entries that may be gone: out of
+ * bounds (canonical/raft #450, #466; fixed by 857e17e). With 0 it just releases the memory. */
+static inline int raft_compat_append_status_at_close(int status)
+{
+#if RAFT_COMPAT_IS_015
+    (void)status;
+    return 0;
+#else
+    return status;
+#endif
+}
+
+/* 0.22: makes 'message' one that a 0.15 peer understands; 0.15 takes the version for a part of the type. */
+static inline void raft_compat_set_version_0(struct raft_message *message)
+{
+#if RAFT_COMPAT_IS_015
+    (void)message;
+#else
+    switch (message->type) {
+    case RAFT_REQUEST_VOTE: message->request_vote.version = 0; break;
+    case RAFT_REQUEST_VOTE_RESULT: message->request_vote_result.version = 0; break;
+    case RAFT_APPEND_ENTRIES: message->append_entries.version = 0; break;
+    case RAFT_APPEND_ENTRIES_RESULT: message->append_entries_result.version = 0; break;
+    case RAFT_INSTALL_SNAPSHOT: message->install_snapshot.version = 0; break;
+    case RAFT_TIMEOUT_NOW: message->timeout_now.version = 0; break;
+    default: break;
+    }
+#endif
+}

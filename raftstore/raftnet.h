@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* libraft's messages over our cluster port. libraft's own transport is not used: it has no TCP_NODELAY, knows
+ * no names, trusts every stranger and dies of a 64-byte message (libraft-notes). Instead raftnet takes the
+ * place of raft_io.send, encodes each message itself, and hands what arrives, decoded and checked, to the
+ * recv callback that libraft gave to raft_io.start. Raft allows every message to be lost, so raftnet drops
+ * rather than queue without bound: a peer that is not connected, a queue over its limit, a frame that does
+ * not decode.
+ *
+ * One connection per direction and pair of servers, opened when there is something to say, and again with a
+ * growing pause while it fails. Requests go out on the connection that this server has dialled; results go
+ * back on the one that their request came in on. So a server that is being added, whose configuration is
+ * still empty, can answer a leader whose address it does not know.
+ *
+ * A message over a frame's size is cut: AppendEntries into several that follow each other, as a leader may
+ * always send them (what a slow peer has no room for is dropped, and the send callback says so: libraft then
+ * probes); a snapshot into pieces, of which only a few wait at any time.
+ *
+ * Who is listened to: every server that the owner of the port lets in, in the configuration or not.
+ * Dissertation, section 4.1: a server must follow a leader, and vote for a candidate, that its own
+ * configuration does not have (yet); a lagging voter that refuses its vote to a newer one can block both for
+ * good. Removed servers are kept from disturbing by pre-vote, or by on_accept refusing those ids that are
+ * known to be removed. */
+#pragma once
+
+#include <raft.h>
+#include <raft/uv.h>
+#include <uv.h>
+
+#include "raftstore/port.h"
+
+struct raftnet;
+
+struct raftnet_callbacks {
+    /* Where a server of the current Raft configuration is; copies up to ADDRESS_MAX bytes and a NUL into
+     * 'address'. -ENOENT: not (any more) a member: nothing is sent to it, but results. Asked for every
+     * message. */
+    int (*on_resolve)(uint64_t server_id, char *address, void *data);
+};
+
+struct raftnet *raftnet_new(uv_loop_t *loop, struct port *port, const struct raftnet_callbacks *callbacks,
+                            void *data);
+
+/* Puts itself into 'io' in place of send, start (to learn recv) and close. Call after raft_uv_init() and
+ * before the guard.
+ *
+ * What send() promises: RAFT_NOCONNECTION at once for a request that cannot leave; results never fail at
+ * once, because libraft 0.15 frees a rejected AppendEntries twice if they do (recv_append_entries.c,
+ * 'reply'). Otherwise the callback comes once, later: 0 (it is queued), RAFT_NOCONNECTION (not, or not all of
+ * it), RAFT_CANCELED (closing); for a snapshot when its last piece is with the kernel. Without a callback
+ * (TimeoutNow) 'req' is not kept. */
+void raftnet_install(struct raftnet *net, struct raft_io *io);
+
+/* What the owner of the port calls from on_accept for PURPOSE_RAFT: callbacks for an incoming connection of
+ * 'server_id' (and then on_accept must return 0). An older one of the same server is closed. NULL: Raft is
+ * not running (not started, or closing), refuse. */
+const struct conn_callbacks *raftnet_accept(struct raftnet *net, uint64_t server_id, void **ret_data);
+
+/* When a message of this server last arrived (uv_now() ms), 0 for never. */
+uint64_t raftnet_last_heard_ms(const struct raftnet *net, uint64_t server_id);
+
+/* After raft_close() has called back (also inside that callback), or if raft_init() was never called.
+ * NULL-safe. The port must outlive raft_close(). */
+void raftnet_free(struct raftnet *net);
+
+/* A struct raft_uv_transport that never connects nor accepts: raft_uv_init() wants one. */
+void raftnet_null_transport(struct raft_uv_transport *transport);

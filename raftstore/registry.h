@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The registry: what the cluster has agreed on, as a deterministic state machine. It holds the units (name,
+ * content, desired state, where they are placed and why), the contents by hash, the machines with their
+ * metadata, and the requests that were answered lately. Commands change it, one at a time, wholly or not at
+ * all; a snapshot is all of it. It reads no clock, no random number and no file: the same commands give the
+ * same registry on every host.
+ *
+ * Not in it: who is alive, and what systemd reports.
+ *
+ * Invariants (asserted):
+ *  - a unit's content exists; a content is kept exactly as long as a unit has it;
+ *  - an inactive unit and a global unit have no target; a template is inactive;
+ *  - generation grows with every change of a unit's content, desired state or target, and is never used
+ * twice;
+ *  - token grows with every placement. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <uthash.h>
+
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "base/str.h"
+#include "raftstore/fleet.pb-c.h"
+#include "units/file.h"
+#include "units/requirements.h"
+#include "units/state.h"
+
+#define COMMAND_FORMAT  1u
+#define SNAPSHOT_FORMAT 1u
+#define CLUSTER_ID_SIZE 16
+#define REQUEST_ID_SIZE 16
+#define MACHINE_ID_SIZE 33 /* 32 hex digits and a NUL. */
+
+/* A unit's text, shared by the units that have the same. Immutable. */
+struct registry_content {
+    char hash[UNIT_HASH_SIZE];
+    const char *text; /* Serialised unit file, NUL-terminated; points into 'record'. */
+    size_t text_size;
+    unsigned references;
+    bool detached;   /* The registry has been replaced; only a snapshot in progress still holds it. */
+    uint8_t *record; /* The content as it stands in a snapshot, with its length before it. */
+    size_t record_size;
+    UT_hash_handle hh;
+};
+
+struct registry_unit {
+    char *name;
+    const struct registry_content *content;
+    struct requirements *requirements;
+    enum unit_state desired;
+    char target[MACHINE_ID_SIZE];      /* "": nowhere. */
+    char last_target[MACHINE_ID_SIZE]; /* Where it was before, "" for nowhere: that host must let go of it
+                                          first. */
+    uint64_t generation, token;
+    char *reason; /* Why it is where it is; never NULL. */
+    uint64_t placed_wall_ms;
+    UT_hash_handle hh;
+};
+
+struct registry_label {
+    char *key, *value;
+};
+
+struct registry_machine {
+    char id[MACHINE_ID_SIZE];
+    bool registered; /* Otherwise only metadata was set for it: it is not listed. */
+    char *hostname, *public_ip, *cluster_address, *version; /* Never NULL. */
+    uint64_t server_id;
+    uint64_t joined_wall_ms;
+    struct registry_label *labels; /* What holds now: static ones, overridden by changed ones; by key. */
+    size_t label_count;
+    struct registry_label *fixed; /* From its configuration, by key. */
+    size_t fixed_count;
+    struct registry_label *changed; /* By the API, by key; a NULL value hides a static key. */
+    size_t changed_count;
+    UT_hash_handle hh;
+};
+
+/* What a command came to. 'status' 0: done; a negative errno: refused, nothing was changed. */
+struct registry_result {
+    int status;
+    uint64_t version; /* Of the registry after it. */
+    char *text;       /* Why it was refused; "" otherwise. */
+};
+
+/* What has changed since the last registry_changes_take(). */
+struct registry_changes {
+    struct strlist units; /* Names; changed, created or destroyed; may repeat. */
+    bool machines;
+    bool everything; /* A snapshot was restored. */
+};
+
+struct registry;
+
+struct registry *registry_new(void);
+void registry_free(struct registry *registry);
+
+/* Applies an encoded command. The result is borrowed: valid until the next command. Never fails: bytes that
+ * make no sense are refused alike on every host. */
+const struct registry_result *registry_apply(struct registry *registry, const void *bytes, size_t size);
+
+/* Encodes a command for the log: a length before it, zeroes after it up to a multiple of 8 (libraft 0.15
+ * loses entries of other lengths). -EMSGSIZE over COMMAND_MAX. The caller frees *ret. */
+int command_encode(const Fleet__Command *command, uint8_t **ret, size_t *ret_size);
+
+const uint8_t *
+registry_cluster_id(const struct registry *registry); /* CLUSTER_ID_SIZE bytes, zero if there is none. */
+uint64_t registry_version(const struct registry *registry);
+unsigned registry_voters(const struct registry *registry);
+
+const struct registry_unit *registry_unit(const struct registry *registry, const char *name);
+const struct registry_machine *registry_machine(const struct registry *registry,
+                                                const char *id); /* Registered or not. */
+
+size_t registry_unit_count(const struct registry *registry);
+size_t registry_machine_count(const struct registry *registry); /* Registered or not. */
+
+/* In name order, and by id: only registered ones. Arrays valid until the next command. */
+const struct registry_unit *const *registry_units(const struct registry *registry, size_t *ret_count);
+const struct registry_machine *const *registry_machines(const struct registry *registry, size_t *ret_count);
+
+/* What a remembered request came to, or NULL. Borrowed until the next command. */
+const struct registry_result *registry_request(const struct registry *registry, const void *request_id);
+
+void registry_changes_take(struct registry *registry,
+                           struct registry_changes *ret); /* The caller ends it with... */
+void registry_changes_done(struct registry_changes *changes);
+
+/* A snapshot as a list of pieces that stay as they are while the registry goes on. */
+struct registry_piece {
+    const void *base;
+    size_t size;
+};
+struct registry_snapshot {
+    struct registry_piece *pieces;
+    size_t count, capacity;
+    uint8_t *head, *tail;               /* Pieces made for this snapshot; the ones between are contents... */
+    struct registry_content **contents; /* ...held by a reference each. */
+    size_t content_count;
+};
+struct registry_snapshot *registry_snapshot_new(struct registry *registry);
+void registry_snapshot_free(struct registry *registry, struct registry_snapshot *snapshot);
+
+/* Replaces everything by what a snapshot holds. -EBADMSG with a text: it is damaged, and nothing was changed.
+ */
+int registry_restore(struct registry *registry, const void *bytes, size_t size, struct err *err);

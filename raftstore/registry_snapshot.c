@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <nettle/sha2.h>
+
+#include "base/alloc.h"
+#include "raftstore/limits.h"
+#include "raftstore/registry.h"
+#include "raftstore/registry_private.h"
+
+/* ---- taking ---- */
+
+static void add_record(struct strbuf *to, const Fleet__SnapshotRecord *record)
+{
+    size_t size;
+    _cleanup_(freep) uint8_t *bytes = registry_pack_record(record, &size);
+
+    strbuf_add_bytes(to, bytes, size);
+}
+
+static void add_unit(struct strbuf *to, const struct registry_unit *unit)
+{
+    Fleet__SnapshotUnit message = FLEET__SNAPSHOT_UNIT__INIT;
+    Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
+
+    message.name = unit->name;
+    message.hash = (char *)unit->content->hash;
+    message.desired = registry_desired_of(unit->desired);
+    message.target = (char *)unit->target;
+    message.last_target = (char *)unit->last_target;
+    message.generation = unit->generation;
+    message.token = unit->token;
+    message.reason = unit->reason;
+    message.placed_wall_ms = unit->placed_wall_ms;
+    record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_UNIT;
+    record.unit = &message;
+    add_record(to, &record);
+}
+
+static void add_machine(struct strbuf *to, const struct registry_machine *machine)
+{
+    Fleet__RegisterMachine registration = FLEET__REGISTER_MACHINE__INIT;
+    Fleet__SnapshotMachine message = FLEET__SNAPSHOT_MACHINE__INIT;
+    Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
+    _cleanup_(freep) Fleet__Label *labels = xcalloc(machine->fixed_count, sizeof *labels);
+    _cleanup_(freep) Fleet__Label **label_list = xcalloc(machine->fixed_count, sizeof *label_list);
+    _cleanup_(freep) Fleet__MetadataChange *changes = xcalloc(machine->changed_count, sizeof *changes);
+    _cleanup_(freep) Fleet__MetadataChange **change_list =
+        xcalloc(machine->changed_count, sizeof *change_list);
+
+    for (size_t i = 0; i < machine->fixed_count; i++) {
+        fleet__label__init(&labels[i]);
+        labels[i].key = machine->fixed[i].key;
+        labels[i].value = machine->fixed[i].value;
+        label_list[i] = &labels[i];
+    }
+    for (size_t i = 0; i < machine->changed_count; i++) {
+        fleet__metadata_change__init(&changes[i]);
+        changes[i].key = machine->changed[i].key;
+        if (machine->changed[i].value != NULL)
+            changes[i].value = machine->changed[i].value;
+        else
+            changes[i].remove = true;
+        change_list[i] = &changes[i];
+    }
+    registration.machine_id = (char *)machine->id;
+    registration.hostname = machine->hostname;
+    registration.public_ip = machine->public_ip;
+    registration.cluster_address = machine->cluster_address;
+    registration.version = machine->version;
+    registration.server_id = machine->server_id;
+    registration.metadata = label_list;
+    registration.n_metadata = machine->fixed_count;
+    message.machine = &registration;
+    message.registered = machine->registered;
+    message.changed_metadata = change_list;
+    message.n_changed_metadata = machine->changed_count;
+    message.joined_wall_ms = machine->joined_wall_ms;
+    record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_MACHINE;
+    record.machine = &message;
+    add_record(to, &record);
+}
+
+static void add_request(struct strbuf *to, struct request *request)
+{
+    Fleet__SnapshotRequest message = FLEET__SNAPSHOT_REQUEST__INIT;
+    Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
+
+    message.request_id = (ProtobufCBinaryData){.len = sizeof request->id, .data = request->id};
+    message.status = request->result.status;
+    message.version = request->result.version;
+    message.text = request->result.text;
+    record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_REQUEST;
+    record.request = &message;
+    add_record(to, &record);
+}
+
+/* Of the header, without its own checksum, and all that stands behind the contents. */
+static void digest_all(Fleet__SnapshotHeader *header, const void *tail, size_t tail_size,
+                       uint8_t ret[SHA256_DIGEST_SIZE])
+{
+    const ProtobufCBinaryData sum = header->sha256;
+    size_t size;
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    struct sha256_ctx ctx;
+
+    header->sha256 = (ProtobufCBinaryData){0};
+    size = fleet__snapshot_header__get_packed_size(header);
+    bytes = xmalloc(size + 1);
+    fleet__snapshot_header__pack(header, bytes);
+    header->sha256 = sum;
+
+    sha256_init(&ctx);
+    sha256_update(&ctx, size, bytes);
+    sha256_update(&ctx, tail_size, tail);
+    sha256_digest(&ctx, SHA256_DIGEST_SIZE, ret);
+}
+
+static uint8_t *make_header(const struct registry *registry, const struct strbuf *tail, size_t *ret_size)
+{
+    Fleet__SnapshotHeader message = FLEET__SNAPSHOT_HEADER__INIT;
+    Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
+    uint8_t sum[SHA256_DIGEST_SIZE];
+
+    message.format = SNAPSHOT_FORMAT;
+    message.cluster_id =
+        (ProtobufCBinaryData){.len = sizeof registry->cluster_id, .data = (uint8_t *)registry->cluster_id};
+    message.version = registry->version;
+    message.voters = registry->voters;
+    message.contents = HASH_COUNT(registry->contents);
+    message.units = HASH_COUNT(registry->units);
+    message.machines = HASH_COUNT(registry->machines);
+    message.requests = HASH_COUNT(registry->requests);
+    digest_all(&message, tail->text, tail->size, sum);
+    message.sha256 = (ProtobufCBinaryData){.len = sizeof sum, .data = sum};
+    record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_HEADER;
+    record.header = &message;
+    return registry_pack_record(&record, ret_size);
+}
+
+static void add_piece(struct registry_snapshot *snapshot, const void *base, size_t size)
+{
+    GROW(snapshot->pieces, snapshot->capacity, snapshot->count + 1);
+    snapshot->pieces[snapshot->count++] = (struct registry_piece){.base = base, .size = size};
+}
+
+struct registry_snapshot *registry_snapshot_new(struct registry *registry)
+{
+    struct registry_snapshot *snapshot = NEW0(struct registry_snapshot);
+    struct strbuf tail = {0};
+    size_t head_size, tail_size;
+
+    for (struct registry_unit *unit = registry->units; unit != NULL; unit = unit->hh.next)
+        add_unit(&tail, unit);
+    for (struct registry_machine *machine = registry->machines; machine != NULL; machine = machine->hh.next)
+        add_machine(&tail, machine);
+    for (struct request *request = registry->requests; request != NULL; request = request->hh.next)
+        add_request(&tail, request);
+    tail_size = tail.size;
+    snapshot->head = make_header(registry, &tail, &head_size);
+    snapshot->tail = (uint8_t *)strbuf_take(&tail);
+
+    add_piece(snapshot, snapshot->head, head_size);
+    snapshot->contents = xcalloc(HASH_COUNT(registry->contents), sizeof *snapshot->contents);
+    for (struct registry_content *content = registry->contents; content != NULL; content = content->hh.next) {
+        content->references++;
+        snapshot->contents[snapshot->content_count++] = content;
+        add_piece(snapshot, content->record, content->record_size);
+    }
+    if (tail_size > 0)
+        add_piece(snapshot, snapshot->tail, tail_size);
+    return snapshot;
+}
+
+void registry_snapshot_free(struct registry *registry, struct registry_snapshot *snapshot)
+{
+    if (snapshot == NULL)
+        return;
+    for (size_t i = 0; i < snapshot->content_count; i++)
+        registry_content_put(registry, snapshot->contents[i]);
+    free(snapshot->contents);
+    free(snapshot->pieces);
+    free(snapshot->head);
+    free(snapshot->tail);
+    free(snapshot);
+}
+
+/* ---- restoring ---- */
+
+struct reader {
+    const uint8_t *at, *end;
+    struct err *err;
+};
+
+static Fleet__SnapshotRecord *read_record(struct reader *reader, Fleet__SnapshotRecord__RecordCase expected)
+{
+    Fleet__SnapshotRecord *record;
+    size_t size;
+
+    if (reader->end - reader->at < 4 ||
+        (size = get_be32(reader->at)) > (size_t)(reader->end - reader->at - 4)) {
+        err_set(reader->err, -EBADMSG, "the snapshot ends too early");
+        return NULL;
+    }
+    record = fleet__snapshot_record__unpack(NULL, size, reader->at + 4);
+    if (record == NULL || record->record_case != expected) {
+        err_set(reader->err, -EBADMSG, "a record of the snapshot does not decode");
+        if (record != NULL)
+            fleet__snapshot_record__free_unpacked(record, NULL);
+        return NULL;
+    }
+    reader->at += 4 + size;
+    return record;
+}
+
+static int restore_contents(struct registry *registry, struct reader *reader, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        Fleet__SnapshotRecord *record = read_record(reader, FLEET__SNAPSHOT_RECORD__RECORD_CONTENT);
+
+        if (record == NULL)
+            return -EBADMSG;
+        /* This reference is given back when all units are there: a content without a unit then goes away. */
+        registry_content_get(registry, record->content->text.data, record->content->text.len);
+        fleet__snapshot_record__free_unpacked(record, NULL);
+    }
+    return 0;
+}
+
+static int restore_unit(struct registry *registry, const Fleet__SnapshotUnit *message, struct err *err)
+{
+    struct registry_content *content;
+    struct registry_unit *unit;
+
+    HASH_FIND_STR(registry->contents, message->hash, content);
+    if (content == NULL || registry_unit(registry, message->name) != NULL ||
+        strlen(message->target) >= MACHINE_ID_SIZE || strlen(message->last_target) >= MACHINE_ID_SIZE)
+        return err_set(err, -EBADMSG,
+                       "unit %s of the snapshot makes no sense: its content is missing or damaged",
+                       message->name);
+    content->references++;
+    unit = registry_unit_add(registry, message->name, content);
+    unit->desired = registry_state_of(message->desired);
+    strcpy(unit->target, message->target);
+    strcpy(unit->last_target, message->last_target);
+    unit->generation = message->generation;
+    unit->token = message->token;
+    unit->placed_wall_ms = message->placed_wall_ms;
+    free(unit->reason);
+    unit->reason = xstrdup(message->reason);
+    return 0;
+}
+
+static int restore_machine(struct registry *registry, const Fleet__SnapshotMachine *message, struct err *err)
+{
+    struct registry_machine *machine;
+
+    if (message->machine == NULL || strlen(message->machine->machine_id) >= MACHINE_ID_SIZE)
+        return err_set(err, -EBADMSG, "a machine of the snapshot makes no sense");
+    machine = registry_machine_get(registry, message->machine->machine_id);
+    machine->registered = message->registered;
+    machine->joined_wall_ms = message->joined_wall_ms;
+    for (size_t i = 0; i < message->n_changed_metadata; i++) {
+        Fleet__MetadataChange change = *message->changed_metadata[i];
+
+        change.machine_id = message->machine->machine_id;
+        registry_change_metadata(registry, &change);
+    }
+    registry_machine_set(machine, message->machine);
+    return 0;
+}
+
+static int restore_request(struct registry *registry, const Fleet__SnapshotRequest *message, struct err *err)
+{
+    struct registry_result result = {
+        .status = message->status, .version = message->version, .text = message->text};
+
+    if (message->request_id.len != REQUEST_ID_SIZE)
+        return err_set(err, -EBADMSG, "a request of the snapshot makes no sense");
+    registry_request_remember(registry, message->request_id.data, &result);
+    return 0;
+}
+
+static int restore_record(struct registry *registry, const Fleet__SnapshotRecord *record, struct err *err)
+{
+    switch (record->record_case) {
+    case FLEET__SNAPSHOT_RECORD__RECORD_UNIT: return restore_unit(registry, record->unit, err);
+    case FLEET__SNAPSHOT_RECORD__RECORD_MACHINE: return restore_machine(registry, record->machine, err);
+    default: return restore_request(registry, record->request, err);
+    }
+}
+
+static int restore_records(struct registry *registry, struct reader *reader, uint64_t count,
+                           Fleet__SnapshotRecord__RecordCase kind)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        Fleet__SnapshotRecord *record = read_record(reader, kind);
+        int r;
+
+        if (record == NULL)
+            return -EBADMSG;
+        r = restore_record(registry, record, reader->err);
+        fleet__snapshot_record__free_unpacked(record, NULL);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int check_sum(Fleet__SnapshotHeader *header, const struct reader *reader, struct err *err)
+{
+    uint8_t sum[SHA256_DIGEST_SIZE];
+
+    digest_all(header, reader->at, (size_t)(reader->end - reader->at), sum);
+    if (header->sha256.len != sizeof sum || memcmp(sum, header->sha256.data, sizeof sum) != 0)
+        return err_set(err, -EBADMSG, "the snapshot's checksum does not match: it is damaged");
+    return 0;
+}
+
+static int restore_all(struct registry *registry, Fleet__SnapshotHeader *header, struct reader *reader)
+{
+    int r;
+
+    memcpy(registry->cluster_id, header->cluster_id.data, CLUSTER_ID_SIZE);
+    registry->version = header->version;
+    registry->voters = header->voters;
+    r = restore_contents(registry, reader, header->contents);
+    if (r >= 0)
+        r = check_sum(header, reader, reader->err);
+    if (r >= 0)
+        r = restore_records(registry, reader, header->units, FLEET__SNAPSHOT_RECORD__RECORD_UNIT);
+    if (r >= 0)
+        r = restore_records(registry, reader, header->machines, FLEET__SNAPSHOT_RECORD__RECORD_MACHINE);
+    if (r >= 0)
+        r = restore_records(registry, reader, header->requests, FLEET__SNAPSHOT_RECORD__RECORD_REQUEST);
+    return r;
+}
+
+/* Gives back the references that restore_contents() took. */
+static void release_contents(struct registry *registry)
+{
+    struct registry_content *content, *next;
+
+    HASH_ITER (hh, registry->contents, content, next)
+        registry_content_put(registry, content);
+}
+
+int registry_restore(struct registry *registry, const void *bytes, size_t size, struct err *err)
+{
+    struct reader reader = {.at = bytes, .end = (const uint8_t *)bytes + size, .err = err};
+    Fleet__SnapshotRecord *record = read_record(&reader, FLEET__SNAPSHOT_RECORD__RECORD_HEADER);
+    struct registry *fresh;
+    int r;
+
+    if (record == NULL)
+        return -EBADMSG;
+    fresh = registry_new();
+    if (record->header->format != SNAPSHOT_FORMAT)
+        r = err_set(err, -EBADMSG, "the snapshot has format %u, this version knows %u: upgrade fleetd",
+                    record->header->format, SNAPSHOT_FORMAT);
+    else if (record->header->cluster_id.len != CLUSTER_ID_SIZE)
+        r = err_set(err, -EBADMSG, "the snapshot's header makes no sense");
+    else
+        r = restore_all(fresh, record->header, &reader);
+    fleet__snapshot_record__free_unpacked(record, NULL);
+    release_contents(fresh);
+    if (r < 0) {
+        registry_free(fresh);
+        return r;
+    }
+    registry_clear(registry);
+    *registry = *fresh;
+    free(fresh);
+    registry->changes.everything = true;
+    return 0;
+}

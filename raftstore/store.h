@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store: the registry, replicated. libraft on libuv with its log and snapshots in a directory, behind the
+ * guard (guard.h) that makes it safe, with its messages on the cluster port (raftnet.h).
+ *
+ * Laws:
+ *  - An answer STORE_APPLIED means: on a majority's disks, and in this host's registry.
+ *  - STORE_UNKNOWN means just that. The same request id may be proposed again, to any leader, and is applied
+ * at most once.
+ *  - What cannot be written stops the process (on_fatal) before anybody is told otherwise. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <uv.h>
+
+#include "base/err.h"
+#include "raftstore/fleet.pb-c.h"
+#include "raftstore/port.h"
+#include "raftstore/registry.h"
+
+struct store;
+
+enum store_outcome {
+    STORE_APPLIED, /* 'result' says what it came to. */
+    STORE_REFUSED, /* Certainly nothing was done: not the leader, too much in flight, no room on disk. */
+    STORE_UNKNOWN, /* Leadership was lost before the answer. */
+};
+
+enum store_role {
+    STORE_IDLE, /* Follows nobody (yet): not a server of the Raft configuration, or no leader is heard. */
+    STORE_FOLLOWER,
+    STORE_CANDIDATE,
+    STORE_LEADER,
+};
+
+enum store_server_role { /* The numbers are libraft's. */
+                         SERVER_REMOVED = -1,
+                         SERVER_STANDBY = 0, /* Has the log, does not vote. */
+                         SERVER_VOTER = 1,
+                         SERVER_SPARE = 2, /* Only known. */
+};
+
+struct store_server {
+    uint64_t id;
+    const char *address; /* Borrowed until the loop's next turn. */
+    enum store_server_role role;
+};
+
+/* 'result' is NULL unless STORE_APPLIED, and borrowed for the call. 'reason' is for people. */
+typedef void store_done(enum store_outcome outcome, const struct registry_result *result, const char *reason,
+                        void *data);
+
+struct store_callbacks {
+    void (*on_change)(void *data); /* The registry has changed: a command, or a snapshot. */
+    void (*on_role)(void *data);   /* Role, term or known leader have changed: ask store_role() etc. */
+    void (*on_lead)(
+        uint64_t term,
+        void *data); /* Leader, and the term's barrier is through: leader-only work may start... */
+    void (*on_yield)(void *data); /* ...and must stop. */
+    void (*on_fatal)(const char *why,
+                     void *data); /* The store can go on only as a new process, if at all. Exit at once. */
+};
+
+struct store_config {
+    const char *directory; /* Made if missing. */
+    uint64_t server_id;    /* Never 0, never used twice. */
+    uint8_t cluster_id[CLUSTER_ID_SIZE];
+    const char *address;  /* What the others dial: "host:port". */
+    bool bootstrap;       /* The first server of a new cluster: directory must be empty. */
+    unsigned election_ms; /* 0: the default. */
+};
+
+/* Opens the directory and starts Raft. A server that is in no configuration waits silently until a leader
+ * adds it. */
+int store_open(uv_loop_t *loop, struct port *port, const struct store_config *config,
+               const struct store_callbacks *callbacks, void *data, struct store **ret, struct err *err);
+
+const struct registry *store_registry(const struct store *store);
+void store_changes_take(struct store *store, struct registry_changes *ret);
+
+/* Proposes a command; this host must lead. 'done' comes exactly once, never from inside this call. Commands
+ * are applied in the order of proposing. */
+void store_propose(struct store *store, const Fleet__Command *command, store_done *done, void *data);
+
+/* 'done' with STORE_APPLIED (and no result) once everything that was acknowledged before this call, anywhere,
+ * is in this host's registry and this host was still the leader then: what makes a read current. Calls made
+ * together share one barrier. */
+void store_barrier(struct store *store, store_done *done, void *data);
+
+enum store_role store_role(const struct store *store);
+bool store_leads(const struct store *store); /* Leader, and past its barrier. */
+uint64_t store_term(const struct store *store);
+uint64_t store_leader_id(const struct store *store);         /* 0: none is known. */
+const char *store_leader_address(const struct store *store); /* "": none is known. */
+size_t store_servers(const struct store *store, struct store_server *servers,
+                     size_t max); /* The current configuration. */
+
+/* Callbacks for an incoming connection of PURPOSE_RAFT: for port_callbacks.on_accept. */
+const struct conn_callbacks *store_accept(struct store *store, uint64_t server_id, void **ret_data);
+
+/* One change of the configuration at a time (dissertation §4.1); this host must lead. 'role' as in struct
+ * store_server, or -1 to remove. A server that is new is added first. 'done' once, with STORE_APPLIED,
+ * STORE_REFUSED or STORE_UNKNOWN. */
+void store_change_server(struct store *store, uint64_t id, const char *address, enum store_server_role role,
+                         store_done *done, void *data);
+
+/* Gives leadership away if somebody can take it, then closes; 'done' comes last, and the store is freed then.
+ */
+void store_close(struct store *store, void (*done)(void *data), void *data);
