@@ -1,1 +1,34 @@
-# fleetd
+# The daemon: the pure core, what every host does, what the leader does.
+include fleetd/agent.mk
+include fleetd/http.mk
+include fleetd/api.mk
+
+noinst_LIBRARIES += fleetd/libcore.a
+fleetd_libcore_a_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+fleetd_libcore_a_SOURCES = \
+	fleetd/core/core.c fleetd/core/core.h fleetd/core/core_private.h \
+	fleetd/core/decide.c \
+	fleetd/core/effects.c fleetd/core/effects.h \
+	fleetd/core/hosts.c fleetd/core/hosts.h \
+	fleetd/core/status.c \
+	fleetd/core/voters.c fleetd/core/voters.h
+
+CORE_LIBS = fleetd/libcore.a constraints/libconstraints.a
+
+sbin_PROGRAMS += fleetd/fleetd
+fleetd_fleetd_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS) $(JANSSON_CFLAGS) \
+	$(INIH_CFLAGS)
+fleetd_fleetd_SOURCES = \
+	fleetd/main.c \
+	fleetd/cluster.c \
+	fleetd/daemon.c fleetd/daemon.h fleetd/daemon_private.h \
+	fleetd/downlink.c fleetd/downlink.h \
+	fleetd/hosting.c \
+	fleetd/joining.c fleetd/joining.h \
+	fleetd/leading.c \
+	fleetd/member.c fleetd/member.h \
+	fleetd/router.c fleetd/router.h \
+	fleetd/uplink.c fleetd/uplink.h
+fleetd_fleetd_LDADD = \
+	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \
+	$(MICROHTTPD_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)

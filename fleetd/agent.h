@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The agent: makes this host's systemd run the host's share of the schedule, and reports what systemd says.
+ * Every host has one. It knows no cluster: it gets the share as a list of wanted units, and works towards it
+ * for as long as it lives; no share, no change.
+ *
+ * Laws:
+ *  - It touches only units whose file it has written to the units directory itself.
+ *  - Losing the share's source, stopping, crashing or starting of fleetd touches no unit: a unit found with
+ * the wanted content and running is adopted as it is (same main PID).
+ *  - A unit is stopped only because a share that is complete and current does not want it (any more), or
+ * wants it loaded but not launched, or with other content.
+ *  - What arrives together is done together: all stops, then all files written, one reload only if systemd
+ * says that it needs one, then all starts, in systemd's own order (it orders jobs of one batch).
+ *  - An error stays with its unit, is reported there, and is tried again with a growing pause.
+ *  - States come by D-Bus signals; nothing is polled.
+ *  - An operator's systemctl stop of a unit is reported, not fought: a unit is started once per generation.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <uv.h>
+
+#include "base/err.h"
+#include "units/file.h"
+#include "units/state.h"
+
+struct agent;
+
+/* One unit of this host's share. Strings are copied by agent_*(). */
+struct agent_unit {
+    const char *name;
+    const char *hash; /* 40 hex digits of 'text'. */
+    const char *text; /* Serialised; NULL where the agent has the content of 'hash' for this name already. */
+    size_t text_size;
+    enum unit_state desired; /* Loaded or launched. */
+    uint64_t generation;     /* Grows with every change of what is wanted of this unit. */
+    uint64_t token;          /* Fencing token: grows with every placement. */
+};
+
+/* What the host knows of one unit. Borrowed for the call. */
+struct agent_report {
+    const char *name;
+    const char *load_state, *active_state, *sub_state; /* systemd's words. */
+    const char *hash;                                  /* Of the file on this host, "" if unknown. */
+    uint64_t generation; /* The newest wanted one that is fully carried out (start job finished, or failed for
+                            good)... */
+    const char *result;  /* ...and how: "done", or systemd's job result ("failed", "timeout", "dependency",
+                            ...), or "error". */
+    const char *error;   /* For people; "" if nothing is wrong. */
+    bool launched;       /* systemd was asked to start it, and not to stop it since. */
+    bool gone;           /* Nothing of it is left on this host: the last report of this unit. */
+};
+
+struct agent_callbacks {
+    /* A unit's report has changed. Called from the loop, never from inside agent_*(). */
+    void (*on_report)(const struct agent_report *report, void *data);
+    /* The connection to systemd came or went; while it is gone nothing can be changed (it is tried again). */
+    void (*on_bus)(bool connected, const char *why, void *data);
+};
+
+struct agent_config {
+    const char *units_directory; /* "/run/fleet/units": made 0755 if missing. */
+    const char *state_file; /* "/run/fleet/agent.state": which generation was carried out for which content;
+                               lost at reboot on purpose. */
+    bool user_bus;          /* systemd_user of the first fleet: the user's manager instead of the system's. */
+};
+
+/* Connects to systemd (system bus, or its private socket where there is no bus and we are root), takes stock
+ * of the units directory, subscribes. A bus that cannot be reached is no error: it is tried again. Errors:
+ * the units directory cannot be made or read. */
+int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct agent_callbacks *callbacks,
+              void *data, struct agent **ret, struct err *err);
+
+/* The share changes: 'wanted' are new or changed, 'removed' are names no longer wanted. 'complete': units not
+ * named in 'wanted' are not wanted either (the agent then removes what it finds beyond them). Several calls
+ * in one loop turn are carried out together. -ENODATA with a text: a unit came without its text and the agent
+ * does not have it (nothing of this call is taken over). */
+int agent_want(struct agent *agent, const struct agent_unit *wanted, size_t wanted_count,
+               const char *const *removed, size_t removed_count, bool complete, struct err *err);
+
+/* Whether the content of 'hash' is on this host for this unit (so that it need not be sent again). */
+bool agent_has(const struct agent *agent, const char *name, const char *hash);
+
+/* Calls 'each' for every unit the agent knows, in name order. */
+void agent_each(const struct agent *agent, void (*each)(const struct agent_report *report, void *data),
+                void *data);
+
+size_t agent_unit_count(const struct agent *agent);
+bool agent_bus_connected(const struct agent *agent);
+
+/* Ends the connection; units run on. 'done' comes when nothing of it is left on the loop, and it is freed
+ * then. */
+void agent_close(struct agent *agent, void (*done)(void *data), void *data);

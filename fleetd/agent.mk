@@ -1,0 +1,30 @@
+# The agent: makes this host's systemd run the host's share of units. Its decisions (core/agent_plan) are pure.
+noinst_LIBRARIES += fleetd/libagent.a
+fleetd_libagent_a_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS)
+fleetd_libagent_a_SOURCES = \
+	fleetd/agent.c fleetd/agent.h \
+	fleetd/agent_files.c fleetd/agent_files.h \
+	fleetd/agent_internal.h \
+	fleetd/agent_record.c fleetd/agent_record.h \
+	fleetd/agent_signals.c \
+	fleetd/agent_step.c \
+	fleetd/agent_systemd.c \
+	fleetd/agent_unit.c \
+	fleetd/bus.c fleetd/bus.h \
+	fleetd/core/agent_plan.c fleetd/core/agent_plan.h
+
+AGENT_LIBS = fleetd/libagent.a $(UNITS_LIBS) $(UV_LIBS) $(SYSTEMD_LIBS)
+
+# Drives the agent by hand, inside a host of the lab.
+check_PROGRAMS += tests/lab/agent-probe
+tests_lab_agent_probe_SOURCES = tests/lab/agent-probe.c
+tests_lab_agent_probe_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS)
+tests_lab_agent_probe_LDADD = $(AGENT_LIBS)
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-agent-plan
+TESTS += tests/unit/test-agent-plan
+tests_unit_test_agent_plan_SOURCES = tests/unit/test-agent-plan.c
+tests_unit_test_agent_plan_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_agent_plan_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)
+endif

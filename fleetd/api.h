@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The HTTP API (fleet-behaviour.md §4 and docs/api.md) as far as it is the leader's: requests come in from
+ * this host's clients or through other hosts' sessions, are checked, become at most one command, and are
+ * answered when it is applied. Reads are answered after a barrier, so that they are current. It knows nothing
+ * of sockets. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fleetd/core/core.h"
+#include "raftstore/fleet.pb-c.h"
+#include "raftstore/store.h"
+
+struct api;
+
+/* What the API needs of the world: the store of this host in production, pure stand-ins in its unit test. */
+struct api_backend {
+    const struct registry *(*registry)(void *data);
+    const struct core *(*core)(void *data);
+    bool (*leads)(void *data);
+    void (*propose)(const Fleet__Command *command, store_done *done, void *done_data, void *data);
+    void (*barrier)(store_done *done, void *done_data, void *data);
+    uint64_t (*now_ms)(void *data);
+    /* Extra facts about members for GET /members: as store_servers(); and who leads (server id). */
+    size_t (*servers)(struct store_server *servers, size_t max, void *data);
+    uint64_t (*leader_id)(void *data);
+};
+
+struct api_answer {
+    unsigned status;          /* HTTP. */
+    const char *content_type; /* NULL: no body. */
+    const char *body;         /* Borrowed for the call. */
+    size_t size;
+};
+
+typedef void api_done(const struct api_answer *answer, void *data);
+
+struct api *api_new(const struct api_backend *backend, void *data, unsigned token_limit);
+void api_free(struct api *api); /* Requests that are still open are answered 503 first. */
+void api_set_token_limit(struct api *api, unsigned token_limit);
+
+/* Works on a request; this host must lead, or the request must be one that may be answered from what this
+ * host knows (stale=yes; then nothing is waited for). 'done' comes exactly once, possibly from inside this
+ * call. Returns a handle for api_cancel(), 0 if 'done' came already. 'request' is borrowed for the call. */
+uint64_t api_handle(struct api *api, const Fleet__ApiRequest *request, api_done *done, void *data);
+
+/* Nobody waits for the answer any more: 'done' does not come. What was proposed stays proposed. */
+void api_cancel(struct api *api, uint64_t handle);
+
+/* The core said EFFECT_SETTLED about 'unit' ("": any): looks at those who wait for it. */
+void api_unit_changed(struct api *api, const char *unit);
+
+/* Leadership was lost: everything open is answered with 503 (nothing done) or 504 (outcome unknown). */
+void api_yield(struct api *api);
+
+/* Ends waits whose deadline has passed; and when to call next (UINT64_MAX: never). */
+void api_tick(struct api *api, uint64_t now_ms);
+uint64_t api_deadline_ms(const struct api *api);
+
+/* Whether this request changes something (and so needs the leader and a request id). */
+bool api_request_changes(const Fleet__ApiRequest *request);

@@ -1,0 +1,51 @@
+# The leader's side of the HTTP API.
+noinst_LIBRARIES += fleetd/libapi.a
+fleetd_libapi_a_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+fleetd_libapi_a_SOURCES = \
+	fleetd/api.c fleetd/api.h fleetd/api_private.h \
+	fleetd/api_batch.c \
+	fleetd/api_change.c fleetd/api_change.h \
+	fleetd/api_cycle.c \
+	fleetd/api_discovery.c \
+	fleetd/api_json.c fleetd/api_json.h \
+	fleetd/api_machines.c \
+	fleetd/api_members.c \
+	fleetd/api_metadata.c \
+	fleetd/api_page.c fleetd/api_page.h \
+	fleetd/api_route.c \
+	fleetd/api_state.c \
+	fleetd/api_units.c \
+	fleetd/api_wait.c fleetd/api_wait.h
+
+API_LIBS = fleetd/libapi.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
+	$(JANSSON_LIBS) $(PROTOBUF_C_LIBS) $(NETTLE_LIBS)
+API_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-api tests/unit/test-registry
+TESTS += tests/unit/test-api tests/unit/test-registry
+tests_unit_test_api_SOURCES = tests/unit/test-api.c tests/unit/fake-core.c tests/unit/fake-core.h
+tests_unit_test_api_CPPFLAGS = $(API_CPPFLAGS)
+tests_unit_test_api_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_api_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_registry_SOURCES = tests/unit/test-registry.c
+tests_unit_test_registry_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
+tests_unit_test_registry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_registry_LDADD = raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
+	$(PROTOBUF_C_LIBS) $(NETTLE_LIBS) $(CMOCKA_LIBS)
+endif
+
+check_PROGRAMS += tests/fuzz/fuzz-api-replay
+TESTS += tests/fuzz/fuzz-api-replay
+tests_fuzz_fuzz_api_replay_SOURCES = tests/fuzz/fuzz-api.c tests/fuzz/replay.c tests/unit/fake-core.c
+tests_fuzz_fuzz_api_replay_CPPFLAGS = $(API_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/api"'
+tests_fuzz_fuzz_api_replay_LDADD = $(API_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/api
+
+if FUZZ
+check_PROGRAMS += tests/fuzz/fuzz-api
+tests_fuzz_fuzz_api_SOURCES = tests/fuzz/fuzz-api.c tests/unit/fake-core.c
+tests_fuzz_fuzz_api_CPPFLAGS = $(API_CPPFLAGS)
+tests_fuzz_fuzz_api_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_api_LDADD = $(API_LIBS)
+endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "fleetd/api_private.h"
+
+#define METHODS_MAX 3
+
+struct route {
+    const char *resource;
+    bool item;        /* "resource/<name>". */
+    unsigned refusal; /* Status and text for other methods. */
+    const char *refusal_text;
+    struct api_method methods[METHODS_MAX];
+};
+
+/* Everything there is (fleet-behaviour.md §4.3, docs/api.md), under both prefixes. The texts of what the
+ * first fleet had are its own, also where a method came since. */
+static const struct route routes[] = {
+    {"discovery",
+     false,
+     400,
+     "only HTTP GET supported against this resource",
+     {{"GET", API_LOCAL, api_discovery_get, NULL}}},
+    {"machines",
+     false,
+     405,
+     "only GET and PATCH supported against this resource",
+     {{"GET", API_READ, NULL, api_machines_get}, {"PATCH", API_CHANGE, api_machines_patch, NULL}}},
+    {"units",
+     false,
+     405,
+     "only GET supported against this resource",
+     {{"GET", API_READ, NULL, api_units_list}, {"POST", API_CHANGE, api_units_post, NULL}}},
+    {"units",
+     true,
+     405,
+     "only GET, PUT and DELETE supported against this resource",
+     {{"GET", API_READ, NULL, api_unit_get},
+      {"PUT", API_CHANGE, api_unit_put, NULL},
+      {"DELETE", API_CHANGE, api_unit_delete, NULL}}},
+    {"state",
+     false,
+     405,
+     "only GET supported against this resource",
+     {{"GET", API_READ, NULL, api_state_list}}},
+    {"state",
+     true,
+     405,
+     "only GET supported against this resource",
+     {{"GET", API_READ, NULL, api_state_get}}},
+    {"wait",
+     false,
+     405,
+     "only POST supported against this resource",
+     {{"POST", API_READ, api_wait_begin, api_wait_start}}},
+    {"explain",
+     true,
+     405,
+     "only GET supported against this resource",
+     {{"GET", API_READ, NULL, api_explain_get}}},
+    {"members",
+     false,
+     405,
+     "only GET supported against this resource",
+     {{"GET", API_READ, NULL, api_members_get}}},
+};
+
+/* What follows the prefix and its slash; "" for the prefix itself; NULL for another path. */
+static const char *below_prefix(const char *path)
+{
+    static const char *const prefixes[] = {"/fleet/v1", "/v1-alpha"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++) {
+        size_t size = strlen(prefixes[i]);
+
+        if (strncmp(path, prefixes[i], size) != 0)
+            continue;
+        if (path[size] == '\0')
+            return "";
+        if (path[size] == '/' && path[size + 1] != '\0')
+            return path + size + 1;
+    }
+    return NULL;
+}
+
+static const struct route *find_route(const char *rest, const char **ret_name)
+{
+    const char *slash = strchr(rest, '/');
+    size_t size = slash != NULL ? (size_t)(slash - rest) : strlen(rest);
+    bool item = slash != NULL;
+
+    if (item && (slash[1] == '\0' || strchr(slash + 1, '/') != NULL))
+        return NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(routes); i++)
+        if (routes[i].item == item && strlen(routes[i].resource) == size &&
+            strncmp(routes[i].resource, rest, size) == 0) {
+            *ret_name = item ? slash + 1 : NULL;
+            return &routes[i];
+        }
+    return NULL;
+}
+
+const struct api_method *api_route(const char *path, const char *method, const char **ret_name,
+                                   unsigned *ret_status, const char **ret_text)
+{
+    const char *rest = below_prefix(path);
+    const struct route *route;
+
+    *ret_text = "";
+    *ret_status = 405;
+    if (streq(path, "/") || (rest != NULL && rest[0] == '\0'))
+        return NULL;
+    route = rest != NULL ? find_route(rest, ret_name) : NULL;
+    if (route == NULL) {
+        *ret_status = 404;
+        return NULL;
+    }
+    for (size_t i = 0; i < METHODS_MAX && route->methods[i].name != NULL; i++)
+        if (streq(route->methods[i].name, method))
+            return &route->methods[i];
+    *ret_status = route->refusal;
+    *ret_text = route->refusal_text;
+    return NULL;
+}
+
+bool api_request_changes(const Fleet__ApiRequest *request)
+{
+    const char *name, *text;
+    unsigned status;
+    const struct api_method *method = api_route(request->path, request->method, &name, &status, &text);
+
+    return method != NULL && method->kind == API_CHANGE;
+}

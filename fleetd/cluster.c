@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/times.h"
+#include "fleetd/daemon_private.h"
+#include "raftstore/limits.h"
+
+/* ---- store ---- */
+
+static void on_change(void *data)
+{
+    struct daemon *daemon = data;
+
+    daemon->registry_changed = true;
+    core_registry_touched(daemon->core);
+}
+
+static void on_role(void *data)
+{
+    struct daemon *daemon = data;
+
+    if (store_role(daemon->store) == STORE_LEADER)
+        uplink_set_leader(daemon->uplink, daemon->cluster_address, store_term(daemon->store));
+    else
+        uplink_set_leader(daemon->uplink, store_leader_address(daemon->store), store_term(daemon->store));
+    daemon_update_status(daemon);
+}
+
+static void on_lead(uint64_t term, void *data)
+{
+    leading_start(data, term);
+    daemon_update_status(data);
+}
+
+static void on_yield(void *data)
+{
+    leading_stop(data);
+}
+
+static void on_fatal(const char *why, void *data)
+{
+    daemon_fatal(data, why);
+}
+
+/* ---- connections from other hosts ---- */
+
+static int accept_session(struct daemon *daemon, struct conn *conn, const Fleet__Hello *hello,
+                          const struct conn_callbacks **ret, void **ret_data, struct err *err)
+{
+    const struct registry_machine *machine =
+        registry_machine(store_registry(daemon->store), hello->machine_id);
+
+    if (machine == NULL || !machine->registered || machine->server_id != hello->server_id)
+        return err_set(err, -EACCES, "machine %s is no member of this cluster (any more)", hello->machine_id);
+    *ret = downlink_accept(daemon->downlink, conn, machine->id, ret_data);
+    return 0;
+}
+
+static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct conn_callbacks **ret,
+                     void **ret_data, char *leader_address, struct err *err, void *data)
+{
+    struct daemon *daemon = data;
+
+    if (daemon->store == NULL || daemon->stopping)
+        return err_set(err, -EAGAIN, "this host belongs to no cluster yet, or is stopping");
+    if (hello->purpose == FLEET__PURPOSE__PURPOSE_RAFT) {
+        *ret = store_accept(daemon->store, hello->server_id, ret_data);
+        return *ret != NULL ? 0 : err_set(err, -EACCES, "this server is not wanted");
+    }
+    if (!store_leads(daemon->store)) {
+        strncpy(leader_address, store_leader_address(daemon->store), ADDRESS_MAX);
+        return err_set(err, -EAGAIN, "this host does not lead");
+    }
+    if (hello->purpose == FLEET__PURPOSE__PURPOSE_SESSION)
+        return accept_session(daemon, conn, hello, ret, ret_data, err);
+    if (hello->purpose == FLEET__PURPOSE__PURPOSE_JOIN) {
+        *ret = gate_accept(daemon->gate, conn, ret_data);
+        return 0;
+    }
+    return err_set(err, -ENOTSUP, "this version does not know what the connection is for");
+}
+
+static void set_port_identity(struct daemon *daemon)
+{
+    struct port_identity identity = {.has_cluster = daemon->is_member, .server_id = daemon->member.server_id};
+
+    memcpy(identity.cluster_id, daemon->member.cluster_id, sizeof identity.cluster_id);
+    memcpy(identity.machine_id, daemon->identity.machine_id, sizeof identity.machine_id);
+    id_from_hex(daemon->identity.boot_id, identity.boot_id, sizeof identity.boot_id);
+    port_set_identity(daemon->port, &identity);
+}
+
+/* ---- API backend ---- */
+
+static const struct registry *backend_registry(void *data)
+{
+    struct daemon *daemon = data;
+
+    return store_registry(daemon->store);
+}
+
+static const struct core *backend_core(void *data)
+{
+    struct daemon *daemon = data;
+
+    return daemon->core;
+}
+
+static bool backend_leads(void *data)
+{
+    struct daemon *daemon = data;
+
+    return store_leads(daemon->store);
+}
+
+static void backend_propose(const Fleet__Command *command, store_done *done, void *done_data, void *data)
+{
+    struct daemon *daemon = data;
+
+    store_propose(daemon->store, command, done, done_data);
+}
+
+static void backend_barrier(store_done *done, void *done_data, void *data)
+{
+    struct daemon *daemon = data;
+
+    store_barrier(daemon->store, done, done_data);
+}
+
+static uint64_t backend_now_ms(void *data)
+{
+    return now_ms();
+}
+
+static size_t backend_servers(struct store_server *servers, size_t max, void *data)
+{
+    struct daemon *daemon = data;
+
+    return store_servers(daemon->store, servers, max);
+}
+
+static uint64_t backend_leader_id(void *data)
+{
+    struct daemon *daemon = data;
+
+    return store_leader_id(daemon->store);
+}
+
+/* ---- membership ---- */
+
+void cluster_set_uplink_members(struct daemon *daemon)
+{
+    struct strlist members = {0};
+    size_t count;
+    const struct registry_machine *const *machines = registry_machines(store_registry(daemon->store), &count);
+
+    for (size_t i = 0; i < count; i++)
+        strlist_add(&members, machines[i]->cluster_address);
+    if (count > 0)
+        uplink_set_members(daemon->uplink, &members);
+    strlist_done(&members);
+}
+
+/* This host is a member: its part of the store opens, and its session to the leader begins. */
+static int become_member(struct daemon *daemon, struct err *err)
+{
+    static const struct store_callbacks store_callbacks = {.on_change = on_change,
+                                                           .on_role = on_role,
+                                                           .on_lead = on_lead,
+                                                           .on_yield = on_yield,
+                                                           .on_fatal = on_fatal};
+    static const struct api_backend api_backend = {
+        .registry = backend_registry,
+        .core = backend_core,
+        .leads = backend_leads,
+        .propose = backend_propose,
+        .barrier = backend_barrier,
+        .now_ms = backend_now_ms,
+        .servers = backend_servers,
+        .leader_id = backend_leader_id,
+    };
+    struct store_config config = {
+        .directory = daemon->config.data_dir,
+        .server_id = daemon->member.server_id,
+        .address = daemon->cluster_address,
+        .bootstrap = daemon->member.founder,
+    };
+    int r;
+
+    memcpy(config.cluster_id, daemon->member.cluster_id, sizeof config.cluster_id);
+    daemon->is_member = true;
+    hosting_describe(daemon);
+    set_port_identity(daemon);
+    daemon->uplink = hosting_uplink_new(daemon);
+    uplink_set_members(daemon->uplink, &daemon->member.peers);
+    daemon->downlink = leading_downlink_new(daemon);
+    daemon->gate = leading_gate_new(daemon);
+    r = store_open(daemon->loop, daemon->port, &config, &store_callbacks, daemon, &daemon->store, err);
+    if (r < 0)
+        return r;
+    daemon->core = core_new(store_registry(daemon->store), daemon->config.agent_ttl_ms);
+    daemon->api = api_new(&api_backend, daemon, daemon->config.token_limit);
+    return 0;
+}
+
+static int found(struct daemon *daemon, struct err *err)
+{
+    int r;
+
+    member_draw_cluster_id(&daemon->member);
+    member_draw_server_id(&daemon->member);
+    strcpy(daemon->member.machine_id, daemon->identity.machine_id);
+    daemon->member.founder = true;
+    r = member_save(daemon->config.data_dir, &daemon->member, err);
+    if (r < 0)
+        return r;
+    log_notice("Starting a new cluster (bootstrap = true)");
+    return become_member(daemon, err);
+}
+
+static void on_joiner_closed(void *data)
+{
+}
+
+static void on_admitted(const Fleet__JoinReply *reply, void *data)
+{
+    struct daemon *daemon = data;
+    struct err err = {0};
+    int r;
+
+    memcpy(daemon->member.cluster_id, reply->cluster_id.data, CLUSTER_ID_SIZE);
+    for (size_t i = 0; i < reply->n_members; i++)
+        strlist_add(&daemon->member.peers, reply->members[i]);
+    r = member_save(daemon->config.data_dir, &daemon->member, &err);
+    if (r < 0)
+        daemon_fatal(daemon, err_text(&err, r));
+    log_notice("Joined the cluster");
+    joiner_close(TAKE_PTR(daemon->joiner), on_joiner_closed, NULL);
+    r = become_member(daemon, &err);
+    if (r < 0)
+        daemon_fatal(daemon, err_text(&err, r));
+    daemon_update_status(daemon);
+}
+
+static Fleet__RegisterMachine *joiner_machine(void *data)
+{
+    struct daemon *daemon = data;
+
+    return &daemon->machine;
+}
+
+static void on_join_trouble(const char *why, void *data)
+{
+    log_warn("Cannot join yet: %s. Trying again", why);
+}
+
+static void start_joining(struct daemon *daemon)
+{
+    static const struct joiner_callbacks callbacks = {
+        .machine = joiner_machine, .on_admitted = on_admitted, .on_trouble = on_join_trouble};
+
+    member_draw_server_id(&daemon->member);
+    strcpy(daemon->member.machine_id, daemon->identity.machine_id);
+    hosting_describe(daemon);
+    daemon->joiner = joiner_new(daemon->loop, daemon->port, &daemon->config.join, &callbacks, daemon);
+}
+
+int cluster_start(struct daemon *daemon, struct err *err)
+{
+    static const struct port_callbacks callbacks = {.on_accept = on_accept};
+    struct port_identity nobody = {0};
+    int r;
+
+    if (!daemon->config.insecure)
+        return err_set(
+            err, -ENOTSUP,
+            "this version has no TLS yet and opens its cluster port only where you say so: set \"insecure "
+            "= true\" in /etc/fleet/fleet.conf, in a network that you trust");
+    daemon->port = port_new(daemon->loop, &nobody, &callbacks, daemon);
+    set_port_identity(daemon);
+    r = port_listen(daemon->port, daemon->config.cluster_listen, err);
+    if (r < 0)
+        return r;
+    r = member_load(daemon->config.data_dir, &daemon->member, err);
+    if (r >= 0 && !streq(daemon->member.machine_id, daemon->identity.machine_id))
+        return err_set(
+            err, -EXDEV,
+            "%s belongs to machine %s, but this one is %s: was the disk copied? Move the directory away "
+            "and join this host again",
+            daemon->config.data_dir, daemon->member.machine_id, daemon->identity.machine_id);
+    if (r >= 0)
+        return become_member(daemon, err);
+    if (r != -ENOENT)
+        return r;
+    if (daemon->config.bootstrap)
+        return found(daemon, err);
+    if (daemon->config.join.count > 0)
+        start_joining(daemon);
+    return 0;
+}

@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+
+#include "base/alloc.h"
+#include "fleetd/core/core_private.h"
+
+/* ---- what must be looked at again ---- */
+
+static void mark(struct core *core, const char *unit)
+{
+    struct dirty *dirty;
+
+    HASH_FIND_STR(core->dirty, unit, dirty);
+    if (dirty != NULL)
+        return;
+    dirty = NEW0(struct dirty);
+    dirty->unit = xstrdup(unit);
+    HASH_ADD_KEYPTR(hh, core->dirty, dirty->unit, strlen(dirty->unit), dirty);
+}
+
+static void mark_globals(struct core *core)
+{
+    size_t count;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    for (size_t i = 0; i < count; i++)
+        if (units[i]->requirements->global)
+            mark(core, units[i]->name);
+}
+
+static void mark_reported(struct core *core, const struct host *host)
+{
+    for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next)
+        mark(core, entry->unit);
+}
+
+/* Everything that concerns a host whose standing has changed: its own units, and what it reported. */
+static void mark_host(struct core *core, const struct host *host)
+{
+    size_t count;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    for (size_t i = 0; i < count; i++)
+        if (units[i]->requirements->global || streq(units[i]->target, host->id) ||
+            streq(units[i]->last_target, host->id))
+            mark(core, units[i]->name);
+    mark_reported(core, host);
+    core->plan_wanted = true;
+}
+
+static void mark_all(struct core *core)
+{
+    size_t count;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    for (size_t i = 0; i < count; i++)
+        mark(core, units[i]->name);
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        mark_reported(core, host);
+    core->plan_wanted = true;
+}
+
+static void dirty_clear(struct core *core)
+{
+    while (core->dirty != NULL) {
+        struct dirty *dirty = core->dirty;
+
+        HASH_DEL(core->dirty, dirty);
+        free(dirty->unit);
+        free(dirty);
+    }
+}
+
+/* ---- shares ---- */
+
+const struct host *core_held_by(const struct core *core, const struct registry_unit *unit,
+                                const char *machine_id)
+{
+    const struct core_report *own;
+    const struct host *target = host_find(core->hosts, machine_id), *last;
+
+    if (unit->requirements->global)
+        return NULL;
+    /* It runs there already: nothing begins, so nothing can be doubled by it. */
+    own = target != NULL ? host_report(target, unit->name) : NULL;
+    if (own != NULL && own->launched)
+        return NULL;
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (host->state != MACHINE_LOST && !streq(host->id, machine_id) &&
+            host_report(host, unit->name) != NULL)
+            return host;
+    /* One that has not called since this leader began may still have it. */
+    last = unit->last_target[0] != '\0' ? host_find(core->hosts, unit->last_target) : NULL;
+    if (last != NULL && last->state == MACHINE_EXPECTED && !streq(last->id, machine_id))
+        return last;
+    return NULL;
+}
+
+/* What this host should have of the unit, as a generation; 0: nothing. */
+static uint64_t due(const struct core *core, const struct host *host, const struct registry_unit *unit)
+{
+    if (unit == NULL || !core_machine_wants(core, host->id, unit))
+        return 0;
+    /* What was given once is not taken back for a doubt. */
+    if (!host_was_told(host, unit->name, 0) && core_held_by(core, unit, host->id) != NULL)
+        return 0;
+    return unit->generation;
+}
+
+static void update_share(struct core *core, struct host *host, const char *name, struct effect *share)
+{
+    const struct registry_unit *unit = registry_unit(core->registry, name);
+    uint64_t generation = due(core, host, unit);
+
+    if (generation == 0 && host_was_told(host, name, 0)) {
+        host_untell(host, name);
+        strlist_add(&share->removed, name);
+    } else if (generation != 0 && !host_was_told(host, name, generation)) {
+        host_tell(host, name, generation);
+        strlist_add(&share->names, name);
+    }
+}
+
+static void update_shares(struct core *core, struct effects *out)
+{
+    for (struct host *host = core->hosts; host != NULL; host = host->hh.next) {
+        struct effect share = {.kind = EFFECT_SHARE};
+
+        if (host->session_id == 0)
+            continue;
+        for (const struct dirty *dirty = core->dirty; dirty != NULL; dirty = dirty->hh.next)
+            update_share(core, host, dirty->unit, &share);
+        if (share.names.count + share.removed.count == 0)
+            continue;
+        memcpy(share.machine_id, host->id, sizeof share.machine_id);
+        *effects_add(out, EFFECT_SHARE) = share;
+    }
+}
+
+/* The first share of a session: all of it, so that the host can let go of what is not named. */
+static void send_whole_share(struct core *core, struct host *host, struct effects *out)
+{
+    struct effect *share = effects_add(out, EFFECT_SHARE);
+    size_t count;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    share->complete = true;
+    memcpy(share->machine_id, host->id, sizeof share->machine_id);
+    host_forget_told(host);
+    for (size_t i = 0; i < count; i++)
+        update_share(core, host, units[i]->name, share);
+}
+
+/* Ends every input: decides what has become possible, tells hosts what has changed for them, and whoever
+ * waits. */
+static void settle(struct core *core, uint64_t now_ms, struct effects *out)
+{
+    bool full_house = true;
+
+    if (!core->leads) {
+        dirty_clear(core);
+        return;
+    }
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        full_house = full_house && host->state != MACHINE_EXPECTED;
+    if (core->plan_wanted && !core->schedule_in_flight && now_ms >= core->retry_ms &&
+        (full_house || now_ms >= core->gather_until_ms)) {
+        core->plan_wanted = false;
+        core_decide(core, out);
+    }
+    update_shares(core, out);
+    for (const struct dirty *dirty = core->dirty; dirty != NULL; dirty = dirty->hh.next)
+        strlist_add(&effects_add(out, EFFECT_SETTLED)->names, dirty->unit);
+    dirty_clear(core);
+}
+
+/* ---- life ---- */
+
+struct core *core_new(const struct registry *registry, uint64_t ttl_ms)
+{
+    struct core *core = NEW0(struct core);
+
+    core->registry = registry;
+    core->ttl_ms = ttl_ms;
+    return core;
+}
+
+void core_yield(struct core *core)
+{
+    core->leads = false;
+    core->schedule_in_flight = false;
+    core->plan_wanted = false;
+    while (core->hosts != NULL)
+        host_remove(&core->hosts, core->hosts);
+    core_forget_plan(core);
+    dirty_clear(core);
+}
+
+void core_free(struct core *core)
+{
+    if (core == NULL)
+        return;
+    core_yield(core);
+    free(core);
+}
+
+void core_set_ttl(struct core *core, uint64_t ttl_ms)
+{
+    core->ttl_ms = ttl_ms;
+}
+
+bool core_leads(const struct core *core)
+{
+    return core->leads;
+}
+
+static void expect_machines(struct core *core, uint64_t now_ms)
+{
+    struct host *host, *next;
+    size_t count;
+    const struct registry_machine *const *machines = registry_machines(core->registry, &count);
+
+    for (size_t i = 0; i < count; i++)
+        host_get(&core->hosts, machines[i]->id, now_ms);
+    core_forget_plan(core);
+    HASH_ITER (hh, core->hosts, host, next) {
+        const struct registry_machine *machine = registry_machine(core->registry, host->id);
+
+        if (machine != NULL && machine->registered)
+            continue;
+        mark_reported(core, host);
+        host_remove(&core->hosts, host);
+    }
+}
+
+void core_lead(struct core *core, uint64_t term, uint64_t now_ms, struct effects *out)
+{
+    core_yield(core);
+    core->leads = true;
+    core->term = term;
+    core->retry_ms = now_ms;
+    core->now_ms = now_ms;
+    core->gather_until_ms = now_ms + CORE_GATHER_MS;
+    expect_machines(core, now_ms);
+    mark_all(core);
+    settle(core, now_ms, out);
+}
+
+/* Takes the time in. After a standstill of our own (a frozen process, a suspended host) nobody is silent yet:
+ * what they said meanwhile has still to be read. */
+static void advance(struct core *core, uint64_t now_ms)
+{
+    uint64_t gap_ms = now_ms > core->now_ms ? now_ms - core->now_ms : 0;
+
+    core->now_ms = now_ms;
+    if (gap_ms <= CORE_STANDSTILL(core->ttl_ms))
+        return;
+    for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        host->heard_ms = host->heard_ms + gap_ms < now_ms ? host->heard_ms + gap_ms : now_ms;
+}
+
+/* ---- machines ---- */
+
+static void host_set_state(struct core *core, struct host *host, enum machine_state state)
+{
+    if (host->state == state)
+        return;
+    host->state = state;
+    core_forget_plan(core);
+    mark_host(core, host);
+}
+
+void core_session_open(struct core *core, const char *machine_id, uint64_t session_id,
+                       Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
+                       struct effects *out)
+{
+    const struct registry_machine *machine = registry_machine(core->registry, machine_id);
+    struct host *host;
+
+    assert(session_id != 0);
+    if (!core->leads || machine == NULL || !machine->registered)
+        return;
+    advance(core, now_ms);
+    host = host_get(&core->hosts, machine_id, now_ms);
+    if (host->state == MACHINE_LOST)
+        effects_add_log(out, LOG_NOTICE, machine_id, NULL, "Machine %s (%s) is back", machine_id,
+                        machine->hostname);
+    host->session_id = session_id;
+    host->heard_ms = now_ms;
+    mark_reported(core, host);
+    host_forget_reports(host);
+    for (size_t i = 0; i < report_count; i++)
+        host_set_report(host, reports[i]);
+    host_set_state(core, host, MACHINE_READY);
+    mark_host(core, host);
+    send_whole_share(core, host, out);
+    settle(core, now_ms, out);
+}
+
+static struct host *host_of_session(struct core *core, const char *machine_id, uint64_t session_id)
+{
+    struct host *host = core->leads ? host_find(core->hosts, machine_id) : NULL;
+
+    return host != NULL && host->session_id == session_id ? host : NULL;
+}
+
+void core_session_report(struct core *core, const char *machine_id, uint64_t session_id,
+                         Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
+                         struct effects *out)
+{
+    struct host *host = host_of_session(core, machine_id, session_id);
+
+    if (host == NULL)
+        return;
+    advance(core, now_ms);
+    host->heard_ms = now_ms;
+    for (size_t i = 0; i < report_count; i++)
+        if (host_set_report(host, reports[i]))
+            mark(core, reports[i]->name);
+    settle(core, now_ms, out);
+}
+
+void core_session_heard(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms)
+{
+    struct host *host = host_of_session(core, machine_id, session_id);
+
+    if (host == NULL)
+        return;
+    advance(core, now_ms);
+    host->heard_ms = now_ms;
+}
+
+void core_session_closed(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms,
+                         struct effects *out)
+{
+    struct host *host = host_of_session(core, machine_id, session_id);
+
+    if (host == NULL)
+        return;
+    host->session_id = 0;
+    host_forget_told(host);
+    host_set_state(core, host, MACHINE_SUSPECTED);
+    settle(core, now_ms, out);
+}
+
+/* ---- time ---- */
+
+static void lose(struct core *core, struct host *host, uint64_t now_ms, struct effects *out)
+{
+    const struct registry_machine *machine = registry_machine(core->registry, host->id);
+
+    effects_add_log(out, LOG_WARNING, host->id, NULL,
+                    "Machine %s (%s) is lost: not heard for %.1f s. Its units are placed on others", host->id,
+                    machine != NULL ? machine->hostname : "", (double)(now_ms - host->heard_ms) / 1000);
+    host_set_state(core, host, MACHINE_LOST);
+    host_forget_reports(host);
+    if (host->session_id != 0) {
+        struct effect *drop = effects_add(out, EFFECT_DROP);
+
+        memcpy(drop->machine_id, host->id, sizeof drop->machine_id);
+        host->session_id = 0;
+        host_forget_told(host);
+    }
+}
+
+void core_tick(struct core *core, uint64_t now_ms, struct effects *out)
+{
+    if (!core->leads)
+        return;
+    advance(core, now_ms);
+    for (struct host *host = core->hosts; host != NULL; host = host->hh.next) {
+        uint64_t silent_ms = now_ms - host->heard_ms;
+
+        if (host->state == MACHINE_LOST)
+            continue;
+        if (silent_ms >= core->ttl_ms)
+            lose(core, host, now_ms, out);
+        else if (host->state == MACHINE_READY && silent_ms >= core->ttl_ms / 2)
+            host_set_state(core, host, MACHINE_SUSPECTED);
+        else if (host->state == MACHINE_SUSPECTED && host->session_id != 0 && silent_ms < core->ttl_ms / 2)
+            host_set_state(core, host, MACHINE_READY);
+    }
+    settle(core, now_ms, out);
+}
+
+uint64_t core_deadline_ms(const struct core *core)
+{
+    uint64_t deadline = UINT64_MAX;
+
+    if (!core->leads)
+        return deadline;
+    if (core->plan_wanted && !core->schedule_in_flight)
+        deadline = core->gather_until_ms > core->retry_ms ? core->gather_until_ms : core->retry_ms;
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
+        uint64_t when = host->heard_ms + (host->state == MACHINE_READY ? core->ttl_ms / 2 : core->ttl_ms);
+
+        if (host->state != MACHINE_LOST && when < deadline)
+            deadline = when;
+    }
+    return deadline;
+}
+
+/* ---- the registry ---- */
+
+void core_registry_touched(struct core *core)
+{
+    core_forget_plan(core);
+}
+
+void core_registry_changed(struct core *core, const struct registry_changes *changes, uint64_t now_ms,
+                           struct effects *out)
+{
+    if (!core->leads)
+        return;
+    if (changes->everything || changes->machines) {
+        expect_machines(core, now_ms);
+        mark_all(core);
+    }
+    for (size_t i = 0; i < changes->units.count; i++)
+        mark(core, changes->units.items[i]);
+    if (changes->units.count > 0) {
+        mark_globals(core); /* Their conflicts are with what is placed. */
+        core->plan_wanted = true;
+    }
+    settle(core, now_ms, out);
+}
+
+void core_schedule_done(struct core *core, bool applied, uint64_t now_ms, struct effects *out)
+{
+    core->schedule_in_flight = false;
+    if (!applied) {
+        core->plan_wanted = true;
+        core->retry_ms = now_ms + CORE_RETRY_MS;
+    }
+    settle(core, now_ms, out);
+}

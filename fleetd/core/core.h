@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The leader's mind, as a pure machine: facts go in (who called, what hosts report, what the registry says,
+ * what time it is), and what the world must do comes out as effects. It opens nothing, sends nothing and
+ * reads no clock, so a simulator can run it by the million.
+ *
+ * It exists on every host and works only while this host leads: core_lead() starts it with an empty mind (who
+ * is alive and what systemd reports is never stored), core_yield() empties it again.
+ *
+ * A machine, as the leader sees it:
+ *
+ *      EXPECTED --calls--> READY --session breaks--> SUSPECTED --ttl--> LOST
+ *          \--one ttl after core_lead()----------------------------------^ |
+ *      READY <------------------------calls--------------------------------/
+ *
+ * Laws:
+ *  - Nobody is lost before a full ttl has passed since it was last heard, or since this leader began.
+ *  - Only units of a machine that is LOST are placed anew because of it.
+ *  - A unit that moves is given to its new machine only when the old one has let go of it, or is LOST. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/str.h"
+#include "raftstore/fleet.pb-c.h"
+#include "raftstore/registry.h"
+
+enum machine_state {
+    MACHINE_EXPECTED,
+    MACHINE_READY,
+    MACHINE_SUSPECTED,
+    MACHINE_LOST,
+};
+
+const char *machine_state_to_string(enum machine_state state); /* "expected", "ready", "suspected", "lost" */
+
+/* What a host last reported of a unit. */
+struct core_report {
+    char *load_state, *active_state, *sub_state, *hash, *result, *error; /* Never NULL. */
+    uint64_t generation;
+    bool launched;
+};
+
+/* What has become of a unit, seen against what is wanted. */
+enum unit_outcome {
+    OUTCOME_WAITING,  /* Not there yet: 'reason' says what it waits for. */
+    OUTCOME_ACTIVE,   /* Launched, and active. */
+    OUTCOME_FINISHED, /* Launched, and done: a oneshot. */
+    OUTCOME_LOADED,   /* Loaded on its machine, as wanted. */
+    OUTCOME_INACTIVE, /* On no machine, as wanted. */
+    OUTCOME_FAILED,   /* Its machine has tried, and it failed: 'reason' says how. */
+    OUTCOME_UNPLACED, /* No machine fits: 'machines' says why each does not. */
+    OUTCOME_GONE,     /* No such unit, and no machine has anything of it. */
+};
+
+const char *unit_outcome_to_string(enum unit_outcome outcome); /* "waiting", "active", ... */
+
+struct core_status_machine {
+    char machine_id[MACHINE_ID_SIZE];
+    char *hostname, *reason; /* Never NULL. */
+};
+
+struct core_status {
+    enum unit_outcome outcome;
+    char machine_id[MACHINE_ID_SIZE]; /* Where it is, "" for nowhere or (global units) everywhere. */
+    char *active_state, *sub_state;   /* "" if nothing is reported. */
+    char *reason;                     /* Never NULL. */
+    struct core_status_machine
+        *machines; /* Unplaced: every machine and why not. Global: where it has failed. */
+    size_t machine_count;
+    size_t done_count, wanted_count; /* Global units: n of m machines. Others: 0 or 1 of 1. */
+};
+
+enum effect_kind {
+    EFFECT_SCHEDULE, /* Propose 'placements' as one Schedule command with if_term = 'term'; tell
+                        core_schedule_done(). */
+    EFFECT_SHARE, /* Send 'machine_id' a share: units 'names' (as core_share_unit() tells them), 'removed'. */
+    EFFECT_SETTLED, /* Something about unit names[0] has changed: look at its status again. "": about any. */
+    EFFECT_DROP,    /* End the session of machine_id: it is lost, and begins anew when it is back. */
+    EFFECT_LOG, /* A decision, for the journal: 'text', about machine_id or names[0] where they are set. */
+};
+
+struct core_placement {
+    char *unit, *reason;
+    char from[MACHINE_ID_SIZE], to[MACHINE_ID_SIZE];
+    uint64_t generation;
+};
+
+struct effect {
+    enum effect_kind kind;
+    uint64_t term;
+    char machine_id[MACHINE_ID_SIZE];
+    bool complete; /* SHARE: what is not named is not wanted. */
+    struct strlist names, removed;
+    struct core_placement *placements;
+    size_t placement_count;
+    int priority;
+    char *text;
+};
+
+struct effects {
+    struct effect *items;
+    size_t count, capacity;
+};
+void effects_done(struct effects *effects);
+
+struct core;
+
+/* 'registry' is borrowed for the core's life; it changes only between calls, and core_registry_changed() is
+ * then called. */
+struct core *core_new(const struct registry *registry, uint64_t ttl_ms);
+void core_free(struct core *core);
+DEFINE_FREEP(struct core, core)
+
+void core_set_ttl(struct core *core, uint64_t ttl_ms);
+void core_lead(struct core *core, uint64_t term, uint64_t now_ms, struct effects *out);
+void core_yield(struct core *core);
+bool core_leads(const struct core *core);
+
+/* A host's session begins: it reports everything it has. An older session of the same machine has ended
+ * thereby. */
+void core_session_open(struct core *core, const char *machine_id, uint64_t session_id,
+                       Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
+                       struct effects *out);
+void core_session_report(struct core *core, const char *machine_id, uint64_t session_id,
+                         Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
+                         struct effects *out);
+void core_session_heard(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms);
+void core_session_closed(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms,
+                         struct effects *out);
+
+/* To be called at once when the registry has changed, before any question... */
+void core_registry_touched(struct core *core);
+/* ...and this when there is time to act on it; several changes may be acted on together. */
+void core_registry_changed(struct core *core, const struct registry_changes *changes, uint64_t now_ms,
+                           struct effects *out);
+void core_schedule_done(struct core *core, bool applied, uint64_t now_ms, struct effects *out);
+void core_tick(struct core *core, uint64_t now_ms, struct effects *out);
+uint64_t
+core_deadline_ms(const struct core *core); /* When core_tick() wants to be called; UINT64_MAX: never. */
+
+/* ---- questions; they change nothing ---- */
+
+enum machine_state core_machine_state(const struct core *core, const char *machine_id);
+uint64_t core_machine_silence_ms(const struct core *core, const char *machine_id,
+                                 uint64_t now_ms); /* Since last heard. */
+
+/* What 'machine_id' last reported of 'unit', or NULL. Borrowed until the next change. */
+const struct core_report *core_report(const struct core *core, const char *machine_id, const char *unit);
+
+/* Calls 'each' for every report of every machine that is not LOST, by unit name, then machine id. */
+void core_reports_each(const struct core *core,
+                       void (*each)(const char *unit, const char *machine_id,
+                                    const struct core_report *report, void *data),
+                       void *data);
+
+/* Whether the registered machine 'machine_id' should have 'unit' now: its target, or a global unit that
+ * applies there. */
+bool core_machine_wants(const struct core *core, const char *machine_id, const struct registry_unit *unit);
+
+struct core_status *core_status_new(const struct core *core, const char *unit);
+void core_status_free(struct core_status *status);
+DEFINE_FREEP(struct core_status, core_status)
+
+/* For each registered machine, by id, why 'unit' does not fit there ("" where it does). The caller ends the
+ * array with core_explain_free(). */
+struct core_status_machine *core_explain(const struct core *core, const struct registry_unit *unit,
+                                         size_t *ret_count);
+void core_explain_free(struct core_status_machine *machines, size_t count);

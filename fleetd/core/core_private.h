@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the core's sources share. core.c steps, decide.c decides where units go, status.c answers questions.
+ */
+#pragma once
+
+#include "constraints/plan.h"
+#include "fleetd/core/core.h"
+#include "fleetd/core/effects.h"
+#include "fleetd/core/hosts.h"
+
+/* How long a new leader lets hosts call before it places new units, so that the first who calls does not get
+ * all of them. */
+#define CORE_GATHER_MS 1000u
+
+/* If nothing was put in for longer than this part of the ttl, it was this host that stood still, not the
+ * others: a tick is asked for at least every half ttl. */
+#define CORE_STANDSTILL(ttl_ms) ((ttl_ms) / 2 + (ttl_ms) / 8)
+
+/* How long to wait before a decision that the store refused is made again. */
+#define CORE_RETRY_MS 500u
+
+struct dirty {
+    char *unit;
+    UT_hash_handle hh;
+};
+
+/* A plan and the facts it was made from. Everything in the facts is borrowed from the registry. */
+struct decision {
+    struct plan_machine *machines;
+    struct plan_label *labels;
+    struct plan_unit *units;
+    struct plan_facts facts;
+    struct plan *plan;
+};
+
+struct core {
+    const struct registry *registry;
+    uint64_t ttl_ms;
+    bool leads;
+    uint64_t now_ms; /* Of the latest input. */
+    uint64_t term;
+    uint64_t gather_until_ms; /* Until then only a full house starts placing. */
+    struct host *hosts;
+    struct dirty *dirty;       /* Units whose shares and status must be looked at again. */
+    struct decision *decision; /* The present one; NULL: to be made when it is asked for. */
+    bool plan_wanted;          /* Something that placement depends on has changed. */
+    uint64_t retry_ms;         /* A refused decision is not made again before. */
+    bool schedule_in_flight;   /* One decision at a time: the next one is made with its outcome known. */
+};
+
+/* Whether 'unit' may be given to 'machine_id' now, or another machine must let go of it first: that one's
+ * host, or NULL. */
+const struct host *core_held_by(const struct core *core, const struct registry_unit *unit,
+                                const char *machine_id);
+
+/* The plan for what is known now. Borrowed until anything changes. */
+const struct plan *core_plan(const struct core *core);
+void core_forget_plan(struct core *core);
+
+/* Adds an EFFECT_SCHEDULE if the plan changes anything. */
+void core_decide(struct core *core, struct effects *out);

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include "fleetd/core/hosts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+struct host *host_find(struct host *hosts, const char *id)
+{
+    struct host *host;
+
+    HASH_FIND_STR(hosts, id, host);
+    return host;
+}
+
+struct host *host_get(struct host **hosts, const char *id, uint64_t now_ms)
+{
+    struct host *host = host_find(*hosts, id);
+
+    if (host != NULL)
+        return host;
+    host = NEW0(struct host);
+    snprintf(host->id, sizeof host->id, "%s", id);
+    host->state = MACHINE_EXPECTED;
+    host->heard_ms = now_ms;
+    HASH_ADD_STR(*hosts, id, host);
+    return host;
+}
+
+static void report_done(struct core_report *report)
+{
+    free(report->load_state);
+    free(report->active_state);
+    free(report->sub_state);
+    free(report->hash);
+    free(report->result);
+    free(report->error);
+}
+
+static void report_remove(struct host *host, struct host_report *entry)
+{
+    HASH_DEL(host->reports, entry);
+    report_done(&entry->report);
+    free(entry->unit);
+    free(entry);
+}
+
+void host_forget_reports(struct host *host)
+{
+    while (host->reports != NULL)
+        report_remove(host, host->reports);
+}
+
+void host_forget_told(struct host *host)
+{
+    while (host->told != NULL) {
+        struct host_told *told = host->told;
+
+        HASH_DEL(host->told, told);
+        free(told->unit);
+        free(told);
+    }
+}
+
+void host_remove(struct host **hosts, struct host *host)
+{
+    HASH_DEL(*hosts, host);
+    host_forget_reports(host);
+    host_forget_told(host);
+    free(host);
+}
+
+static bool report_equals(const struct core_report *report, const Fleet__UnitReport *message)
+{
+    return streq(report->load_state, message->load_state) &&
+           streq(report->active_state, message->active_state) &&
+           streq(report->sub_state, message->sub_state) && streq(report->hash, message->hash) &&
+           streq(report->result, message->result) && streq(report->error, message->error) &&
+           report->generation == message->generation && report->launched == message->launched;
+}
+
+static void report_set(struct core_report *report, const Fleet__UnitReport *message)
+{
+    report_done(report);
+    *report = (struct core_report){
+        .load_state = xstrdup(message->load_state),
+        .active_state = xstrdup(message->active_state),
+        .sub_state = xstrdup(message->sub_state),
+        .hash = xstrdup(message->hash),
+        .result = xstrdup(message->result),
+        .error = xstrdup(message->error),
+        .generation = message->generation,
+        .launched = message->launched,
+    };
+}
+
+bool host_set_report(struct host *host, const Fleet__UnitReport *message)
+{
+    struct host_report *entry;
+
+    HASH_FIND_STR(host->reports, message->name, entry);
+    if (message->gone) {
+        if (entry != NULL)
+            report_remove(host, entry);
+        return entry != NULL;
+    }
+    if (entry == NULL) {
+        entry = NEW0(struct host_report);
+        entry->unit = xstrdup(message->name);
+        HASH_ADD_KEYPTR(hh, host->reports, entry->unit, strlen(entry->unit), entry);
+    } else if (report_equals(&entry->report, message)) {
+        return false;
+    }
+    report_set(&entry->report, message);
+    return true;
+}
+
+const struct core_report *host_report(const struct host *host, const char *unit)
+{
+    struct host_report *entry;
+
+    HASH_FIND_STR(host->reports, unit, entry);
+    return entry != NULL ? &entry->report : NULL;
+}
+
+static struct host_told *told_find(const struct host *host, const char *unit)
+{
+    struct host_told *told;
+
+    HASH_FIND_STR(host->told, unit, told);
+    return told;
+}
+
+bool host_was_told(const struct host *host, const char *unit, uint64_t generation)
+{
+    const struct host_told *told = told_find(host, unit);
+
+    return told != NULL && (generation == 0 || told->generation == generation);
+}
+
+void host_tell(struct host *host, const char *unit, uint64_t generation)
+{
+    struct host_told *told = told_find(host, unit);
+
+    if (told == NULL) {
+        told = NEW0(struct host_told);
+        told->unit = xstrdup(unit);
+        HASH_ADD_KEYPTR(hh, host->told, told->unit, strlen(told->unit), told);
+    }
+    told->generation = generation;
+}
+
+void host_untell(struct host *host, const char *unit)
+{
+    struct host_told *told = told_find(host, unit);
+
+    if (told == NULL)
+        return;
+    HASH_DEL(host->told, told);
+    free(told->unit);
+    free(told);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the leader knows of each machine that the registry does not: whether it is alive, what it reports, and
+ * what it was told. Part of the core. */
+#pragma once
+
+#include <uthash.h>
+
+#include "fleetd/core/core.h"
+
+struct host_report {
+    char *unit;
+    struct core_report report;
+    UT_hash_handle hh;
+};
+
+struct host_told {
+    char *unit;
+    uint64_t generation; /* Of the unit when the machine was told. */
+    UT_hash_handle hh;
+};
+
+struct host {
+    char id[MACHINE_ID_SIZE];
+    enum machine_state state;
+    uint64_t session_id; /* 0: it has no session. */
+    uint64_t heard_ms;   /* When it was last heard, or when this leader began. */
+    struct host_report *reports;
+    struct host_told *told;
+    UT_hash_handle hh;
+};
+
+struct host *host_find(struct host *hosts, const char *id);
+struct host *host_get(struct host **hosts, const char *id,
+                      uint64_t now_ms); /* Made EXPECTED if it is missing. */
+void host_remove(struct host **hosts, struct host *host);
+
+/* Takes over what a host says of a unit. Returns whether it differs from what it said before. */
+bool host_set_report(struct host *host, const Fleet__UnitReport *message);
+const struct core_report *host_report(const struct host *host, const char *unit);
+void host_forget_reports(struct host *host);
+
+/* Whether the host was told this generation of the unit (0: any). */
+bool host_was_told(const struct host *host, const char *unit, uint64_t generation);
+void host_tell(struct host *host, const char *unit, uint64_t generation);
+void host_untell(struct host *host, const char *unit);
+void host_forget_told(struct host *host);

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "fleetd/core/core_private.h"
+
+const char *machine_state_to_string(enum machine_state state)
+{
+    static const char *const names[] = {
+        [MACHINE_EXPECTED] = "expected",
+        [MACHINE_READY] = "ready",
+        [MACHINE_SUSPECTED] = "suspected",
+        [MACHINE_LOST] = "lost",
+    };
+
+    return names[state];
+}
+
+const char *unit_outcome_to_string(enum unit_outcome outcome)
+{
+    static const char *const names[] = {
+        [OUTCOME_WAITING] = "waiting",   [OUTCOME_ACTIVE] = "active",     [OUTCOME_FINISHED] = "finished",
+        [OUTCOME_LOADED] = "loaded",     [OUTCOME_INACTIVE] = "inactive", [OUTCOME_FAILED] = "failed",
+        [OUTCOME_UNPLACED] = "unplaced", [OUTCOME_GONE] = "gone",
+    };
+
+    return names[outcome];
+}
+
+enum machine_state core_machine_state(const struct core *core, const char *machine_id)
+{
+    const struct host *host = host_find(core->hosts, machine_id);
+
+    return host != NULL ? host->state : MACHINE_EXPECTED;
+}
+
+uint64_t core_machine_silence_ms(const struct core *core, const char *machine_id, uint64_t now_ms)
+{
+    const struct host *host = host_find(core->hosts, machine_id);
+
+    return host != NULL ? now_ms - host->heard_ms : 0;
+}
+
+const struct core_report *core_report(const struct core *core, const char *machine_id, const char *unit)
+{
+    const struct host *host = host_find(core->hosts, machine_id);
+
+    return host != NULL ? host_report(host, unit) : NULL;
+}
+
+struct report_row {
+    const char *unit, *machine_id;
+    const struct core_report *report;
+};
+
+static int compare_rows(const void *a, const void *b)
+{
+    const struct report_row *x = a, *y = b;
+    int r = strcmp(x->unit, y->unit);
+
+    return r != 0 ? r : strcmp(x->machine_id, y->machine_id);
+}
+
+void core_reports_each(const struct core *core,
+                       void (*each)(const char *unit, const char *machine_id,
+                                    const struct core_report *report, void *data),
+                       void *data)
+{
+    _cleanup_(freep) struct report_row *rows = NULL;
+    size_t count = 0, capacity = 0;
+
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next) {
+            GROW(rows, capacity, count + 1);
+            rows[count++] = (struct report_row){entry->unit, host->id, &entry->report};
+        }
+    if (count > 1)
+        qsort(rows, count, sizeof *rows, compare_rows);
+    for (size_t i = 0; i < count; i++)
+        each(rows[i].unit, rows[i].machine_id, rows[i].report, data);
+}
+
+/* ---- the status of one unit ---- */
+
+static const char *hostname_of(const struct core *core, const char *machine_id)
+{
+    const struct registry_machine *machine = registry_machine(core->registry, machine_id);
+
+    return machine != NULL && machine->hostname[0] != '\0' ? machine->hostname : machine_id;
+}
+
+static void set(struct core_status *status, enum unit_outcome outcome, char *reason)
+{
+    status->outcome = outcome;
+    free(status->reason);
+    status->reason = reason;
+}
+
+static void set_report(struct core_status *status, const struct core_report *report)
+{
+    free(status->active_state);
+    free(status->sub_state);
+    status->active_state = xstrdup(report != NULL ? report->active_state : "");
+    status->sub_state = xstrdup(report != NULL ? report->sub_state : "");
+}
+
+static void add_machine(struct core_status *status, const struct core *core, const char *machine_id,
+                        const char *reason)
+{
+    struct core_status_machine *machine;
+
+    status->machines = xrealloc(status->machines, (status->machine_count + 1) * sizeof *status->machines);
+    machine = &status->machines[status->machine_count++];
+    *machine = (struct core_status_machine){.hostname = xstrdup(hostname_of(core, machine_id)),
+                                            .reason = xstrdup(reason)};
+    snprintf(machine->machine_id, sizeof machine->machine_id, "%s", machine_id);
+}
+
+/* A machine that still has the unit, or, after a change of leader, may have it; NULL: none. */
+static const struct host *who_has(const struct core *core, const char *unit)
+{
+    const struct host *unknown = NULL;
+
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
+        if (host_report(host, unit) != NULL)
+            return host;
+        if (host->state == MACHINE_EXPECTED)
+            unknown = host;
+    }
+    return unknown;
+}
+
+static void status_unwanted(struct core_status *status, const struct core *core, const char *unit,
+                            enum unit_outcome goal)
+{
+    const struct host *host = who_has(core, unit);
+    const struct core_report *report;
+
+    if (host == NULL) {
+        set(status, goal, xstrdup(""));
+        return;
+    }
+    report = host_report(host, unit);
+    set_report(status, report);
+    memcpy(status->machine_id, host->id, sizeof status->machine_id);
+    if (report == NULL)
+        set(status, OUTCOME_WAITING,
+            xasprintf("%s has not said yet whether it still has it", hostname_of(core, host->id)));
+    else
+        set(status, OUTCOME_WAITING,
+            xasprintf("being stopped on %s (%s/%s)%s%s", hostname_of(core, host->id), report->active_state,
+                      report->sub_state, report->error[0] != '\0' ? ": " : "", report->error));
+}
+
+static bool is_one_of(const char *word, const char *const *list)
+{
+    for (; *list != NULL; list++)
+        if (streq(word, *list))
+            return true;
+    return false;
+}
+
+/* What a host's report of the wanted generation comes to. */
+static enum unit_outcome judge(enum unit_state desired, const struct core_report *report)
+{
+    static const char *const up[] = {"active", "reloading", NULL};
+    bool done = streq(report->result, "done");
+
+    if (desired == UNIT_STATE_LOADED)
+        return done ? OUTCOME_LOADED : OUTCOME_FAILED;
+    if (streq(report->active_state, "failed"))
+        return OUTCOME_FAILED;
+    if (is_one_of(report->active_state, up))
+        return OUTCOME_ACTIVE;
+    if (!done)
+        return OUTCOME_FAILED;
+    if (streq(report->active_state, "inactive"))
+        return OUTCOME_FINISHED;
+    return OUTCOME_WAITING;
+}
+
+static char *failure_text(const struct core *core, const char *machine_id, const char *unit,
+                          const struct core_report *report)
+{
+    if (report->error[0] != '\0')
+        return xstrdup(report->error);
+    return xasprintf("%s/%s, the start's result is \"%s\" (see: journalctl -u %s, on %s)",
+                     report->active_state, report->sub_state, report->result, unit,
+                     hostname_of(core, machine_id));
+}
+
+static char *waiting_text(const struct core *core, const struct registry_unit *unit, const struct host *host,
+                          const struct core_report *report)
+{
+    const char *name = hostname_of(core, host->id);
+    const struct host *holder = core_held_by(core, unit, host->id);
+
+    if (host->state == MACHINE_EXPECTED)
+        return xasprintf("%s has not called the leader yet", name);
+    if (host->state == MACHINE_SUSPECTED)
+        return xasprintf("%s does not answer at the moment", name);
+    if (holder != NULL)
+        return xasprintf("%s must let go of it first", hostname_of(core, holder->id));
+    if (report == NULL)
+        return xasprintf("%s has just been told", name);
+    if (report->error[0] != '\0')
+        return xasprintf("%s tries again: %s", name, report->error);
+    return xasprintf("%s is at it (%s/%s)", name, report->active_state, report->sub_state);
+}
+
+static void status_placed(struct core_status *status, const struct core *core,
+                          const struct registry_unit *unit)
+{
+    const struct host *host = host_find(core->hosts, unit->target);
+    const struct core_report *report = host != NULL ? host_report(host, unit->name) : NULL;
+    enum unit_outcome outcome;
+
+    memcpy(status->machine_id, unit->target, sizeof status->machine_id);
+    status->wanted_count = 1;
+    set_report(status, report);
+    if (host == NULL || host->state == MACHINE_LOST) {
+        set(status, OUTCOME_WAITING,
+            xasprintf("%s is lost, it is being placed anew", hostname_of(core, unit->target)));
+        return;
+    }
+    if (report == NULL || report->generation < unit->generation) {
+        set(status, OUTCOME_WAITING, waiting_text(core, unit, host, report));
+        return;
+    }
+    outcome = judge(unit->desired, report);
+    if (outcome == OUTCOME_FAILED)
+        set(status, outcome, failure_text(core, host->id, unit->name, report));
+    else
+        set(status, outcome,
+            outcome == OUTCOME_WAITING ? waiting_text(core, unit, host, report) : xstrdup(unit->reason));
+    status->done_count = outcome != OUTCOME_WAITING && outcome != OUTCOME_FAILED;
+}
+
+static void status_unplaced(struct core_status *status, const struct core *core,
+                            const struct registry_unit *unit)
+{
+    size_t count;
+    struct core_status_machine *machines = core_explain(core, unit, &count);
+    bool fits = false;
+
+    status->wanted_count = 1;
+    for (size_t i = 0; i < count; i++)
+        fits = fits || machines[i].reason[0] == '\0';
+    if (fits || (core->plan_wanted && count == 0)) {
+        core_explain_free(machines, count);
+        set(status, OUTCOME_WAITING, xstrdup("about to be placed"));
+        return;
+    }
+    status->machines = machines;
+    status->machine_count = count;
+    set(status, OUTCOME_UNPLACED, xstrdup(count > 0 ? "" : "there is no machine"));
+}
+
+/* Adds what one machine has made of a global unit. Returns whether it is still at it. */
+static bool add_global(struct core_status *status, const struct core *core, const struct registry_unit *unit,
+                       const struct host *host)
+{
+    const struct core_report *report = host_report(host, unit->name);
+    enum unit_outcome outcome;
+
+    status->wanted_count++;
+    if (report == NULL || report->generation < unit->generation) {
+        _cleanup_(freep) char *why = waiting_text(core, unit, host, report);
+
+        set(status, OUTCOME_WAITING, xstrdup(why));
+        return true;
+    }
+    outcome = judge(unit->desired, report);
+    if (outcome == OUTCOME_FAILED) {
+        _cleanup_(freep) char *why = failure_text(core, host->id, unit->name, report);
+
+        add_machine(status, core, host->id, why);
+    } else if (outcome != OUTCOME_WAITING) {
+        status->done_count++;
+    } else {
+        set(status, OUTCOME_WAITING, waiting_text(core, unit, host, report));
+        return true;
+    }
+    return false;
+}
+
+static void status_global(struct core_status *status, const struct core *core,
+                          const struct registry_unit *unit)
+{
+    bool waiting = false;
+
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (host->state != MACHINE_LOST && core_machine_wants(core, host->id, unit))
+            waiting = add_global(status, core, unit, host) || waiting;
+    if (waiting)
+        return;
+    if (status->machine_count > 0)
+        set(status, OUTCOME_FAILED,
+            xasprintf("failed on %zu of %zu machines", status->machine_count, status->wanted_count));
+    else
+        set(status, unit->desired == UNIT_STATE_LOADED ? OUTCOME_LOADED : OUTCOME_ACTIVE,
+            xasprintf("on %zu machines", status->wanted_count));
+}
+
+struct core_status *core_status_new(const struct core *core, const char *name)
+{
+    const struct registry_unit *unit = registry_unit(core->registry, name);
+    struct core_status *status = NEW0(struct core_status);
+
+    set_report(status, NULL);
+    if (unit == NULL)
+        status_unwanted(status, core, name, OUTCOME_GONE);
+    else if (unit->desired == UNIT_STATE_INACTIVE)
+        status_unwanted(status, core, name, OUTCOME_INACTIVE);
+    else if (unit->requirements->global)
+        status_global(status, core, unit);
+    else if (unit->target[0] != '\0')
+        status_placed(status, core, unit);
+    else
+        status_unplaced(status, core, unit);
+    return status;
+}
+
+void core_explain_free(struct core_status_machine *machines, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free(machines[i].hostname);
+        free(machines[i].reason);
+    }
+    free(machines);
+}
+
+void core_status_free(struct core_status *status)
+{
+    if (status == NULL)
+        return;
+    core_explain_free(status->machines, status->machine_count);
+    free(status->active_state);
+    free(status->sub_state);
+    free(status->reason);
+    free(status);
+}

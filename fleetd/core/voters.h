@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who of the hosts takes part in consensus. Pure: from how things are to the next single step (Raft changes
+ * one server at a time, dissertation §4.1), or none.
+ *
+ * Laws:
+ *  - A server id that is no registered machine's is removed: its host lost its disk, or left.
+ *  - There are as many voters as wanted and an odd number of them, as far as there are hosts for it.
+ *  - A host becomes a standby first, and a voter when that makes, or is on the way to, an odd number.
+ *  - One step only removes or adds; nobody is made a voter, or added, who is not alive. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "raftstore/store.h"
+
+#define STANDBYS_WANTED 1u
+
+struct voters_machine {
+    uint64_t server_id;
+    const char *address;
+    bool alive;
+};
+
+struct voters_step {
+    uint64_t server_id;
+    const char *address;
+    enum store_server_role role;
+};
+
+/* Returns whether there is a step to take. 'self' is the leader's own server id. Pointers in *ret are the
+ * arguments' own. */
+bool voters_next(const struct store_server *servers, size_t server_count,
+                 const struct voters_machine *machines, size_t machine_count, unsigned wanted, uint64_t self,
+                 struct voters_step *ret);

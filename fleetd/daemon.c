@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/times.h"
+#include "fleetd/daemon_private.h"
+
+#define CHORES_MS 1000u
+
+void daemon_fatal(struct daemon *daemon, const char *why)
+{
+    log_message(LOG_CRIT, NULL, "fleetd must stop: %s. Units run on", why);
+    sd_notifyf(0, "STATUS=Failed: %s", why);
+    /* At once: nothing that is half done may be told to anybody, or be finished. */
+    _exit(EXIT_FAILURE);
+}
+
+/* ---- status ---- */
+
+static void describe_status(const struct daemon *daemon, char *to, size_t size)
+{
+    size_t units, machines;
+
+    if (!daemon->is_member && daemon->joiner != NULL) {
+        snprintf(to, size, "joining a cluster");
+        return;
+    }
+    if (!daemon->is_member) {
+        snprintf(to, size, "waiting: this host belongs to no cluster (set bootstrap or join in fleet.conf)");
+        return;
+    }
+    registry_units(store_registry(daemon->store), &units);
+    registry_machines(store_registry(daemon->store), &machines);
+    if (store_leads(daemon->store))
+        snprintf(to, size, "leader, term %llu, %zu machines, %zu units, %zu here",
+                 (unsigned long long)store_term(daemon->store), machines, units,
+                 agent_unit_count(daemon->agent));
+    else if (uplink_is_open(daemon->uplink))
+        snprintf(to, size, "follows %s, term %llu, %zu units here", store_leader_address(daemon->store),
+                 (unsigned long long)store_term(daemon->store), agent_unit_count(daemon->agent));
+    else
+        snprintf(to, size, "no leader (%s); %zu units here run on", uplink_trouble(daemon->uplink),
+                 agent_unit_count(daemon->agent));
+}
+
+void daemon_update_status(struct daemon *daemon)
+{
+    char status[sizeof daemon->status];
+
+    if (daemon->stopping || (daemon->is_member && daemon->api == NULL))
+        return;
+    describe_status(daemon, status, sizeof status);
+    if (streq(status, daemon->status) && daemon->ready)
+        return;
+    strcpy(daemon->status, status);
+    sd_notifyf(0, "%sSTATUS=%s", daemon->ready ? "" : "READY=1\n", status);
+    daemon->ready = true;
+}
+
+/* ---- once in a turn of the loop ---- */
+
+static void on_timer(uv_timer_t *timer);
+
+static void arm_timer(struct daemon *daemon)
+{
+    uint64_t deadline = core_deadline_ms(daemon->core), api = api_deadline_ms(daemon->api), now;
+
+    if (api < deadline)
+        deadline = api;
+    if (deadline == UINT64_MAX) {
+        uv_timer_stop(&daemon->timer);
+        return;
+    }
+    now = now_ms();
+    uv_timer_start(&daemon->timer, on_timer, deadline > now ? deadline - now : 0, 0);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct daemon *daemon = timer->data;
+
+    leading_tick(daemon);
+    api_tick(daemon->api, now_ms());
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct daemon *daemon = prepare->data;
+
+    if (daemon->api == NULL)
+        return;
+    leading_step(daemon);
+    hosting_step(daemon);
+    if (!daemon->stopping)
+        arm_timer(daemon);
+}
+
+static void on_chores(uv_timer_t *timer)
+{
+    struct daemon *daemon = timer->data;
+
+    if (daemon->api != NULL)
+        leading_chores(daemon);
+    daemon_update_status(daemon);
+    if (sd_watchdog_enabled(0, NULL) > 0)
+        sd_notify(0, "WATCHDOG=1");
+}
+
+/* ---- end ---- */
+
+static void on_agent_closed(void *data)
+{
+    struct daemon *daemon = data;
+
+    daemon->agent = NULL;
+    uv_close((uv_handle_t *)&daemon->prepare, NULL);
+    uv_close((uv_handle_t *)&daemon->timer, NULL);
+    uv_close((uv_handle_t *)&daemon->chores, NULL);
+    for (size_t i = 0; i < ARRAY_SIZE(daemon->signals); i++)
+        uv_close((uv_handle_t *)&daemon->signals[i], NULL);
+}
+
+static void on_port_closed(void *data)
+{
+    struct daemon *daemon = data;
+
+    agent_close(daemon->agent, on_agent_closed, daemon);
+}
+
+static void on_store_closed(void *data)
+{
+    struct daemon *daemon = data;
+
+    daemon->store = NULL;
+    if (daemon->port != NULL)
+        port_close(daemon->port, on_port_closed, daemon);
+    else
+        on_port_closed(daemon);
+}
+
+static void on_uplink_closed(void *data)
+{
+    struct daemon *daemon = data;
+
+    if (daemon->api != NULL) {
+        api_free(TAKE_PTR(daemon->api));
+        store_close(daemon->store, on_store_closed, daemon);
+    } else {
+        on_store_closed(daemon);
+    }
+}
+
+static void on_router_closed(void *data)
+{
+    struct daemon *daemon = data;
+
+    daemon->router = NULL;
+    if (daemon->uplink != NULL)
+        uplink_close(TAKE_PTR(daemon->uplink), on_uplink_closed, daemon);
+    else if (daemon->joiner != NULL)
+        joiner_close(TAKE_PTR(daemon->joiner), on_uplink_closed, daemon);
+    else
+        on_uplink_closed(daemon);
+}
+
+static void on_http_closed(void *data)
+{
+    struct daemon *daemon = data;
+
+    daemon->http = NULL;
+    router_close(daemon->router, on_router_closed, daemon);
+}
+
+/* Clients first, then the sessions, then the store (which gives leadership away), then what it speaks
+ * through. No unit is touched: leaving on purpose is another thing. */
+static void stop(struct daemon *daemon)
+{
+    if (daemon->stopping)
+        return;
+    log_info("Stopping; units run on");
+    sd_notify(0, "STOPPING=1\nSTATUS=stopping");
+    daemon->stopping = true;
+    uv_timer_stop(&daemon->timer);
+    http_server_close(daemon->http, on_http_closed, daemon);
+}
+
+/* ---- signals ---- */
+
+static void reload(struct daemon *daemon)
+{
+    struct config config;
+    struct err err = {0};
+    int r;
+
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(uv_hrtime() / 1000));
+    r = config_load(daemon->config_file, &config, &err);
+    if (r < 0) {
+        log_error("The configuration stays as it was: %s", err_text(&err, r));
+    } else {
+        config_done(&daemon->config);
+        daemon->config = config;
+        log_set_debug(daemon->config.verbosity > 0);
+        hosting_describe(daemon);
+        hosting_announce(daemon);
+        if (daemon->core != NULL)
+            core_set_ttl(daemon->core, daemon->config.agent_ttl_ms);
+        if (daemon->api != NULL)
+            api_set_token_limit(daemon->api, daemon->config.token_limit);
+        log_info("The configuration was read again");
+    }
+    sd_notify(0, "READY=1");
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *daemon = handle->data;
+
+    if (number == SIGHUP)
+        reload(daemon);
+    else
+        stop(daemon);
+}
+
+static void watch_signals(struct daemon *daemon)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+
+    static_assert(ARRAY_SIZE(numbers) == ARRAY_SIZE(((struct daemon *)0)->signals), "one handle for each");
+    for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+        uv_signal_init(daemon->loop, &daemon->signals[i]);
+        daemon->signals[i].data = daemon;
+        uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
+    }
+}
+
+/* ---- start ---- */
+
+int daemon_start(uv_loop_t *loop, struct config *config, const char *config_file, struct daemon **ret,
+                 struct err *err)
+{
+    struct daemon *daemon = NEW0(struct daemon);
+    int r;
+
+    daemon->loop = loop;
+    daemon->config = *config;
+    daemon->config_file = xstrdup(config_file);
+    *config = (struct config){0};
+    r = identity_read(daemon->config.public_ip, &daemon->identity, err);
+    if (r < 0)
+        return r;
+    daemon->cluster_address = config_cluster_address(&daemon->config, daemon->identity.public_ip);
+    if (daemon->cluster_address[0] == '\0')
+        return err_set(err, -EADDRNOTAVAIL,
+                       "this host has no address that others could reach: set cluster_address in fleet.conf");
+    hosting_describe(daemon);
+    uv_prepare_init(loop, &daemon->prepare);
+    uv_timer_init(loop, &daemon->timer);
+    uv_timer_init(loop, &daemon->chores);
+    daemon->prepare.data = daemon->timer.data = daemon->chores.data = daemon;
+    watch_signals(daemon);
+    r = hosting_start(daemon, err);
+    if (r >= 0)
+        r = cluster_start(daemon, err);
+    if (r < 0)
+        return r;
+    uv_prepare_start(&daemon->prepare, on_prepare);
+    uv_timer_start(&daemon->chores, on_chores, 0, CHORES_MS);
+    *ret = daemon;
+    return 0;
+}
+
+void daemon_free(struct daemon *daemon)
+{
+    if (daemon->downlink != NULL)
+        downlink_free(daemon->downlink);
+    if (daemon->gate != NULL)
+        gate_free(daemon->gate);
+    core_free(daemon->core);
+    for (size_t i = 0; i < daemon->machine.n_metadata; i++)
+        free(daemon->machine.metadata[i]);
+    free(daemon->machine.metadata);
+    for (size_t i = 0; i < daemon->reports.count; i++)
+        fleet__unit_report__free_unpacked(daemon->reports.items[i], NULL);
+    free(daemon->reports.items);
+    for (size_t i = 0; i < daemon->share.count; i++)
+        fleet__share__free_unpacked(daemon->share.pieces[i], NULL);
+    free(daemon->share.pieces);
+    member_done(&daemon->member);
+    identity_done(&daemon->identity);
+    config_done(&daemon->config);
+    free(daemon->cluster_address);
+    free(daemon->config_file);
+    free(daemon);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the daemon's sources share: daemon.c (its life), cluster.c (membership and store), leading.c (what
+ * only the leader does), hosting.c (what every host does: agent, session, API). */
+#pragma once
+
+#include <stdbool.h>
+
+#include "fleetd/agent.h"
+#include "fleetd/api.h"
+#include "fleetd/config.h"
+#include "fleetd/core/core.h"
+#include "fleetd/daemon.h"
+#include "fleetd/downlink.h"
+#include "fleetd/http.h"
+#include "fleetd/identity.h"
+#include "fleetd/joining.h"
+#include "fleetd/member.h"
+#include "fleetd/router.h"
+#include "fleetd/uplink.h"
+#include "raftstore/port.h"
+#include "raftstore/store.h"
+
+#define AGENT_STATE_FILE "/run/fleet/agent.state"
+
+/* A host says so much more often than the ttl that a lost packet or a short stall means nothing. */
+#define HEARTBEATS_PER_TTL 5u
+
+struct daemon {
+    uv_loop_t *loop;
+    struct config config;
+    char *config_file;
+    struct identity identity;
+    char *cluster_address;
+    Fleet__RegisterMachine machine; /* What this host says of itself; made by hosting_describe(). */
+
+    bool is_member;
+    struct member member;
+
+    struct port *port;
+    struct joiner *joiner; /* While this host looks for a cluster. */
+    struct gate *gate;
+    struct store *store;
+    struct core *core;
+    struct api *api;
+    struct uplink *uplink;
+    struct downlink *downlink;
+    struct router *router;
+    struct agent *agent;
+    struct http_server *http;
+
+    uv_prepare_t prepare; /* daemon_step(), once in every turn before the loop sleeps. */
+    uv_timer_t timer;     /* The core's and the API's next deadline. */
+    uv_timer_t chores;    /* Once a second: voters, watchdog, status. */
+    uv_signal_t signals[3];
+
+    bool registry_changed;
+    bool voters_busy;    /* A change of the Raft configuration is under way. */
+    struct report_list { /* What has changed since the last message to the leader. */
+        Fleet__UnitReport **items;
+        size_t count, capacity;
+    } reports;
+    struct share_buffer { /* A share that comes in pieces, until it is whole. */
+        Fleet__Share **pieces;
+        size_t count, capacity, bytes;
+    } share;
+
+    char status[256]; /* As last told to systemd. */
+    bool ready, stopping;
+    int exit_code;
+};
+
+/* cluster.c */
+int cluster_start(struct daemon *daemon, struct err *err);
+void cluster_set_uplink_members(struct daemon *daemon);
+
+/* leading.c */
+void leading_start(struct daemon *daemon, uint64_t term);
+void leading_stop(struct daemon *daemon);
+void leading_step(
+    struct daemon *daemon); /* Gives what has changed to the core and carries out what it says. */
+void leading_tick(struct daemon *daemon); /* The core's deadline has come. */
+void leading_chores(struct daemon *daemon);
+struct downlink *leading_downlink_new(struct daemon *daemon);
+struct gate *leading_gate_new(struct daemon *daemon);
+
+/* hosting.c */
+void hosting_describe(struct daemon *daemon); /* Fills daemon->machine from configuration and identity. */
+int hosting_start(struct daemon *daemon, struct err *err);
+struct uplink *hosting_uplink_new(struct daemon *daemon);
+void hosting_step(struct daemon *daemon);     /* Sends reports that have changed. */
+void hosting_announce(struct daemon *daemon); /* Tells the leader what this host is, after a change. */
+
+/* daemon.c */
+void daemon_update_status(struct daemon *daemon);
+void daemon_fatal(struct daemon *daemon, const char *why) __attribute__((noreturn));

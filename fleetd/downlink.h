@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The leader's side of the hosts' sessions: what hosts say goes into the core, what the core decides goes to
+ * the hosts, and API requests that hosts pass on are answered through the session they came by. Joining hosts
+ * are let in here, too. While this host does not lead there are no sessions: who calls is told where the
+ * leader is. */
+#pragma once
+
+#include <stdbool.h>
+
+#include <uv.h>
+
+#include "fleetd/api.h"
+#include "fleetd/core/core.h"
+#include "raftstore/port.h"
+#include "raftstore/store.h"
+
+struct downlink;
+
+struct downlink_callbacks {
+    /* A host's session has opened; its facts may differ from what the registry has. Reports, heartbeats, and
+     * the end: all to go into the core. */
+    void (*on_session)(const char *machine_id, uint64_t session_id, const Fleet__SessionOpen *open,
+                       void *data);
+    void (*on_reports)(const char *machine_id, uint64_t session_id, const Fleet__Reports *reports,
+                       void *data);
+    void (*on_heard)(const char *machine_id, uint64_t session_id, void *data);
+    void (*on_closed)(const char *machine_id, uint64_t session_id, void *data);
+    void (*on_machine)(const Fleet__RegisterMachine *machine, void *data);
+    /* As api_handle(). */
+    uint64_t (*on_api_request)(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data);
+    void (*on_api_cancel)(uint64_t handle, void *data);
+};
+
+struct downlink *downlink_new(uv_loop_t *loop, const struct downlink_callbacks *callbacks, void *data);
+
+/* Callbacks for an incoming session; the owner of the port has made sure that this host leads and that
+ * 'machine_id' is a member. */
+const struct conn_callbacks *downlink_accept(struct downlink *downlink, struct conn *conn,
+                                             const char *machine_id, void **ret_data);
+
+/* What the host is told once its SessionOpen was taken in. */
+void downlink_accepted(struct downlink *downlink, const char *machine_id,
+                       const Fleet__SessionAccepted *accepted);
+
+/* Sends (a piece of) a share; false: the host has no session (any more). */
+bool downlink_send(struct downlink *downlink, const char *machine_id, const Fleet__SessionDown *message);
+
+void downlink_drop(struct downlink *downlink, const char *machine_id, const char *why);
+void downlink_drop_all(struct downlink *downlink, const char *why);
+
+/* When no session is left (their ends have been told), the downlink may be freed. */
+size_t downlink_count(const struct downlink *downlink);
+void downlink_free(struct downlink *downlink);

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <systemd/sd-daemon.h>
+
+#include <jansson.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "fleetd/daemon_private.h"
+#include "raftstore/limits.h"
+
+#define SHARE_BYTES_MAX (512u * 1024 * 1024)
+
+/* ---- who this host is ---- */
+
+void hosting_describe(struct daemon *daemon)
+{
+    Fleet__RegisterMachine *machine = &daemon->machine;
+
+    for (size_t i = 0; i < machine->n_metadata; i++)
+        free(machine->metadata[i]);
+    free(machine->metadata);
+    fleet__register_machine__init(machine);
+    machine->machine_id = daemon->identity.machine_id;
+    machine->hostname = daemon->identity.hostname;
+    machine->public_ip = daemon->identity.public_ip;
+    machine->cluster_address = daemon->cluster_address;
+    machine->server_id = daemon->member.server_id;
+    machine->version = (char *)PACKAGE_VERSION;
+    machine->n_metadata = daemon->config.metadata_count;
+    machine->metadata = xcalloc(machine->n_metadata, sizeof *machine->metadata);
+    for (size_t i = 0; i < machine->n_metadata; i++) {
+        machine->metadata[i] = NEW0(Fleet__Label);
+        fleet__label__init(machine->metadata[i]);
+        machine->metadata[i]->key = daemon->config.metadata[i].key;
+        machine->metadata[i]->value = daemon->config.metadata[i].value;
+    }
+}
+
+void hosting_announce(struct daemon *daemon)
+{
+    Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
+
+    if (daemon->uplink == NULL)
+        return;
+    message.message_case = FLEET__SESSION_UP__MESSAGE_MACHINE;
+    message.machine = &daemon->machine;
+    uplink_send(daemon->uplink, &message);
+}
+
+/* ---- reports ---- */
+
+static Fleet__UnitReport *report_message(const struct agent_report *report)
+{
+    Fleet__UnitReport *message = NEW0(Fleet__UnitReport);
+
+    fleet__unit_report__init(message);
+    message->name = xstrdup(report->name);
+    message->load_state = xstrdup(report->load_state);
+    message->active_state = xstrdup(report->active_state);
+    message->sub_state = xstrdup(report->sub_state);
+    message->hash = xstrdup(report->hash);
+    message->generation = report->generation;
+    message->result = xstrdup(report->result);
+    message->error = xstrdup(report->error);
+    message->launched = report->launched;
+    message->gone = report->gone;
+    return message;
+}
+
+static void report_list_add(const struct agent_report *report, void *data)
+{
+    struct report_list *list = data;
+
+    GROW(list->items, list->capacity, list->count + 1);
+    list->items[list->count++] = report_message(report);
+}
+
+static void on_report(const struct agent_report *report, void *data)
+{
+    struct daemon *daemon = data;
+
+    /* Several changes in one turn of the loop are one message. The newest report of a unit says all. */
+    report_list_add(report, &daemon->reports);
+}
+
+static void reports_clear(struct daemon *daemon)
+{
+    for (size_t i = 0; i < daemon->reports.count; i++)
+        fleet__unit_report__free_unpacked(daemon->reports.items[i], NULL);
+    daemon->reports.count = 0;
+}
+
+void hosting_step(struct daemon *daemon)
+{
+    Fleet__Reports reports = FLEET__REPORTS__INIT;
+    Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
+
+    if (daemon->reports.count == 0)
+        return;
+    /* Without a session nothing is lost: the next one begins with everything. */
+    if (daemon->uplink != NULL && uplink_is_open(daemon->uplink)) {
+        reports.reports = daemon->reports.items;
+        reports.n_reports = daemon->reports.count;
+        message.message_case = FLEET__SESSION_UP__MESSAGE_REPORTS;
+        message.reports = &reports;
+        uplink_send(daemon->uplink, &message);
+    }
+    reports_clear(daemon);
+}
+
+static void on_bus(bool connected, const char *why, void *data)
+{
+    if (!connected) /* The agent itself says when it is back. */
+        log_error(
+            "No connection to systemd: %s. Units run on, but nothing can be changed here until it is back",
+            why);
+}
+
+/* ---- session ---- */
+
+static Fleet__SessionOpen *on_open(void *data)
+{
+    struct daemon *daemon = data;
+    Fleet__SessionOpen *open = NEW0(Fleet__SessionOpen);
+    Fleet__RegisterMachine *machine;
+    struct report_list list = {0};
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t size = fleet__register_machine__get_packed_size(&daemon->machine);
+
+    fleet__session_open__init(open);
+    bytes = xmalloc(size);
+    fleet__register_machine__pack(&daemon->machine, bytes);
+    machine = fleet__register_machine__unpack(NULL, size, bytes);
+    if (getrandom(&open->session_id, sizeof open->session_id, 0) != (ssize_t)sizeof open->session_id)
+        abort();
+    open->session_id |= 1; /* 0 means none. */
+    open->machine = machine;
+    open->complete = true;
+    agent_each(daemon->agent, report_list_add, &list);
+    open->reports = list.items;
+    open->n_reports = list.count;
+    reports_clear(daemon);
+    return open;
+}
+
+static void on_accepted(const Fleet__SessionAccepted *accepted, void *data)
+{
+    struct daemon *daemon = data;
+    struct strlist members = {0};
+
+    for (size_t i = 0; i < accepted->n_members; i++)
+        strlist_add(&members, accepted->members[i]);
+    if (members.count > 0)
+        uplink_set_members(daemon->uplink, &members);
+    strlist_done(&members);
+    router_connected(daemon->router);
+    daemon_update_status(daemon);
+}
+
+static void share_clear(struct share_buffer *share)
+{
+    for (size_t i = 0; i < share->count; i++)
+        fleet__share__free_unpacked(share->pieces[i], NULL);
+    free(share->pieces);
+    *share = (struct share_buffer){0};
+}
+
+static int want_unit(const Fleet__ShareUnit *message, struct agent_unit *ret)
+{
+    if (message->desired != FLEET__DESIRED_STATE__DESIRED_LOADED &&
+        message->desired != FLEET__DESIRED_STATE__DESIRED_LAUNCHED)
+        return -EINVAL;
+    *ret = (struct agent_unit){
+        .name = message->name,
+        .hash = message->hash,
+        .text = message->text.len > 0 ? (const char *)message->text.data : NULL,
+        .text_size = message->text.len,
+        .desired = message->desired == FLEET__DESIRED_STATE__DESIRED_LAUNCHED ? UNIT_STATE_LAUNCHED
+                                                                              : UNIT_STATE_LOADED,
+        .generation = message->generation,
+        .token = message->token,
+    };
+    return 0;
+}
+
+/* Hands a whole share to the agent in one call: what comes together is done together. */
+static int carry_out_share(struct daemon *daemon, const struct share_buffer *share)
+{
+    _cleanup_(freep) struct agent_unit *wanted = NULL;
+    _cleanup_(freep) const char **removed = NULL;
+    size_t wanted_count = 0, removed_count = 0;
+    bool complete = false;
+    struct err err = {0};
+    int r = 0;
+
+    for (size_t i = 0; i < share->count; i++) {
+        wanted_count += share->pieces[i]->n_units;
+        removed_count += share->pieces[i]->n_removed;
+        complete = complete || share->pieces[i]->complete;
+    }
+    wanted = xcalloc(wanted_count, sizeof *wanted);
+    removed = xcalloc(removed_count, sizeof *removed);
+    wanted_count = removed_count = 0;
+    for (size_t i = 0; i < share->count && r >= 0; i++) {
+        for (size_t j = 0; j < share->pieces[i]->n_units && r >= 0; j++)
+            r = want_unit(share->pieces[i]->units[j], &wanted[wanted_count++]);
+        for (size_t j = 0; j < share->pieces[i]->n_removed; j++)
+            removed[removed_count++] = share->pieces[i]->removed[j];
+    }
+    if (r >= 0)
+        r = agent_want(daemon->agent, wanted, wanted_count, removed, removed_count, complete, &err);
+    if (r < 0)
+        log_warn("The leader's share cannot be carried out: %s. Asking for all of it again",
+                 err_text(&err, r));
+    return r;
+}
+
+static int on_share(const Fleet__Share *borrowed, void *data)
+{
+    struct daemon *daemon = data;
+    struct share_buffer *share = &daemon->share;
+    size_t size = fleet__share__get_packed_size(borrowed);
+    _cleanup_(freep) uint8_t *bytes = xmalloc(size);
+    int r;
+
+    /* A copy, since the pieces must wait for the last one. */
+    fleet__share__pack(borrowed, bytes);
+    share->bytes += size;
+    if (share->bytes > SHARE_BYTES_MAX)
+        return -E2BIG;
+    GROW(share->pieces, share->capacity, share->count + 1);
+    share->pieces[share->count++] = fleet__share__unpack(NULL, size, bytes);
+    if (borrowed->more)
+        return 0;
+    r = carry_out_share(daemon, share);
+    share_clear(share);
+    return r;
+}
+
+static void on_api_reply(const Fleet__ApiReply *reply, void *data)
+{
+    struct daemon *daemon = data;
+
+    router_reply(daemon->router, reply);
+}
+
+static void on_lost(const char *why, void *data)
+{
+    struct daemon *daemon = data;
+
+    log_info("The session to the leader has ended: %s. Units run on; looking for the leader", why);
+    share_clear(&daemon->share);
+    router_disconnected(daemon->router);
+    daemon_update_status(daemon);
+}
+
+struct uplink *hosting_uplink_new(struct daemon *daemon)
+{
+    static const struct uplink_callbacks callbacks = {
+        .on_open = on_open,
+        .on_accepted = on_accepted,
+        .on_share = on_share,
+        .on_api_reply = on_api_reply,
+        .on_lost = on_lost,
+    };
+
+    return uplink_new(daemon->loop, daemon->port, &callbacks, daemon);
+}
+
+/* ---- API ---- */
+
+static bool router_send(const Fleet__SessionUp *message, void *data)
+{
+    struct daemon *daemon = data;
+
+    return daemon->uplink != NULL && uplink_send(daemon->uplink, message);
+}
+
+static const char *router_trouble(void *data)
+{
+    struct daemon *daemon = data;
+
+    return daemon->uplink != NULL ? uplink_trouble(daemon->uplink) : "fleetd is starting";
+}
+
+static bool router_member(void *data)
+{
+    struct daemon *daemon = data;
+
+    return daemon->is_member;
+}
+
+static uint64_t router_local(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data)
+{
+    struct daemon *daemon = data;
+
+    return api_handle(daemon->api, request, done, done_data);
+}
+
+static const char *role_word(const struct daemon *daemon)
+{
+    static const char *const words[] = {
+        [STORE_IDLE] = "none",
+        [STORE_FOLLOWER] = "follower",
+        [STORE_CANDIDATE] = "candidate",
+        [STORE_LEADER] = "leader",
+    };
+
+    return daemon->store != NULL ? words[store_role(daemon->store)] : "none";
+}
+
+static char *router_status(void *data)
+{
+    struct daemon *daemon = data;
+    const struct registry *registry = daemon->store != NULL ? store_registry(daemon->store) : NULL;
+    char cluster[2 * CLUSTER_ID_SIZE + 1] = "";
+    size_t units = 0, machines = 0;
+    json_t *body;
+    char *text;
+
+    if (daemon->is_member)
+        id_to_hex(daemon->member.cluster_id, CLUSTER_ID_SIZE, cluster);
+    if (registry != NULL) {
+        registry_units(registry, &units);
+        registry_machines(registry, &machines);
+    }
+    body = json_pack(
+        "{s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:b,s:b,s:s}", "version", PACKAGE_VERSION, "machineID",
+        daemon->identity.machine_id, "hostname", daemon->identity.hostname, "cluster", cluster, "role",
+        role_word(daemon), "leader", daemon->store != NULL ? store_leader_address(daemon->store) : "", "term",
+        (json_int_t)(daemon->store != NULL ? store_term(daemon->store) : 0), "applied",
+        (json_int_t)(registry != NULL ? registry_version(registry) : 0), "units", (json_int_t)units,
+        "machines", (json_int_t)machines, "session", daemon->uplink != NULL && uplink_is_open(daemon->uplink),
+        "systemd", agent_bus_connected(daemon->agent), "trouble", router_trouble(daemon));
+    text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
+    json_decref(body);
+    return text;
+}
+
+static void on_http_request(struct http_request *request, void *data)
+{
+    struct daemon *daemon = data;
+
+    router_request(daemon->router, request);
+}
+
+static void on_http_gone(struct http_request *request, void *data)
+{
+    struct daemon *daemon = data;
+
+    router_gone(daemon->router, request);
+}
+
+static int listen_api(struct daemon *daemon, struct err *err)
+{
+    int passed = sd_listen_fds(1), fd, r;
+
+    for (int i = 0; i < passed; i++) {
+        r = http_server_add(daemon->http, SD_LISTEN_FDS_START + i, err);
+        if (r < 0)
+            return err_prefix(err, r, "the socket that systemd passed");
+    }
+    if (passed > 0 || daemon->config.api_socket[0] == '\0')
+        return 0;
+    fd = http_listen_unix(daemon->config.api_socket, daemon->config.api_socket_group, err);
+    return fd < 0 ? fd : http_server_add(daemon->http, fd, err);
+}
+
+int hosting_start(struct daemon *daemon, struct err *err)
+{
+    static const struct agent_callbacks agent_callbacks = {.on_report = on_report, .on_bus = on_bus};
+    static const struct http_callbacks http_callbacks = {.on_request = on_http_request,
+                                                         .on_gone = on_http_gone};
+    static const struct router_callbacks router_callbacks = {
+        .send = router_send,
+        .trouble = router_trouble,
+        .member = router_member,
+        .local = router_local,
+        .status = router_status,
+    };
+    struct agent_config agent_config = {
+        .units_directory = daemon->config.units_directory,
+        .state_file = AGENT_STATE_FILE,
+        .user_bus = daemon->config.systemd_user,
+    };
+    int r = agent_new(daemon->loop, &agent_config, &agent_callbacks, daemon, &daemon->agent, err);
+
+    if (r < 0)
+        return r;
+    daemon->router = router_new(daemon->loop, &router_callbacks, daemon);
+    daemon->http = http_server_new(daemon->loop, "fleetd/" PACKAGE_VERSION, &http_callbacks, daemon);
+    return listen_api(daemon, err);
+}

@@ -1,0 +1,30 @@
+# The HTTP server, and what fleetd reads at its start: configuration, command line, identity, journal.
+noinst_LIBRARIES += fleetd/libhttp.a fleetd/libconfig.a
+
+fleetd_libhttp_a_SOURCES = fleetd/http.c fleetd/http.h fleetd/url.c fleetd/url.h
+fleetd_libhttp_a_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(MICROHTTPD_CFLAGS)
+
+fleetd_libconfig_a_SOURCES = \
+	fleetd/config.c fleetd/config.h \
+	fleetd/identity.c fleetd/identity.h \
+	fleetd/journal.c fleetd/journal.h \
+	fleetd/options.c fleetd/options.h
+fleetd_libconfig_a_CPPFLAGS = $(AM_CPPFLAGS) $(INIH_CFLAGS) $(SYSTEMD_CFLAGS)
+
+# What a program that uses these libraries needs after them.
+HTTP_LIBS = fleetd/libhttp.a base/libbase.a $(MICROHTTPD_LIBS) $(UV_LIBS)
+CONFIG_LIBS = fleetd/libconfig.a base/libbase.a $(INIH_LIBS) $(SYSTEMD_LIBS)
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-http tests/unit/test-url tests/unit/test-config
+TESTS += tests/unit/test-http tests/unit/test-url tests/unit/test-config
+tests_unit_test_http_SOURCES = tests/unit/test-http.c
+tests_unit_test_http_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(MICROHTTPD_CFLAGS)
+tests_unit_test_http_LDADD = $(HTTP_LIBS) $(CMOCKA_LIBS) -lpthread
+tests_unit_test_url_SOURCES = tests/unit/test-url.c
+tests_unit_test_url_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_url_LDADD = fleetd/libhttp.a base/libbase.a $(CMOCKA_LIBS)
+tests_unit_test_config_SOURCES = tests/unit/test-config.c
+tests_unit_test_config_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_config_LDADD = $(CONFIG_LIBS) $(CMOCKA_LIBS)
+endif

@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/times.h"
+#include "fleetd/core/voters.h"
+#include "fleetd/daemon_private.h"
+#include "raftstore/limits.h"
+#include "units/name.h"
+
+#define SHARE_PIECE_BYTES (1024u * 1024)
+
+static void ignore_outcome(enum store_outcome outcome, const struct registry_result *result,
+                           const char *reason, void *data)
+{
+    if (outcome != STORE_APPLIED)
+        log_warn("A change of the registry did not come through: %s", reason);
+    else if (result->status < 0)
+        log_warn("A change of the registry was refused: %s", result->text);
+}
+
+/* ---- carrying out what the core says ---- */
+
+static void on_schedule_done(enum store_outcome outcome, const struct registry_result *result,
+                             const char *reason, void *data);
+
+static void do_schedule(struct daemon *daemon, const struct effect *effect)
+{
+    Fleet__Command command = FLEET__COMMAND__INIT;
+    Fleet__Schedule schedule = FLEET__SCHEDULE__INIT;
+    size_t count = effect->placement_count;
+    _cleanup_(freep) Fleet__Placement *placements = xcalloc(count, sizeof *placements);
+    _cleanup_(freep) Fleet__Placement **list = xcalloc(count, sizeof *list);
+
+    for (size_t i = 0; i < count; i++) {
+        fleet__placement__init(&placements[i]);
+        placements[i].unit = effect->placements[i].unit;
+        placements[i].from = effect->placements[i].from;
+        placements[i].to = effect->placements[i].to;
+        placements[i].reason = effect->placements[i].reason;
+        placements[i].if_generation = effect->placements[i].generation;
+        list[i] = &placements[i];
+    }
+    schedule.placements = list;
+    schedule.n_placements = count;
+    command.if_term = effect->term;
+    command.body_case = FLEET__COMMAND__BODY_SCHEDULE;
+    command.schedule = &schedule;
+    store_propose(daemon->store, &command, on_schedule_done, daemon);
+}
+
+static Fleet__DesiredState wire_state(enum unit_state state)
+{
+    return state == UNIT_STATE_LAUNCHED ? FLEET__DESIRED_STATE__DESIRED_LAUNCHED
+                                        : FLEET__DESIRED_STATE__DESIRED_LOADED;
+}
+
+/* Fills in a unit; its text only if the host does not have it. */
+static void fill_share_unit(const struct daemon *daemon, const char *machine_id,
+                            const struct registry_unit *unit, Fleet__ShareUnit *ret)
+{
+    const struct core_report *report = core_report(daemon->core, machine_id, unit->name);
+
+    fleet__share_unit__init(ret);
+    ret->name = unit->name;
+    ret->hash = (char *)unit->content->hash;
+    ret->desired = wire_state(unit->desired);
+    ret->generation = unit->generation;
+    ret->token = unit->token;
+    if (report == NULL || !streq(report->hash, unit->content->hash))
+        ret->text =
+            (ProtobufCBinaryData){.len = unit->content->text_size, .data = (uint8_t *)unit->content->text};
+}
+
+static bool send_share(struct daemon *daemon, const char *machine_id, Fleet__Share *share)
+{
+    Fleet__SessionDown message = FLEET__SESSION_DOWN__INIT;
+
+    message.message_case = FLEET__SESSION_DOWN__MESSAGE_SHARE;
+    message.share = share;
+    return downlink_send(daemon->downlink, machine_id, &message);
+}
+
+/* Sends a share in pieces; the host carries it out when the last one is there. */
+static void do_share(struct daemon *daemon, const struct effect *effect)
+{
+    const struct registry *registry = store_registry(daemon->store);
+    size_t count = effect->names.count, first = 0, bytes = 0, used = 0;
+    _cleanup_(freep) Fleet__ShareUnit *units = xcalloc(count, sizeof *units);
+    _cleanup_(freep) Fleet__ShareUnit **list = xcalloc(count, sizeof *list);
+    Fleet__Share share = FLEET__SHARE__INIT;
+
+    share.version = registry_version(registry);
+    share.complete = effect->complete;
+    for (size_t i = 0; i < count; i++) {
+        const struct registry_unit *unit = registry_unit(registry, effect->names.items[i]);
+
+        if (unit == NULL)
+            continue;
+        if (bytes > SHARE_PIECE_BYTES) {
+            share.units = list + first;
+            share.n_units = used - first;
+            share.more = true;
+            if (!send_share(daemon, effect->machine_id, &share))
+                return;
+            first = used;
+            bytes = 0;
+        }
+        fill_share_unit(daemon, effect->machine_id, unit, &units[used]);
+        list[used] = &units[used];
+        bytes += units[used].text.len + 2 * UNIT_NAME_MAX;
+        used++;
+    }
+    share.units = list + first;
+    share.n_units = used - first;
+    share.more = false;
+    share.removed = effect->removed.items;
+    share.n_removed = effect->removed.count;
+    send_share(daemon, effect->machine_id, &share);
+}
+
+static void do_log(const struct effect *effect)
+{
+    _cleanup_(freep) char *unit =
+        effect->names.count > 0 ? xasprintf("UNIT=%s", effect->names.items[0]) : NULL;
+    _cleanup_(freep) char *machine = xasprintf("FLEET_MACHINE=%s", effect->machine_id);
+
+    log_message(effect->priority, log_fields(machine, unit), "%s", effect->text);
+}
+
+static void carry_out(struct daemon *daemon, struct effects *effects)
+{
+    for (size_t i = 0; i < effects->count; i++) {
+        const struct effect *effect = &effects->items[i];
+
+        switch (effect->kind) {
+        case EFFECT_SCHEDULE: do_schedule(daemon, effect); break;
+        case EFFECT_SHARE: do_share(daemon, effect); break;
+        case EFFECT_SETTLED: api_unit_changed(daemon->api, effect->names.items[0]); break;
+        case EFFECT_DROP:
+            downlink_drop(daemon->downlink, effect->machine_id, "the host was silent for too long");
+            break;
+        case EFFECT_LOG: do_log(effect); break;
+        }
+    }
+    effects_done(effects);
+}
+
+static void on_schedule_done(enum store_outcome outcome, const struct registry_result *result,
+                             const char *reason, void *data)
+{
+    struct daemon *daemon = data;
+    struct effects effects = {0};
+
+    leading_step(daemon); /* What the decision has changed comes first, then that it is through. */
+    core_schedule_done(daemon->core, outcome == STORE_APPLIED, now_ms(), &effects);
+    carry_out(daemon, &effects);
+}
+
+/* ---- life of a leadership ---- */
+
+/* The founder's first command gives the cluster its identity. */
+static void found_cluster(struct daemon *daemon)
+{
+    Fleet__Command command = FLEET__COMMAND__INIT;
+    Fleet__CreateCluster create = FLEET__CREATE_CLUSTER__INIT;
+
+    create.cluster_id = (ProtobufCBinaryData){.len = CLUSTER_ID_SIZE, .data = daemon->member.cluster_id};
+    create.voters = daemon->config.voters;
+    command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
+    command.create_cluster = &create;
+    store_propose(daemon->store, &command, ignore_outcome, daemon);
+}
+
+static void register_machine(struct daemon *daemon, const Fleet__RegisterMachine *machine, store_done *done,
+                             void *data)
+{
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
+    command.register_machine = (Fleet__RegisterMachine *)machine;
+    store_propose(daemon->store, &command, done, data);
+}
+
+void leading_start(struct daemon *daemon, uint64_t term)
+{
+    static const uint8_t none[CLUSTER_ID_SIZE];
+    const struct registry *registry = store_registry(daemon->store);
+    const struct registry_machine *self = registry_machine(registry, daemon->member.machine_id);
+    struct effects effects = {0};
+
+    log_notice("This host leads now (term %llu)", (unsigned long long)term);
+    if (memcmp(registry_cluster_id(registry), none, sizeof none) == 0)
+        found_cluster(daemon);
+    if (self == NULL || !self->registered)
+        register_machine(daemon, &daemon->machine, ignore_outcome, daemon);
+    core_lead(daemon->core, term, now_ms(), &effects);
+    carry_out(daemon, &effects);
+}
+
+void leading_stop(struct daemon *daemon)
+{
+    log_notice("This host does not lead any more");
+    core_yield(daemon->core);
+    api_yield(daemon->api);
+    downlink_drop_all(daemon->downlink, "this host does not lead any more");
+}
+
+void leading_step(struct daemon *daemon)
+{
+    struct registry_changes changes;
+    struct effects effects = {0};
+
+    if (!daemon->registry_changed || daemon->store == NULL)
+        return;
+    daemon->registry_changed = false;
+    store_changes_take(daemon->store, &changes);
+    if (changes.everything || changes.machines)
+        cluster_set_uplink_members(daemon);
+    core_registry_changed(daemon->core, &changes, now_ms(), &effects);
+    registry_changes_done(&changes);
+    carry_out(daemon, &effects);
+}
+
+void leading_tick(struct daemon *daemon)
+{
+    struct effects effects = {0};
+
+    core_tick(daemon->core, now_ms(), &effects);
+    carry_out(daemon, &effects);
+}
+
+/* ---- voters ---- */
+
+static void on_voters_changed(enum store_outcome outcome, const struct registry_result *result,
+                              const char *reason, void *data)
+{
+    struct daemon *daemon = data;
+
+    daemon->voters_busy = false;
+    if (outcome != STORE_APPLIED)
+        log_warn("A change of the voters did not come through (%s); trying again", reason);
+    else
+        leading_chores(daemon); /* The next step, if there is one, without waiting for the clock. */
+}
+
+void leading_chores(struct daemon *daemon)
+{
+    struct store_server servers[RAFT_SERVERS_MAX];
+    const struct registry *registry;
+    const struct registry_machine *const *machines;
+    _cleanup_(freep) struct voters_machine *list = NULL;
+    struct voters_step step;
+    size_t count, server_count;
+
+    if (daemon->store == NULL || !store_leads(daemon->store) || daemon->voters_busy || daemon->stopping)
+        return;
+    registry = store_registry(daemon->store);
+    machines = registry_machines(registry, &count);
+    list = xcalloc(count, sizeof *list);
+    for (size_t i = 0; i < count; i++)
+        list[i] = (struct voters_machine){
+            .server_id = machines[i]->server_id,
+            .address = machines[i]->cluster_address,
+            .alive = core_machine_state(daemon->core, machines[i]->id) == MACHINE_READY,
+        };
+    server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
+    if (!voters_next(servers, server_count, list, count, registry_voters(registry), daemon->member.server_id,
+                     &step))
+        return;
+    log_info("%s %s", step.address,
+             step.role == SERVER_VOTER     ? "becomes a voter"
+             : step.role == SERVER_STANDBY ? "becomes a standby for the voters"
+                                           : "leaves the consensus");
+    daemon->voters_busy = true;
+    store_change_server(daemon->store, step.server_id, step.address, step.role, on_voters_changed, daemon);
+}
+
+/* ---- sessions ---- */
+
+static bool labels_equal(const struct registry_machine *known, const Fleet__RegisterMachine *said)
+{
+    if (known->fixed_count != said->n_metadata)
+        return false;
+    for (size_t i = 0; i < said->n_metadata; i++) {
+        bool found = false;
+
+        for (size_t j = 0; j < known->fixed_count && !found; j++)
+            found = streq(known->fixed[j].key, said->metadata[i]->key) &&
+                    streq(known->fixed[j].value, said->metadata[i]->value);
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+static bool machine_equals(const struct registry_machine *known, const Fleet__RegisterMachine *said)
+{
+    return known->registered && streq(known->hostname, said->hostname) &&
+           streq(known->public_ip, said->public_ip) && streq(known->cluster_address, said->cluster_address) &&
+           streq(known->version, said->version) && known->server_id == said->server_id &&
+           labels_equal(known, said);
+}
+
+static int check_machine(const Fleet__RegisterMachine *machine, struct err *err)
+{
+    if (strlen(machine->machine_id) != MACHINE_ID_SIZE - 1 ||
+        strspn(machine->machine_id, "0123456789abcdef") != MACHINE_ID_SIZE - 1)
+        return err_set(err, -EINVAL, "\"%.40s\" is no machine id", machine->machine_id);
+    if (machine->server_id == 0 || strlen(machine->hostname) > LABEL_MAX ||
+        strlen(machine->public_ip) > ADDRESS_MAX || strlen(machine->version) > LABEL_MAX ||
+        config_check_address(machine->cluster_address, err) < 0)
+        return err_prefix(err, -EINVAL, "what the host says of itself makes no sense");
+    if (machine->n_metadata > LABELS_PER_MACHINE_MAX)
+        return err_set(err, -E2BIG, "it has %zu metadata keys, the limit is %u", machine->n_metadata,
+                       LABELS_PER_MACHINE_MAX);
+    for (size_t i = 0; i < machine->n_metadata; i++)
+        if (strlen(machine->metadata[i]->key) > LABEL_MAX || strlen(machine->metadata[i]->value) > LABEL_MAX)
+            return err_set(err, -E2BIG, "a metadata key or value is longer than %u bytes", LABEL_MAX);
+    return 0;
+}
+
+/* A member may say anew where it is and what it is like, but not who it is. */
+static void on_machine(const Fleet__RegisterMachine *machine, void *data)
+{
+    struct daemon *daemon = data;
+    const struct registry_machine *known =
+        registry_machine(store_registry(daemon->store), machine->machine_id);
+    struct err err = {0};
+    int r;
+
+    if (known == NULL || known->server_id != machine->server_id || machine_equals(known, machine))
+        return;
+    r = check_machine(machine, &err);
+    if (r < 0)
+        log_warn("Machine %s: %s", machine->machine_id, err_text(&err, r));
+    else
+        register_machine(daemon, machine, ignore_outcome, daemon);
+}
+
+static void on_session(const char *machine_id, uint64_t session_id, const Fleet__SessionOpen *open,
+                       void *data)
+{
+    struct daemon *daemon = data;
+    Fleet__SessionAccepted accepted = FLEET__SESSION_ACCEPTED__INIT;
+    const struct registry_machine *const *machines;
+    _cleanup_(freep) char **members = NULL;
+    struct effects effects = {0};
+    size_t count;
+
+    machines = registry_machines(store_registry(daemon->store), &count);
+    members = xcalloc(count, sizeof *members);
+    for (size_t i = 0; i < count; i++)
+        members[i] = machines[i]->cluster_address;
+    accepted.term = store_term(daemon->store);
+    accepted.ttl_ms = daemon->config.agent_ttl_ms;
+    accepted.heartbeat_ms = daemon->config.agent_ttl_ms / HEARTBEATS_PER_TTL;
+    accepted.members = members;
+    accepted.n_members = count;
+    downlink_accepted(daemon->downlink, machine_id, &accepted);
+    on_machine(open->machine, daemon);
+    core_session_open(daemon->core, machine_id, session_id, open->reports, open->n_reports, now_ms(),
+                      &effects);
+    carry_out(daemon, &effects);
+}
+
+static void on_reports(const char *machine_id, uint64_t session_id, const Fleet__Reports *reports, void *data)
+{
+    struct daemon *daemon = data;
+    struct effects effects = {0};
+
+    core_session_report(daemon->core, machine_id, session_id, reports->reports, reports->n_reports, now_ms(),
+                        &effects);
+    carry_out(daemon, &effects);
+}
+
+static void on_heard(const char *machine_id, uint64_t session_id, void *data)
+{
+    struct daemon *daemon = data;
+
+    core_session_heard(daemon->core, machine_id, session_id, now_ms());
+}
+
+static void on_closed(const char *machine_id, uint64_t session_id, void *data)
+{
+    struct daemon *daemon = data;
+    struct effects effects = {0};
+
+    core_session_closed(daemon->core, machine_id, session_id, now_ms(), &effects);
+    carry_out(daemon, &effects);
+}
+
+static uint64_t on_api_request(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data)
+{
+    struct daemon *daemon = data;
+
+    return api_handle(daemon->api, request, done, done_data);
+}
+
+static void on_api_cancel(uint64_t handle, void *data)
+{
+    struct daemon *daemon = data;
+
+    api_cancel(daemon->api, handle);
+}
+
+struct downlink *leading_downlink_new(struct daemon *daemon)
+{
+    static const struct downlink_callbacks callbacks = {
+        .on_session = on_session,
+        .on_reports = on_reports,
+        .on_heard = on_heard,
+        .on_closed = on_closed,
+        .on_machine = on_machine,
+        .on_api_request = on_api_request,
+        .on_api_cancel = on_api_cancel,
+    };
+
+    return downlink_new(daemon->loop, &callbacks, daemon);
+}
+
+/* ---- joining ---- */
+
+static int gate_check(const Fleet__RegisterMachine *machine, struct err *err, void *data)
+{
+    struct daemon *daemon = data;
+    const struct registry *registry = store_registry(daemon->store);
+    const struct registry_machine *known, *const *machines;
+    size_t count;
+    int r = check_machine(machine, err);
+
+    if (r < 0)
+        return r;
+    if (!store_leads(daemon->store))
+        return err_set(err, -EAGAIN, "this host does not lead any more");
+    machines = registry_machines(registry, &count);
+    known = registry_machine(registry, machine->machine_id);
+    if (known == NULL && count >= MACHINES_MAX)
+        return err_set(err, -E2BIG, "the cluster has %zu machines, the limit is %u", count, MACHINES_MAX);
+    if (known != NULL && known->registered && known->server_id != machine->server_id &&
+        core_machine_state(daemon->core, machine->machine_id) == MACHINE_READY)
+        return err_set(
+            err, -EEXIST,
+            "machine id %s is in use by %s, which is alive: was /etc/machine-id copied? (see machine-id(5))",
+            machine->machine_id, known->hostname);
+    for (size_t i = 0; i < count; i++)
+        if (machines[i]->server_id == machine->server_id && !streq(machines[i]->id, machine->machine_id))
+            return err_set(err, -EEXIST, "server id %016llx is in use",
+                           (unsigned long long)machine->server_id);
+    return 0;
+}
+
+struct admission {
+    void (*done)(bool admitted, const char *why, void *data);
+    void *data;
+};
+
+static void on_admitted(enum store_outcome outcome, const struct registry_result *result, const char *reason,
+                        void *data)
+{
+    struct admission *admission = data;
+    bool admitted = outcome == STORE_APPLIED && result->status == 0;
+
+    admission->done(admitted, outcome == STORE_APPLIED ? result->text : reason, admission->data);
+    free(admission);
+}
+
+static void gate_admit(const Fleet__RegisterMachine *machine,
+                       void (*done)(bool admitted, const char *why, void *done_data), void *done_data,
+                       void *data)
+{
+    struct daemon *daemon = data;
+    struct admission *admission = NEW0(struct admission);
+
+    admission->done = done;
+    admission->data = done_data;
+    log_notice("Machine %s (%s) joins from %s", machine->machine_id, machine->hostname,
+               machine->cluster_address);
+    register_machine(daemon, machine, on_admitted, admission);
+}
+
+static void gate_fill(Fleet__JoinReply *reply, void *data)
+{
+    struct daemon *daemon = data;
+
+    reply->cluster_id = (ProtobufCBinaryData){.len = CLUSTER_ID_SIZE, .data = daemon->member.cluster_id};
+    reply->members = &daemon->cluster_address;
+    reply->n_members = 1;
+}
+
+struct gate *leading_gate_new(struct daemon *daemon)
+{
+    static const struct gate_callbacks callbacks = {
+        .check = gate_check, .admit = gate_admit, .fill = gate_fill};
+
+    return gate_new(&callbacks, daemon);
+}

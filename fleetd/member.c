@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include "fleetd/member.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <ini.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+
+#define MEMBER_FILE "member"
+
+void id_to_hex(const uint8_t *id, size_t size, char *hex)
+{
+    for (size_t i = 0; i < size; i++)
+        sprintf(hex + 2 * i, "%02x", id[i]);
+}
+
+bool id_from_hex(const char *hex, uint8_t *id, size_t size)
+{
+    if (strlen(hex) != 2 * size || strspn(hex, "0123456789abcdef") != 2 * size)
+        return false;
+    for (size_t i = 0; i < size; i++) {
+        unsigned byte;
+
+        sscanf(hex + 2 * i, "%2x", &byte);
+        id[i] = (uint8_t)byte;
+    }
+    return true;
+}
+
+static void draw(void *to, size_t size)
+{
+    if (getrandom(to, size, 0) != (ssize_t)size)
+        abort();
+}
+
+void member_draw_server_id(struct member *member)
+{
+    do {
+        draw(&member->server_id, sizeof member->server_id);
+        member->server_id &= INT64_MAX;
+    } while (member->server_id == 0);
+}
+
+void member_draw_cluster_id(struct member *member)
+{
+    draw(member->cluster_id, sizeof member->cluster_id);
+}
+
+void member_done(struct member *member)
+{
+    strlist_done(&member->peers);
+}
+
+struct loading {
+    struct member *member;
+    bool cluster, server, machine;
+};
+
+static int on_line(void *data, const char *section, const char *key, const char *value)
+{
+    struct loading *loading = data;
+    struct member *member = loading->member;
+    uint8_t id[8];
+
+    if (streq(key, "cluster_id")) {
+        loading->cluster = id_from_hex(value, member->cluster_id, sizeof member->cluster_id);
+    } else if (streq(key, "server_id") && id_from_hex(value, id, sizeof id)) {
+        for (size_t i = 0; i < sizeof id; i++)
+            member->server_id = member->server_id << 8 | id[i];
+        loading->server = member->server_id != 0;
+    } else if (streq(key, "machine_id") && strlen(value) < sizeof member->machine_id) {
+        strcpy(member->machine_id, value);
+        loading->machine = true;
+    } else if (streq(key, "founder")) {
+        member->founder = streq(value, "yes");
+    } else if (streq(key, "peer")) {
+        strlist_add(&member->peers, value);
+    }
+    return 1;
+}
+
+int member_load(const char *data_dir, struct member *ret, struct err *err)
+{
+    _cleanup_(freep) char *path = xasprintf("%s/" MEMBER_FILE, data_dir);
+    struct loading loading = {.member = ret};
+
+    *ret = (struct member){0};
+    if (access(path, F_OK) < 0 && errno == ENOENT)
+        return -ENOENT;
+    if (ini_parse(path, on_line, &loading) == 0 && loading.cluster && loading.server && loading.machine)
+        return 0;
+    member_done(ret);
+    return err_set(
+        err, -EBADMSG,
+        "%s is damaged: it must say cluster_id, server_id and machine_id. Move %s away and join this host "
+        "again",
+        path, data_dir);
+}
+
+static int write_file(const char *path, const char *text, size_t size)
+{
+    _cleanup_(closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return -errno;
+    if (write(fd, text, size) != (ssize_t)size)
+        return errno != 0 ? -errno : -EIO;
+    return fsync(fd) < 0 ? -errno : 0;
+}
+
+static int sync_directory(const char *path)
+{
+    _cleanup_(closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+int member_save(const char *data_dir, const struct member *member, struct err *err)
+{
+    _cleanup_(freep) char *path = xasprintf("%s/" MEMBER_FILE, data_dir);
+    _cleanup_(freep) char *new_path = xasprintf("%s.new", path);
+    _cleanup_(strbuf_done) struct strbuf text = {0};
+    char hex[2 * CLUSTER_ID_SIZE + 1];
+    int r;
+
+    id_to_hex(member->cluster_id, sizeof member->cluster_id, hex);
+    strbuf_add(
+        &text,
+        "# Made by fleetd when this host became a member. Do not edit, do not copy to another host.\n");
+    strbuf_addf(&text, "cluster_id = %s\nserver_id = %016llx\nmachine_id = %s\nfounder = %s\n", hex,
+                (unsigned long long)member->server_id, member->machine_id, member->founder ? "yes" : "no");
+    for (size_t i = 0; i < member->peers.count; i++)
+        strbuf_addf(&text, "peer = %s\n", member->peers.items[i]);
+
+    if (mkdir(data_dir, 0700) < 0 && errno != EEXIST)
+        return err_set(err, -errno, "cannot make %s: %s", data_dir, strerror(errno));
+    r = write_file(new_path, text.text, text.size);
+    if (r >= 0 && rename(new_path, path) < 0)
+        r = -errno;
+    if (r >= 0)
+        r = sync_directory(data_dir);
+    if (r < 0)
+        return err_set(err, r, "cannot write %s: %s", path, strerror(-r));
+    return 0;
+}

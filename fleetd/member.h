@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which cluster this host belongs to, and as what: a small file in the data directory, written once when the
+ * host founds a cluster or is admitted to one. Without it the host belongs to none. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "raftstore/registry.h"
+
+struct member {
+    uint8_t cluster_id[CLUSTER_ID_SIZE];
+    uint64_t server_id; /* Drawn when the data directory is made: never used twice (libraft-notes §2.7). */
+    char machine_id[MACHINE_ID_SIZE]; /* Of the host that the directory was made on. */
+    bool founder;                     /* It began the cluster: its log starts with itself. */
+    struct strlist peers;             /* Addresses of members, as known when it joined. */
+};
+
+/* -ENOENT: this host belongs to no cluster. -EBADMSG, with a text: the file is damaged. */
+int member_load(const char *data_dir, struct member *ret, struct err *err);
+
+/* Makes the directory if it is missing, writes the file whole or not at all, and to the disk. */
+int member_save(const char *data_dir, const struct member *member, struct err *err);
+
+void member_draw_server_id(struct member *member);
+void member_draw_cluster_id(struct member *member);
+void member_done(struct member *member);
+
+void id_to_hex(const uint8_t *id, size_t size, char *hex);   /* 2 * size + 1 bytes. */
+bool id_from_hex(const char *hex, uint8_t *id, size_t size); /* False: not exactly that many digits. */

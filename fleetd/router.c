@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include "fleetd/router.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include <jansson.h>
+#include <uthash.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "raftstore/registry.h"
+
+#define JSON_TYPE "application/json"
+#define RETRY_MS  50u
+
+struct pending {
+    uint64_t id;
+    struct http_request *request;
+    Fleet__ApiRequest message; /* Its pointers are the request's, or 'labels' and 'request_id'. */
+    Fleet__Label *labels, **label_list;
+    uint8_t request_id[REQUEST_ID_SIZE];
+    uint64_t deadline_ms; /* Of waiting for a leader; on the loop's clock. */
+    bool sent;            /* To the present leader. */
+    bool uncertain;       /* It was sent to one that did not answer, and may have changed something. */
+    UT_hash_handle hh;
+};
+
+struct router {
+    uv_loop_t *loop;
+    struct router_callbacks callbacks;
+    void *data;
+    struct pending *pending; /* In order of arrival. */
+    uint64_t last_id;
+    uv_timer_t timer;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+/* ---- answers ---- */
+
+static void reply_error(struct http_request *request, unsigned status, const char *text)
+{
+    json_t *body = json_pack("{s:{s:i,s:s}}", "error", "code", (int)status, "message", text);
+    _cleanup_(freep) char *dump = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
+
+    json_decref(body);
+    http_reply(request, status, JSON_TYPE, dump, strlen(dump));
+}
+
+static void pending_free(struct router *router, struct pending *pending)
+{
+    HASH_DEL(router->pending, pending);
+    pending->request->owner = NULL;
+    free(pending->labels);
+    free(pending->label_list);
+    free(pending);
+}
+
+static void pending_fail(struct router *router, struct pending *pending, const char *why)
+{
+    struct http_request *request = pending->request;
+    bool uncertain = pending->uncertain;
+    _cleanup_(freep) char *text = NULL;
+
+    pending_free(router, pending);
+    if (uncertain)
+        text = xasprintf(
+            "outcome unknown: the leader was lost before it answered (%s); the request may be repeated", why);
+    else
+        text = xasprintf("no leader: %s", why);
+    reply_error(request, uncertain ? 504 : 503, text);
+}
+
+static const char *trouble(struct router *router)
+{
+    const char *why = router->callbacks.trouble(router->data);
+
+    return why[0] != '\0' ? why : "it has just been lost";
+}
+
+/* ---- waiting ---- */
+
+static void pending_send(struct router *router, struct pending *pending)
+{
+    Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
+
+    message.message_case = FLEET__SESSION_UP__MESSAGE_API_REQUEST;
+    message.api_request = &pending->message;
+    pending->sent = router->callbacks.send(&message, router->data);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct router *router = timer->data;
+    struct pending *pending, *next;
+    uint64_t now = uv_now(router->loop);
+    bool waiting = false;
+
+    HASH_ITER (hh, router->pending, pending, next) {
+        if (pending->sent)
+            continue;
+        if (now >= pending->deadline_ms) {
+            pending_fail(router, pending, trouble(router));
+            continue;
+        }
+        pending_send(router, pending);
+        waiting = waiting || !pending->sent;
+    }
+    if (waiting)
+        uv_timer_start(&router->timer, on_timer, RETRY_MS, 0);
+}
+
+static void wait_for_leader(struct router *router, struct pending *pending)
+{
+    pending->sent = false;
+    pending->deadline_ms = uv_now(router->loop) + ROUTER_PATIENCE_MS;
+    if (!uv_is_active((uv_handle_t *)&router->timer))
+        uv_timer_start(&router->timer, on_timer, RETRY_MS, 0);
+}
+
+/* ---- requests ---- */
+
+static bool is_stale_read(const struct http_request *request)
+{
+    if (!streq(request->method, "GET"))
+        return false;
+    for (size_t i = 0; i < request->query_count; i++)
+        if (streq(request->query[i].key, "stale"))
+            return streq(request->query[i].value, "yes") || streq(request->query[i].value, "true");
+    return false;
+}
+
+static void fill_message(struct pending *pending)
+{
+    struct http_request *request = pending->request;
+    Fleet__ApiRequest *message = &pending->message;
+
+    fleet__api_request__init(message);
+    pending->labels = xcalloc(request->query_count, sizeof *pending->labels);
+    pending->label_list = xcalloc(request->query_count, sizeof *pending->label_list);
+    for (size_t i = 0; i < request->query_count; i++) {
+        fleet__label__init(&pending->labels[i]);
+        pending->labels[i].key = (char *)request->query[i].key;
+        pending->labels[i].value = (char *)request->query[i].value;
+        pending->label_list[i] = &pending->labels[i];
+    }
+    message->id = pending->id;
+    message->method = (char *)request->method;
+    message->path = (char *)request->path;
+    message->query = pending->label_list;
+    message->n_query = request->query_count;
+    message->body = (ProtobufCBinaryData){.len = request->body_size, .data = (uint8_t *)request->body};
+    message->content_type = (char *)(request->content_type != NULL ? request->content_type : "");
+    message->content_type_count = request->content_type_count;
+    message->peer = (char *)request->peer;
+    if (api_request_changes(message))
+        message->request_id = (ProtobufCBinaryData){.len = REQUEST_ID_SIZE, .data = pending->request_id};
+}
+
+static struct pending *pending_new(struct router *router, struct http_request *request)
+{
+    struct pending *pending = NEW0(struct pending);
+
+    pending->id = ++router->last_id;
+    pending->deadline_ms = uv_now(router->loop) + ROUTER_PATIENCE_MS;
+    pending->request = request;
+    request->owner = pending;
+    if (getrandom(pending->request_id, sizeof pending->request_id, 0) != (ssize_t)sizeof pending->request_id)
+        abort();
+    fill_message(pending);
+    HASH_ADD(hh, router->pending, id, sizeof pending->id, pending);
+    return pending;
+}
+
+struct local_answer {
+    unsigned status;
+    char *content_type;
+    char *body;
+    size_t size;
+};
+
+static void on_local_answer(const struct api_answer *answer, void *data)
+{
+    struct local_answer *copy = data;
+
+    copy->status = answer->status;
+    copy->content_type = xstrdup(answer->content_type);
+    copy->body = xmemdup(answer->body, answer->size);
+    copy->size = answer->size;
+}
+
+/* What this host knows, at once: nothing is waited for, so the answer comes inside the call. */
+static void answer_here(struct router *router, struct pending *pending)
+{
+    struct http_request *request = pending->request;
+    struct local_answer answer = {.status = 503};
+
+    router->callbacks.local(&pending->message, on_local_answer, &answer, router->data);
+    pending_free(router, pending);
+    http_reply(request, answer.status, answer.content_type, answer.body, answer.size);
+    free(answer.content_type);
+    free(answer.body);
+}
+
+static bool is_status(const struct http_request *request)
+{
+    return streq(request->path, "/fleet/v1/status") || streq(request->path, "/v1-alpha/status");
+}
+
+void router_request(struct router *router, struct http_request *request)
+{
+    struct pending *pending;
+
+    if (is_status(request) && streq(request->method, "GET")) {
+        _cleanup_(freep) char *body = router->callbacks.status(router->data);
+
+        http_reply(request, 200, JSON_TYPE, body, strlen(body));
+        return;
+    }
+    if (!router->callbacks.member(router->data)) {
+        reply_error(request, 503,
+                    "this host belongs to no cluster yet: set \"bootstrap = true\" on the first host, and "
+                    "\"join = HOST:PORT\" on the others, in /etc/fleet/fleet.conf");
+        return;
+    }
+    pending = pending_new(router, request);
+    if (is_stale_read(request)) {
+        answer_here(router, pending);
+        return;
+    }
+    pending_send(router, pending);
+    if (!pending->sent)
+        wait_for_leader(router, pending);
+}
+
+void router_gone(struct router *router, struct http_request *request)
+{
+    struct pending *pending = request->owner;
+    Fleet__ApiCancel cancel = FLEET__API_CANCEL__INIT;
+    Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
+
+    if (pending == NULL)
+        return;
+    if (pending->sent) {
+        cancel.id = pending->id;
+        message.message_case = FLEET__SESSION_UP__MESSAGE_API_CANCEL;
+        message.api_cancel = &cancel;
+        router->callbacks.send(&message, router->data);
+    }
+    pending_free(router, pending);
+}
+
+void router_reply(struct router *router, const Fleet__ApiReply *reply)
+{
+    struct pending *pending;
+    struct http_request *request;
+
+    HASH_FIND(hh, router->pending, &reply->id, sizeof reply->id, pending);
+    if (pending == NULL)
+        return;
+    /* It did not lead any more, or lost leadership over it: the next leader will know (the request id makes
+     * it safe). */
+    if ((reply->status == 503 || reply->status == 504) && uv_now(router->loop) < pending->deadline_ms) {
+        pending->uncertain = pending->uncertain || reply->status == 504;
+        pending->sent = false;
+        if (!uv_is_active((uv_handle_t *)&router->timer))
+            uv_timer_start(&router->timer, on_timer, RETRY_MS, 0);
+        return;
+    }
+    request = pending->request;
+    pending_free(router, pending);
+    http_reply(request, reply->status, reply->content_type[0] != '\0' ? reply->content_type : NULL,
+               reply->body.data, reply->body.len);
+}
+
+void router_connected(struct router *router)
+{
+    on_timer(&router->timer);
+}
+
+void router_disconnected(struct router *router)
+{
+    struct pending *pending, *next;
+
+    HASH_ITER (hh, router->pending, pending, next) {
+        if (!pending->sent)
+            continue;
+        pending->uncertain = pending->uncertain || pending->message.request_id.len > 0;
+        wait_for_leader(router, pending);
+    }
+}
+
+/* ---- life ---- */
+
+struct router *router_new(uv_loop_t *loop, const struct router_callbacks *callbacks, void *data)
+{
+    struct router *router = NEW0(struct router);
+
+    router->loop = loop;
+    router->callbacks = *callbacks;
+    router->data = data;
+    uv_timer_init(loop, &router->timer);
+    router->timer.data = router;
+    return router;
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct router *router = handle->data;
+    void (*closed)(void *) = router->closed;
+    void *closed_data = router->closed_data;
+
+    free(router);
+    closed(closed_data);
+}
+
+void router_close(struct router *router, void (*done)(void *data), void *data)
+{
+    struct pending *pending, *next;
+
+    router->closed = done;
+    router->closed_data = data;
+    HASH_ITER (hh, router->pending, pending, next)
+        pending_fail(router, pending, "fleetd is stopping");
+    uv_close((uv_handle_t *)&router->timer, on_timer_closed);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Takes API requests of this host's clients to the leader, and the answers back. A request without a leader
+ * waits a little for one; one whose leader is lost goes to the next one, and with it its request id, so that
+ * what it changes is changed once. Reads with stale=yes, and /status, are answered here. */
+#pragma once
+
+#include <uv.h>
+
+#include "fleetd/api.h"
+#include "fleetd/http.h"
+#include "raftstore/fleet.pb-c.h"
+
+/* How long a request waits for a leader before it is answered 503, or 504 where its outcome is unknown. */
+#define ROUTER_PATIENCE_MS 8000u
+
+struct router;
+
+struct router_callbacks {
+    bool (*send)(const Fleet__SessionUp *message, void *data); /* To the leader; false: no session. */
+    const char *(*trouble)(void *data);                        /* Why there is none. */
+    bool (*member)(void *data);                                /* Whether this host belongs to a cluster. */
+    /* Answers from what this host knows, as api_handle(). */
+    uint64_t (*local)(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data);
+    char *(*status)(void *data); /* The body of GET /status; owned by the caller. */
+};
+
+struct router *router_new(uv_loop_t *loop, const struct router_callbacks *callbacks, void *data);
+
+void router_request(struct router *router, struct http_request *request);
+void router_gone(struct router *router, struct http_request *request);
+void router_reply(struct router *router, const Fleet__ApiReply *reply);
+void router_connected(struct router *router);    /* The session is open: what waits goes out. */
+void router_disconnected(struct router *router); /* What was sent and not answered waits again. */
+
+/* Answers everything 503, closes its timer; 'done' comes last, and it is freed then. */
+void router_close(struct router *router, void (*done)(void *data), void *data);

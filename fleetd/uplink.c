@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include "fleetd/uplink.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "raftstore/limits.h"
+
+#define RETRY_MS_MIN          50u
+#define RETRY_MS_MAX          1000u
+#define OPENING_MS            3000u /* From dialling to the leader's answer. */
+#define HEARTBEAT_MS_MIN      100u
+#define HEARTBEATS_MISSED_MAX 3u
+
+enum uplink_state {
+    UPLINK_SEARCHING,
+    UPLINK_GREETING,
+    UPLINK_OPENING,
+    UPLINK_OPEN,
+    UPLINK_CLOSED,
+};
+
+struct uplink {
+    uv_loop_t *loop;
+    struct port *port;
+    struct uplink_callbacks callbacks;
+    void *data;
+    enum uplink_state state;
+    struct conn *conn; /* NULL: none, or its on_close is still to come. */
+    uv_timer_t timer;  /* SEARCHING: the next try. Otherwise: heartbeats and silence. */
+    unsigned retry_ms;
+    char leader[ADDRESS_MAX + 1];  /* As told by Raft or by a member; "" unknown. */
+    char dialled[ADDRESS_MAX + 1]; /* Whom 'conn' is to. */
+    uint64_t leader_term;
+    struct strlist members;
+    size_t next_member;
+    uint64_t heartbeat_ms;
+    uint64_t heard_ms; /* On the loop's clock. */
+    uint64_t sequence, share_version;
+    char trouble[256];
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+static void search(struct uplink *uplink);
+
+static void set_trouble(struct uplink *uplink, const char *why)
+{
+    snprintf(uplink->trouble, sizeof uplink->trouble, "%s", why);
+}
+
+static bool send_up(struct uplink *uplink, const Fleet__SessionUp *message)
+{
+    size_t size = fleet__session_up__get_packed_size(message);
+    _cleanup_(freep) uint8_t *bytes = xmalloc(size);
+
+    fleet__session_up__pack(message, bytes);
+    return conn_send(uplink->conn, bytes, size) >= 0;
+}
+
+/* ---- timer ---- */
+
+static void on_timer(uv_timer_t *timer);
+
+static void wait_ms(struct uplink *uplink, uint64_t ms)
+{
+    uv_timer_start(&uplink->timer, on_timer, ms, 0);
+}
+
+/* Gives the connection up; search() begins again when there is nothing left of it. */
+static void give_up(struct uplink *uplink, const char *why)
+{
+    if (uplink->conn != NULL)
+        conn_close(uplink->conn, why);
+}
+
+static void beat(struct uplink *uplink)
+{
+    Fleet__Heartbeat heartbeat = FLEET__HEARTBEAT__INIT;
+    Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
+
+    heartbeat.sequence = ++uplink->sequence;
+    heartbeat.share_version = uplink->share_version;
+    message.message_case = FLEET__SESSION_UP__MESSAGE_HEARTBEAT;
+    message.heartbeat = &heartbeat;
+    if (!send_up(uplink, &message))
+        give_up(uplink, "the leader does not read");
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct uplink *uplink = timer->data;
+
+    switch (uplink->state) {
+    case UPLINK_SEARCHING: search(uplink); break;
+    case UPLINK_GREETING:
+    case UPLINK_OPENING: give_up(uplink, "no answer in time"); break;
+    case UPLINK_OPEN:
+        if (uv_now(uplink->loop) - uplink->heard_ms > HEARTBEATS_MISSED_MAX * uplink->heartbeat_ms) {
+            give_up(uplink, "the leader is silent");
+            break;
+        }
+        beat(uplink);
+        wait_ms(uplink, uplink->heartbeat_ms);
+        break;
+    case UPLINK_CLOSED: break;
+    }
+}
+
+/* ---- messages ---- */
+
+static void on_open(struct conn *conn, const Fleet__Welcome *welcome, void *data)
+{
+    struct uplink *uplink = data;
+    Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
+
+    message.message_case = FLEET__SESSION_UP__MESSAGE_OPEN;
+    message.open = uplink->callbacks.on_open(uplink->data);
+    uplink->state = UPLINK_OPENING;
+    if (!send_up(uplink, &message))
+        give_up(uplink, "what this host has does not fit into a message");
+    fleet__session_open__free_unpacked(message.open, NULL);
+}
+
+static void on_accepted(struct uplink *uplink, const Fleet__SessionAccepted *accepted)
+{
+    if (uplink->state != UPLINK_OPENING)
+        return;
+    uplink->state = UPLINK_OPEN;
+    uplink->retry_ms = RETRY_MS_MIN;
+    uplink->heartbeat_ms =
+        accepted->heartbeat_ms > HEARTBEAT_MS_MIN ? accepted->heartbeat_ms : HEARTBEAT_MS_MIN;
+    set_trouble(uplink, "");
+    wait_ms(uplink, uplink->heartbeat_ms);
+    uplink->callbacks.on_accepted(accepted, uplink->data);
+}
+
+static void on_share(struct uplink *uplink, const Fleet__Share *share)
+{
+    if (uplink->state != UPLINK_OPEN)
+        return;
+    uplink->share_version = share->version;
+    if (uplink->callbacks.on_share(share, uplink->data) < 0)
+        give_up(uplink, "the share did not make sense");
+}
+
+static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, void *data)
+{
+    struct uplink *uplink = data;
+    Fleet__SessionDown *message = fleet__session_down__unpack(NULL, size, bytes);
+
+    if (message == NULL) {
+        give_up(uplink, "a message of the leader does not decode");
+        return;
+    }
+    uplink->heard_ms = uv_now(uplink->loop);
+    switch (message->message_case) {
+    case FLEET__SESSION_DOWN__MESSAGE_ACCEPTED: on_accepted(uplink, message->accepted); break;
+    case FLEET__SESSION_DOWN__MESSAGE_SHARE: on_share(uplink, message->share); break;
+    case FLEET__SESSION_DOWN__MESSAGE_API_REPLY:
+        uplink->callbacks.on_api_reply(message->api_reply, uplink->data);
+        break;
+    case FLEET__SESSION_DOWN__MESSAGE_REFUSED: give_up(uplink, message->refused); break;
+    default: break; /* A heartbeat, or something that a newer leader knows. */
+    }
+    fleet__session_down__free_unpacked(message, NULL);
+}
+
+static void uplink_free(struct uplink *uplink)
+{
+    strlist_done(&uplink->members);
+    free(uplink);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct uplink *uplink = handle->data;
+    void (*closed)(void *) = uplink->closed;
+    void *closed_data = uplink->closed_data;
+
+    uplink_free(uplink);
+    closed(closed_data);
+}
+
+static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome *refusal, void *data)
+{
+    struct uplink *uplink = data;
+    bool was_open = uplink->state == UPLINK_OPEN;
+
+    uplink->conn = NULL;
+    if (uplink->state == UPLINK_CLOSED) {
+        uv_close((uv_handle_t *)&uplink->timer, on_timer_closed);
+        return;
+    }
+    set_trouble(uplink, reason);
+    uplink->state = UPLINK_SEARCHING;
+    if (refusal != NULL && refusal->leader_address[0] != '\0' &&
+        !streq(refusal->leader_address, uplink->dialled)) {
+        snprintf(uplink->leader, sizeof uplink->leader, "%s", refusal->leader_address);
+        uplink->retry_ms = RETRY_MS_MIN;
+    } else if (streq(uplink->leader, uplink->dialled)) {
+        uplink->leader[0] = '\0'; /* Perhaps not any more: ask around. */
+    }
+    wait_ms(uplink, uplink->retry_ms);
+    uplink->retry_ms = 2 * uplink->retry_ms < RETRY_MS_MAX ? 2 * uplink->retry_ms : RETRY_MS_MAX;
+    if (was_open)
+        uplink->callbacks.on_lost(reason, uplink->data);
+}
+
+static const struct conn_callbacks conn_callbacks = {
+    .on_open = on_open, .on_message = on_message, .on_close = on_close};
+
+static void search(struct uplink *uplink)
+{
+    const char *address = uplink->leader;
+
+    if (uplink->state != UPLINK_SEARCHING || uplink->conn != NULL)
+        return;
+    if (address[0] == '\0' && uplink->members.count > 0)
+        address = uplink->members.items[uplink->next_member++ % uplink->members.count];
+    if (address[0] == '\0') {
+        set_trouble(uplink, "no member of the cluster is known");
+        wait_ms(uplink, RETRY_MS_MAX);
+        return;
+    }
+    snprintf(uplink->dialled, sizeof uplink->dialled, "%s", address);
+    uplink->state = UPLINK_GREETING;
+    uplink->conn =
+        port_dial(uplink->port, address, FLEET__PURPOSE__PURPOSE_SESSION, 0, &conn_callbacks, uplink);
+    wait_ms(uplink, OPENING_MS);
+}
+
+/* ---- interface ---- */
+
+struct uplink *uplink_new(uv_loop_t *loop, struct port *port, const struct uplink_callbacks *callbacks,
+                          void *data)
+{
+    struct uplink *uplink = NEW0(struct uplink);
+
+    uplink->loop = loop;
+    uplink->port = port;
+    uplink->callbacks = *callbacks;
+    uplink->data = data;
+    uplink->retry_ms = RETRY_MS_MIN;
+    set_trouble(uplink, "looking for the leader");
+    uv_timer_init(loop, &uplink->timer);
+    uplink->timer.data = uplink;
+    wait_ms(uplink, 0);
+    return uplink;
+}
+
+void uplink_set_leader(struct uplink *uplink, const char *address, uint64_t term)
+{
+    if (uplink->state == UPLINK_CLOSED || address[0] == '\0')
+        return;
+    if (streq(uplink->leader, address) && uplink->leader_term == term)
+        return;
+    uplink->leader_term = term;
+    snprintf(uplink->leader, sizeof uplink->leader, "%s", address);
+    uplink->retry_ms = RETRY_MS_MIN;
+    if (uplink->conn != NULL && !streq(uplink->dialled, address))
+        give_up(uplink, "there is a new leader");
+    else if (uplink->conn == NULL)
+        wait_ms(uplink, 0);
+}
+
+void uplink_set_members(struct uplink *uplink, const struct strlist *addresses)
+{
+    strlist_done(&uplink->members);
+    for (size_t i = 0; i < addresses->count; i++)
+        strlist_add(&uplink->members, addresses->items[i]);
+}
+
+bool uplink_is_open(const struct uplink *uplink)
+{
+    return uplink->state == UPLINK_OPEN;
+}
+
+const char *uplink_trouble(const struct uplink *uplink)
+{
+    return uplink->trouble;
+}
+
+bool uplink_send(struct uplink *uplink, const Fleet__SessionUp *message)
+{
+    if (uplink->state != UPLINK_OPEN || uplink->conn == NULL)
+        return false;
+    if (send_up(uplink, message))
+        return true;
+    give_up(uplink, "the leader does not read");
+    return false;
+}
+
+void uplink_restart(struct uplink *uplink, const char *why)
+{
+    give_up(uplink, why);
+}
+
+void uplink_close(struct uplink *uplink, void (*done)(void *data), void *data)
+{
+    uplink->state = UPLINK_CLOSED;
+    uplink->closed = done;
+    uplink->closed_data = data;
+    uv_timer_stop(&uplink->timer);
+    if (uplink->conn != NULL)
+        conn_close(uplink->conn, "fleetd is stopping");
+    else
+        uv_close((uv_handle_t *)&uplink->timer, on_timer_closed);
+}

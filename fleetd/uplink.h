@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* This host's session to the leader, whoever that is; also on the leader's own host. It finds the leader
+ * (from Raft where this host takes part, otherwise by asking members, who answer or point further), says what
+ * the host is and has, and then reports go up and the share comes down.
+ *
+ *      SEARCHING --dials--> GREETING --SessionOpen--> OPENING --accepted--> OPEN
+ *          ^-------------------- lost, refused, silent: again, soon -----------'
+ *
+ * A session that is silent for half of the ttl is given up: then there is still time to find another leader
+ * before the old one takes this host for lost. */
+#pragma once
+
+#include <stdbool.h>
+
+#include <uv.h>
+
+#include "base/str.h"
+#include "raftstore/port.h"
+
+struct uplink;
+
+struct uplink_callbacks {
+    /* Fill in what the host has (struct SessionOpen's machine, reports): allocated with plain malloc, freed
+     * by the uplink with fleet__session_open__free_unpacked(). */
+    Fleet__SessionOpen *(*on_open)(void *data);
+    void (*on_accepted)(const Fleet__SessionAccepted *accepted, void *data);
+    /* The share. A negative return ends the session, so that it begins anew with all that the host has. */
+    int (*on_share)(const Fleet__Share *share, void *data);
+    void (*on_api_reply)(const Fleet__ApiReply *reply, void *data);
+    void (*on_lost)(const char *why, void *data); /* It was OPEN, and is not any more. */
+};
+
+struct uplink *uplink_new(uv_loop_t *loop, struct port *port, const struct uplink_callbacks *callbacks,
+                          void *data);
+
+/* Where the leader is said to be, "" for unknown. A session to anybody else is given up. */
+void uplink_set_leader(struct uplink *uplink, const char *address, uint64_t term);
+
+/* Whom to ask when nobody says where the leader is. Copied. */
+void uplink_set_members(struct uplink *uplink, const struct strlist *addresses);
+
+bool uplink_is_open(const struct uplink *uplink);
+const char *uplink_trouble(const struct uplink *uplink); /* Why it is not open, for people. */
+
+/* Sends a message of an open session; false: it is not open, or the leader reads too slowly (the session then
+ * ends). */
+bool uplink_send(struct uplink *uplink, const Fleet__SessionUp *message);
+
+/* Ends the session and opens another, with everything said anew. */
+void uplink_restart(struct uplink *uplink, const char *why);
+
+void uplink_close(struct uplink *uplink, void (*done)(void *data), void *data);

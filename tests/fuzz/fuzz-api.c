@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Three lines: a method, a path with its query, and (to the end) a body. Whatever they are, the API answers
+ * once, with a status of HTTP, and with JSON if it says so; a second try of the same request is answered
+ * alike; and what it proposes the registry takes. */
+#include <config.h>
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "fleetd/api.h"
+#include "tests/fuzz/fuzz.h"
+#include "tests/unit/fake-core.h"
+
+#define QUERY_MAX 8
+
+struct world {
+    struct registry *registry;
+    struct core core;
+    unsigned answers, status;
+};
+
+static const struct registry *world_registry(void *data)
+{
+    return ((struct world *)data)->registry;
+}
+
+static const struct core *world_core(void *data)
+{
+    return &((struct world *)data)->core;
+}
+
+static bool world_leads(void *data)
+{
+    return true;
+}
+
+static uint64_t world_now(void *data)
+{
+    return 1000;
+}
+
+static size_t world_servers(struct store_server *servers, size_t max, void *data)
+{
+    return 0;
+}
+
+static uint64_t world_leader(void *data)
+{
+    return 0;
+}
+
+static void world_propose(const Fleet__Command *command, store_done *done, void *done_data, void *data)
+{
+    struct world *world = data;
+    uint8_t *bytes;
+    size_t size;
+    int r = command_encode(command, &bytes, &size);
+
+    assert(r == 0); /* Its size was checked. */
+    done(STORE_APPLIED, registry_apply(world->registry, bytes, size), "", done_data);
+    free(bytes);
+}
+
+static void world_barrier(store_done *done, void *done_data, void *data)
+{
+    done(STORE_APPLIED, NULL, "", done_data);
+}
+
+static void on_answer(const struct api_answer *answer, void *data)
+{
+    struct world *world = data;
+    json_t *json;
+
+    world->answers++;
+    world->status = answer->status;
+    assert(answer->status >= 200 && answer->status < 600 && answer->status != 500);
+    if (answer->size == 0)
+        return;
+    assert(strcmp(answer->content_type, "application/json") == 0);
+    json = json_loadb(answer->body, answer->size, 0, NULL);
+    assert(json_is_object(json));
+    json_decref(json);
+}
+
+static void no_log(int priority, const char *message, const char *const *fields)
+{
+}
+
+static const struct api_backend backend = {
+    .registry = world_registry,
+    .core = world_core,
+    .leads = world_leads,
+    .propose = world_propose,
+    .barrier = world_barrier,
+    .now_ms = world_now,
+    .servers = world_servers,
+    .leader_id = world_leader,
+};
+
+static void handle(struct world *world, struct api *api, const Fleet__ApiRequest *message)
+{
+    world->answers = 0;
+    if (api_handle(api, message, on_answer, world) != 0) {
+        assert(world->answers == 0);
+        api_unit_changed(api, "");
+        api_tick(api, UINT64_MAX);
+    }
+    assert(world->answers == 1);
+    assert(api_deadline_ms(api) == UINT64_MAX);
+}
+
+static char *next_line(char **at)
+{
+    char *line = strsep(at, "\n");
+
+    return line != NULL ? line : (char *)"";
+}
+
+static size_t read_query(char *path, Fleet__Label *labels, Fleet__Label **list)
+{
+    char *at = strchr(path, '?'), *pair;
+    size_t count = 0;
+
+    if (at != NULL)
+        *at++ = '\0';
+    while (count < QUERY_MAX && (pair = strsep(&at, "&")) != NULL) {
+        fleet__label__init(&labels[count]);
+        labels[count].key = strsep(&pair, "=");
+        labels[count].value = pair != NULL ? pair : (char *)"";
+        list[count] = &labels[count];
+        count++;
+    }
+    return count;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    _cleanup_(freep) char *input = xstrndup((const char *)data, size);
+    struct world world = {.registry = registry_new(), .core.leads = true};
+    struct api *api = api_new(&backend, &world, 2);
+    Fleet__ApiRequest message = FLEET__API_REQUEST__INIT;
+    Fleet__Label labels[QUERY_MAX], *list[QUERY_MAX];
+    char *at = input;
+    unsigned status;
+
+    log_set_sink(no_log);
+    world.core.registry = world.registry;
+    message.method = next_line(&at);
+    message.path = next_line(&at);
+    message.query = list;
+    message.n_query = read_query(message.path, labels, list);
+    message.peer = (char *)"fuzz";
+    message.content_type = (char *)"application/json";
+    message.content_type_count = 1;
+    message.body.data = (uint8_t *)(at != NULL ? at : input);
+    message.body.len = at != NULL ? strlen(at) : 0;
+    message.request_id = (ProtobufCBinaryData){.len = REQUEST_ID_SIZE, .data = (uint8_t *)"0123456789abcdef"};
+    handle(&world, api, &message);
+    status = world.status;
+    handle(&world, api, &message);
+    assert(status == world.status);
+    api_free(api);
+    registry_free(world.registry);
+    return 0;
+}

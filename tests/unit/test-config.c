@@ -1,0 +1,594 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "fleetd/config.h"
+#include "fleetd/identity.h"
+#include "fleetd/journal.h"
+#include "fleetd/options.h"
+#include "raftstore/limits.h"
+
+static struct strlist logged;
+static char dir[64], file[96], dropins[96];
+
+static void catch_log(int priority, const char *message, const char *const *fields)
+{
+    assert_int_equal(priority, LOG_WARNING);
+    strlist_add(&logged, message);
+}
+
+static int setup(void **state)
+{
+    snprintf(dir, sizeof dir, "/tmp/test-config-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    snprintf(file, sizeof file, "%s/fleet.conf", dir);
+    snprintf(dropins, sizeof dropins, "%s/fleet.conf.d", dir);
+    log_set_sink(catch_log);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    _cleanup_(freep) char *command = xasprintf("rm -rf %s", dir);
+
+    strlist_done(&logged);
+    log_set_sink(NULL);
+    return system(command);
+}
+
+static void write_bytes(const char *path, const char *text, size_t size)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, size), size);
+    close(fd);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    write_bytes(path, text, strlen(text));
+}
+
+static void load(const char *text, struct config *config)
+{
+    struct err err = {0};
+
+    strlist_done(&logged);
+    write_file(file, text);
+    if (config_load(file, config, &err) != 0)
+        fail_msg("%s", err.text);
+}
+
+static bool was_logged(const char *part)
+{
+    for (size_t i = 0; i < logged.count; i++)
+        if (strstr(logged.items[i], part) != NULL)
+            return true;
+    return false;
+}
+
+/* ---- bad input ---- */
+
+static void test_named_file_must_be_readable(void **state)
+{
+    struct config config = {.voters = 77};
+    struct err err = {0};
+    char *big;
+
+    assert_int_equal(config_load("/nonexistent/fleet.conf", &config, &err), -ENOENT);
+    assert_non_null(strstr(err.text, "/nonexistent/fleet.conf"));
+    err = (struct err){0};
+    assert_int_equal(config_load(dir, &config, &err), -EISDIR);
+    assert_non_null(strstr(err.text, "is a directory, not a file"));
+    big = xmalloc(CONFIG_FILE_MAX + 1);
+    memset(big, '#', CONFIG_FILE_MAX + 1);
+    write_bytes(file, big, CONFIG_FILE_MAX + 1);
+    assert_int_equal(config_load(file, &config, &err), -EFBIG);
+    free(big);
+    assert_int_equal(config.voters, 77); /* Untouched. */
+}
+
+static void test_bad_lines_and_values_keep_the_default(void **state)
+{
+    static const struct {
+        const char *line, *says;
+    } cases[] = {
+        {"garbage", ":2: neither"},
+        {"[broken", ":2: neither"},
+        {"=5", "unknown key \"\""},
+        {"no_such_key=1", ":2: unknown key \"no_such_key\""},
+        {"verbosity=much", ":2: verbosity: \"much\" is not a whole number"},
+        {"verbosity=1x", "verbosity"},
+        {"verbosity=", "verbosity"},
+        {"verbosity=99999999999999999999", "verbosity"},
+        {"token_limit=0", ":2: token_limit: 0 is not between"},
+        {"token_limit=65536", "token_limit"},
+        {"token_limit=-1", "token_limit"},
+        {"disable_engine=maybe", ":2: disable_engine: \"maybe\" is neither true nor false"},
+        {"bootstrap=", "bootstrap"},
+        {"agent_ttl=soon", ":2: agent_ttl: "},
+        {"agent_ttl=1s", "agent_ttl: 1s is not between 2s and 1h"},
+        {"agent_ttl=2h", "agent_ttl"},
+        {"agent_ttl=", "agent_ttl"},
+        {"voters=2", "voters: 2 is none of"},
+        {"voters=9", "voters"},
+        {"voters=0", "voters"},
+        {"public_ip=host.example", "public_ip: \"host.example\" is not an IP"},
+        {"units_directory=relative", "units_directory: \"relative\" is not an absolute"},
+        {"units_directory=", "units_directory"},
+        {"data_dir=x", "data_dir"},
+        {"api_socket=x.sock", "api_socket"},
+        {"cluster_listen=7390", "cluster_listen: \"7390\" is not host:port"},
+        {"cluster_listen=:7390", "cluster_listen"},
+        {"cluster_listen=::1:7390", "cluster_listen"},
+        {"cluster_listen=[::1]", "cluster_listen"},
+        {"cluster_listen=[::1]x:7390", "cluster_listen"},
+        {"cluster_listen=[1.2.3.4]:7390", "cluster_listen"},
+        {"cluster_listen=h:0", "cluster_listen"},
+        {"cluster_listen=h:65536", "cluster_listen"},
+        {"cluster_listen=h: 80", "cluster_listen"},
+        {"cluster_listen=h:+80", "cluster_listen"},
+        {"cluster_listen=", "cluster_listen"},
+        {"cluster_address=a b:1", "cluster_address"},
+        {"join=a:1,b", "join: \"b\" is not host:port"},
+        {"metadata==x", "metadata has an empty key"},
+        {"[x]\nverbosity=1", ":3: \"verbosity\" is in the section [x]"},
+        {"etcd_servers=http://1:2,http://3:4", ":2: etcd_servers has no meaning any more"},
+        {"enable_grpc=true", "enable_grpc has no meaning"},
+        {"verify_units=false", "verify_units has no meaning"},
+        {"disable_watches=1", "disable_watches has no meaning"},
+        {"engine_reconcile_interval=2", "engine_reconcile_interval has no meaning"},
+        {"authorized_keys_file=/x", "authorized_keys_file has no meaning"},
+    };
+    struct config defaults, config;
+
+    config_init(&defaults);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        _cleanup_(freep) char *text = xasprintf("# first\n%s\n", cases[i].line);
+
+        load(text, &config);
+        if (logged.count != 1 || !was_logged(cases[i].says) || !str_has_prefix(logged.items[0], file))
+            fail_msg("%s: %zu messages: %s", cases[i].line, logged.count,
+                     logged.count > 0 ? logged.items[0] : "");
+        assert_int_equal(config.verbosity, defaults.verbosity);
+        assert_int_equal(config.token_limit, defaults.token_limit);
+        assert_int_equal(config.voters, defaults.voters);
+        assert_int_equal(config.agent_ttl_ms, defaults.agent_ttl_ms);
+        assert_int_equal(config.metadata_count, 0);
+        assert_int_equal(config.join.count, 0);
+        assert_false(config.disable_engine || config.bootstrap);
+        assert_string_equal(config.public_ip, "");
+        assert_string_equal(config.units_directory, "/run/fleet/units");
+        assert_string_equal(config.data_dir, "/var/lib/fleet");
+        assert_string_equal(config.api_socket, "/run/fleet.sock");
+        assert_string_equal(config.cluster_listen, "[::]:7390");
+        assert_string_equal(config.cluster_address, "");
+        config_done(&config);
+    }
+    config_done(&defaults);
+}
+
+static void test_the_earlier_value_stays(void **state)
+{
+    struct config config;
+
+    load("voters=3\nvoters=4\nagent_ttl=30s\nagent_ttl=never\nmetadata=a=b\nmetadata=c=d,=x\n", &config);
+    assert_int_equal(logged.count, 3);
+    assert_int_equal(config.voters, 3);
+    assert_int_equal(config.agent_ttl_ms, 30000);
+    assert_int_equal(config.metadata_count, 1);
+    assert_string_equal(config.metadata[0].key, "a");
+    config_done(&config);
+}
+
+static void test_metadata_limits(void **state)
+{
+    struct strbuf text = {0};
+    struct config config;
+    char *big = xcalloc(1, LABEL_MAX + 2);
+
+    strbuf_add(&text, "metadata=");
+    for (unsigned i = 0; i < LABELS_PER_MACHINE_MAX; i++)
+        strbuf_addf(&text, "key%u=v,", i);
+    load(text.text, &config);
+    if (logged.count > 0)
+        fail_msg("%s", logged.items[0]);
+    assert_int_equal(config.metadata_count, LABELS_PER_MACHINE_MAX);
+    config_done(&config);
+    strbuf_add(&text, "more=v");
+    load(text.text, &config);
+    assert_true(was_logged("LABELS_PER_MACHINE_MAX"));
+    assert_int_equal(config.metadata_count, 0);
+    config_done(&config);
+    strbuf_done(&text);
+
+    memset(big, 'x', LABEL_MAX + 1);
+    strbuf_addf(&text, "metadata=a=%s", big);
+    load(text.text, &config);
+    assert_true(was_logged("LABEL_MAX"));
+    config_done(&config);
+    strbuf_done(&text);
+    free(big);
+}
+
+static void test_old_keys_warn_once(void **state)
+{
+    struct config config;
+
+    load("etcd_servers=[\"http://1\", \"http://2\"]\nETCD_SERVERS=x\netcd_cafile=y\n", &config);
+    assert_int_equal(logged.count, 2);
+    config_done(&config);
+}
+
+static void test_binary_junk_is_survived(void **state)
+{
+    char junk[4096];
+    struct config config;
+    unsigned seed = 1;
+
+    for (unsigned round = 0; round < 200; round++) {
+        static const char alphabet[] = "ab=:[]#;\\\"' \t\n\n\r\0\x01\xff"
+                                       "verbosity=";
+
+        for (size_t i = 0; i < sizeof junk; i++)
+            junk[i] = alphabet[(seed = seed * 1103515245 + 12345) / 65536 % (sizeof alphabet - 1)];
+        write_bytes(file, junk, sizeof junk);
+        assert_int_equal(config_load(file, &config, NULL), 0);
+        config_done(&config);
+        strlist_done(&logged);
+    }
+}
+
+/* ---- grammar and values ---- */
+
+static void test_defaults(void **state)
+{
+    struct config config;
+
+    load("", &config);
+    assert_int_equal(logged.count, 0);
+    assert_int_equal(config.verbosity, 0);
+    assert_int_equal(config.token_limit, 100);
+    assert_int_equal(config.agent_ttl_ms, 10000);
+    assert_int_equal(config.voters, 5);
+    assert_string_equal(config.api_socket_group, "fleet");
+    assert_string_equal(config.api_listen, "");
+    assert_string_equal(config.join_token, "");
+    assert_string_equal(config.join_token_file, "");
+    assert_false(config.insecure || config.bootstrap || config.systemd_user || config.disable_engine);
+    config_done(&config);
+    assert_int_equal(config_load(NULL, &config, NULL), 0); /* Whether this host has one or not. */
+    config_done(&config);
+}
+
+static void test_value_forms(void **state)
+{
+    static const struct {
+        const char *text, *value;
+    } cases[] = {
+        {"join_token=abc", "abc"},
+        {"  join_token  =  a b c  ", "a b c"},
+        {"JOIN_Token=abc", "abc"},
+        {"join_token=\"abc\"", "abc"},
+        {"join_token='a\"b'", "a\"b"},
+        {"join_token=\"  a # b ; c \"", "  a # b ; c "},
+        {"join_token='a ;b' ; comment", "a ;b"},
+        {"join_token=\"a\" # comment", "a"},
+        {"join_token=a#b", "a"},
+        {"join_token=a;b", "a"},
+        {"join_token=a:b=c", "a:b=c"},
+        {"join_token=\"a\"b", "\"a\"b"},
+        {"join_token=", ""},
+        {"join_token=\"\"", ""},
+        {"join_token=ab\\\n  cd\\\n\tef\n", "abcdef"},
+        {"join_token=1\njoin_token=2", "2"},
+        {"\xef\xbb\xbfjoin_token=bom", "bom"},
+        {"join_token=crlf\r\n", "crlf"},
+        {"; c\n#c\n\n   # c\njoin_token=x\n  indented=1", "x"},
+        {"join_token=x\n[unit]\njoin_token=y", "x"},
+    };
+    struct config config;
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        load(cases[i].text, &config);
+        if (!streq(config.join_token, cases[i].value))
+            fail_msg("%s: got <%s>", cases[i].text, config.join_token);
+        config_done(&config);
+    }
+}
+
+static void test_long_lines(void **state)
+{
+    struct config config;
+    struct strbuf text = {0};
+
+    strbuf_add(&text, "join_token=");
+    for (int i = 0; i < 5000; i++)
+        strbuf_add(&text, "0123456789");
+    strbuf_add(&text, "\nvoters=3\n");
+    load(text.text, &config);
+    if (logged.count == 0) /* inih with limits as variables, as in Debian. */
+        assert_int_equal(strlen(config.join_token), 50000);
+    else
+        assert_true(was_logged(":1: line is longer"));
+    assert_int_equal(config.voters, 3);
+    config_done(&config);
+    strbuf_done(&text);
+    for (size_t i = 0; i < CONFIG_LINE_MAX; i++)
+        strbuf_add(&text, "x");
+    load(text.text, &config);
+    assert_true(was_logged("line is longer"));
+    config_done(&config);
+    strbuf_done(&text);
+}
+
+static void test_all_keys(void **state)
+{
+    struct config config;
+
+    load("verbosity=2\npublic_ip=10.0.0.1\nmetadata= a=b , c = d=e ,skip,e=, a=z\ntoken_limit=7\n"
+         "disable_engine=True\nunits_directory=/run/x/\nsystemd_user=yes\nagent_ttl=1m30s\ndata_dir=/d\n"
+         "cluster_listen=0.0.0.0:1\ncluster_address=host-1.example:2\nbootstrap=on\n"
+         "join=a:1, [fe80::1]:2 ,c.d:3\njoin_token_file=/t\nvoters=7\napi_listen=[::]:49153\n"
+         "api_socket=\napi_socket_group=\ninsecure=1\n",
+         &config);
+    assert_int_equal(logged.count, 0);
+    assert_int_equal(config.verbosity, 2);
+    assert_string_equal(config.public_ip, "10.0.0.1");
+    assert_int_equal(config.metadata_count, 3);
+    assert_string_equal(config.metadata[0].key, "a");
+    assert_string_equal(config.metadata[0].value, "z");
+    assert_string_equal(config.metadata[1].key, "c");
+    assert_string_equal(config.metadata[1].value, "d=e");
+    assert_string_equal(config.metadata[2].value, "");
+    assert_int_equal(config.token_limit, 7);
+    assert_true(config.disable_engine && config.systemd_user && config.bootstrap && config.insecure);
+    assert_string_equal(config.units_directory, "/run/x");
+    assert_int_equal(config.agent_ttl_ms, 90000);
+    assert_string_equal(config.data_dir, "/d");
+    assert_string_equal(config.cluster_listen, "0.0.0.0:1");
+    assert_string_equal(config.cluster_address, "host-1.example:2");
+    assert_int_equal(config.join.count, 3);
+    assert_string_equal(config.join.items[1], "[fe80::1]:2");
+    assert_string_equal(config.join_token_file, "/t");
+    assert_int_equal(config.voters, 7);
+    assert_string_equal(config.api_listen, "[::]:49153");
+    assert_string_equal(config.api_socket, "");
+    assert_string_equal(config.api_socket_group, "");
+    config_done(&config);
+}
+
+static void test_dropins_in_order_then_environment(void **state)
+{
+    _cleanup_(freep) char *a = xasprintf("%s/10-a.conf", dropins), *b = xasprintf("%s/20-b.conf", dropins),
+                          *no = xasprintf("%s/30-no.txt", dropins), *d = xasprintf("%s/40-dir.conf", dropins);
+    struct config config;
+
+    assert_int_equal(mkdir(dropins, 0755), 0);
+    assert_int_equal(mkdir(d, 0755), 0);
+    write_file(b, "voters=1\nbad line\n");
+    write_file(a, "voters=3\ntoken_limit=5\nmetadata=x=y");
+    write_file(no, "voters=7\n");
+    setenv("FLEET_METADATA", "", 1);
+    setenv("FLEET_TOKEN_LIMIT", "9", 1);
+    setenv("FLEET_AGENT_TTL", "never", 1);
+    setenv("FLEET_ETCD_SERVERS", "x", 1);
+    load("voters=7\nmetadata=a=b\nagent_ttl=20s", &config);
+    unsetenv("FLEET_METADATA");
+    unsetenv("FLEET_TOKEN_LIMIT");
+    unsetenv("FLEET_AGENT_TTL");
+    unsetenv("FLEET_ETCD_SERVERS");
+    assert_int_equal(config.voters, 1);
+    assert_int_equal(config.token_limit, 9);
+    assert_int_equal(config.metadata_count, 0); /* Empty counts. */
+    assert_int_equal(config.agent_ttl_ms, 20000);
+    assert_int_equal(logged.count, 4);
+    assert_true(was_logged("20-b.conf:2: neither"));
+    assert_true(was_logged("40-dir.conf is a directory"));
+    assert_true(was_logged("FLEET_AGENT_TTL: agent_ttl: "));
+    assert_true(was_logged("FLEET_ETCD_SERVERS: etcd_servers has no meaning"));
+    config_done(&config);
+}
+
+static void test_cluster_address(void **state)
+{
+    static const struct {
+        const char *text, *ip, *address;
+    } cases[] = {
+        {"", "", ""},
+        {"", "10.0.0.1", "10.0.0.1:7390"},
+        {"", "fd00::1", "[fd00::1]:7390"},
+        {"cluster_listen=0.0.0.0:99", "10.0.0.1", "10.0.0.1:99"},
+        {"cluster_address=me:5", "10.0.0.1", "me:5"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        _cleanup_(freep) char *address = NULL;
+        struct config config;
+
+        load(cases[i].text, &config);
+        address = config_cluster_address(&config, cases[i].ip);
+        assert_string_equal(address, cases[i].address);
+        config_done(&config);
+    }
+}
+
+/* ---- command line ---- */
+
+static void test_options(void **state)
+{
+    static const struct {
+        char *argv[5];
+        int result;
+        enum options_action action;
+        const char *config_or_error;
+    } cases[] = {
+        {{"fleetd", "start"},
+         -EINVAL,
+         0,
+         "fleetd takes no arguments. Did you mean to invoke fleetctl instead?"},
+        {{"fleetd", "--bogus"}, -EINVAL, 0, "unknown option --bogus"},
+        {{"fleetd", "-c"}, -EINVAL, 0, "unknown option -c"},
+        {{"fleetd", "--config"}, -EINVAL, 0, "--config needs a file"},
+        {{"fleetd", "--config="}, -EINVAL, 0, "--config needs a file"},
+        {{"fleetd", "--config", ""}, -EINVAL, 0, "--config needs a file"},
+        {{"fleetd", "--configs", "x"}, -EINVAL, 0, "unknown option --configs"},
+        {{"fleetd", "-"}, -EINVAL, 0, "takes no arguments"},
+        {{"fleetd", "--"}, -EINVAL, 0, "takes no arguments"},
+        {{"fleetd", ""}, -EINVAL, 0, "takes no arguments"},
+        {{"fleetd"}, 0, OPTIONS_RUN, NULL},
+        {{"fleetd", "--config", "/x"}, 0, OPTIONS_RUN, "/x"},
+        {{"fleetd", "-config", "/x"}, 0, OPTIONS_RUN, "/x"},
+        {{"fleetd", "--config=/x"}, 0, OPTIONS_RUN, "/x"},
+        {{"fleetd", "-config=/x"}, 0, OPTIONS_RUN, "/x"},
+        {{"fleetd", "--version"}, 0, OPTIONS_VERSION, NULL},
+        {{"fleetd", "-version"}, 0, OPTIONS_VERSION, NULL},
+        {{"fleetd", "version"}, 0, OPTIONS_VERSION, NULL},
+        {{"fleetd", "--config", "/x", "version"}, 0, OPTIONS_VERSION, "/x"},
+        {{"fleetd", "-h"}, 0, OPTIONS_HELP, NULL},
+        {{"fleetd", "--help"}, 0, OPTIONS_HELP, NULL},
+        {{"fleetd", "-help"}, 0, OPTIONS_HELP, NULL},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct options options = {.action = 77};
+        struct err err = {0};
+        int argc = 0;
+
+        while (cases[i].argv[argc] != NULL)
+            argc++;
+        assert_int_equal(options_parse(argc, (char **)cases[i].argv, &options, &err), cases[i].result);
+        if (cases[i].result < 0) {
+            assert_int_equal(options.action, 77);
+            assert_non_null(strstr(err.text, cases[i].config_or_error));
+            continue;
+        }
+        assert_int_equal(options.action, cases[i].action);
+        if (cases[i].config_or_error == NULL)
+            assert_null(options.config_file);
+        else
+            assert_string_equal(options.config_file, cases[i].config_or_error);
+    }
+}
+
+/* ---- identity, journal ---- */
+
+static void test_machine_id(void **state)
+{
+    static const struct {
+        const char *text, *id;
+    } cases[] = {
+        {"", NULL},
+        {"\n", NULL},
+        {"uninitialized\n", NULL},
+        {"0123456789abcdef0123456789abcde\n", NULL},
+        {"0123456789abcdef0123456789abcdef0\n", NULL},
+        {"0123456789abcdef0123456789abcdeg\n", NULL},
+        {"01234567-89ab-cdef-0123-456789abcdef\n", NULL},
+        {"00000000000000000000000000000000\n", NULL},
+        {"0123456789abcdef0123456789abcdef\nmore\n", NULL},
+        {"0123456789abcdef0123456789abcdef\n", "0123456789abcdef0123456789abcdef"},
+        {" 0123456789ABCDEF0123456789abcdef \n\n", "0123456789abcdef0123456789abcdef"},
+        {"0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef"},
+    };
+    struct err err = {0};
+    char id[IDENTITY_ID_SIZE] = "untouched";
+
+    assert_int_equal(identity_read_machine_id("/nonexistent", id, &err), -ENOENT);
+    assert_non_null(strstr(err.text, "unable to determine local machine ID"));
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        int r;
+
+        write_file(file, cases[i].text);
+        snprintf(id, sizeof id, "untouched");
+        r = identity_read_machine_id(file, id, &err);
+        assert_int_equal(r, cases[i].id == NULL ? -EINVAL : 0);
+        assert_string_equal(id, cases[i].id == NULL ? "untouched" : cases[i].id);
+    }
+}
+
+static void test_detect_ip(void **state)
+{
+    static const char *const none[] = {
+        "",
+        "junk\n",
+        /* Not the default route. */
+        "lo\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t0\t0\t0\n",
+        /* 127.0.0.1 does not count. */
+        "lo\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\n",
+        "no-such-if\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n",
+    };
+    char *ip;
+
+    for (size_t i = 0; i < ARRAY_SIZE(none); i++) {
+        write_file(file, none[i]);
+        ip = identity_detect_ip(file);
+        assert_string_equal(ip, "");
+        free(ip);
+    }
+    ip = identity_detect_ip("/nonexistent");
+    assert_string_equal(ip, "");
+    free(ip);
+    ip = identity_detect_ip("/proc/net/route"); /* Whatever this host has. */
+    assert_false(str_has_prefix(ip, "127."));
+    free(ip);
+}
+
+static void test_journal_stream(void **state)
+{
+    _cleanup_(freep) char *mine = NULL;
+    struct stat st;
+
+    assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+    mine = xasprintf("%lu:%lu", (unsigned long)st.st_dev, (unsigned long)st.st_ino);
+    assert_false(journal_is_stderr(NULL));
+    assert_false(journal_is_stderr(""));
+    assert_false(journal_is_stderr("x:y"));
+    assert_false(journal_is_stderr("1:1"));
+    assert_true(journal_is_stderr(mine));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_named_file_must_be_readable),
+        TEST(test_bad_lines_and_values_keep_the_default),
+        TEST(test_the_earlier_value_stays),
+        TEST(test_metadata_limits),
+        TEST(test_old_keys_warn_once),
+        TEST(test_binary_junk_is_survived),
+        TEST(test_defaults),
+        TEST(test_value_forms),
+        TEST(test_long_lines),
+        TEST(test_all_keys),
+        TEST(test_dropins_in_order_then_environment),
+        TEST(test_cluster_address),
+        TEST(test_options),
+        TEST(test_machine_id),
+        TEST(test_detect_ip),
+        TEST(test_journal_stream),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

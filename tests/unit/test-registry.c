@@ -1,0 +1,710 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The registry: what each command does, what it must not do, and that a snapshot is all of it. */
+#include <config.h>
+
+#include <errno.h>
+#include <malloc.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "raftstore/limits.h"
+#include "raftstore/registry.h"
+
+#define ID_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define ID_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+
+/* Undoes registry_new(); for _cleanup_. */
+static void registry_freep(struct registry **registry)
+{
+    registry_free(*registry);
+}
+
+/* ---- commands ---- */
+
+static const struct registry_result *apply(struct registry *registry, Fleet__Command *command)
+{
+    const struct registry_result *result;
+    uint8_t *bytes;
+    size_t size;
+
+    command->format = COMMAND_FORMAT;
+    assert_int_equal(command_encode(command, &bytes, &size), 0);
+    assert_int_equal(size % 8, 0);
+    result = registry_apply(registry, bytes, size);
+    free(bytes);
+    return result;
+}
+
+struct change {
+    const char *name, *text; /* NULL text: none. */
+    Fleet__DesiredState desired;
+    bool destroy, if_absent;
+    const char *if_hash;
+};
+
+#define INACTIVE FLEET__DESIRED_STATE__DESIRED_INACTIVE
+#define LOADED   FLEET__DESIRED_STATE__DESIRED_LOADED
+#define LAUNCHED FLEET__DESIRED_STATE__DESIRED_LAUNCHED
+
+#define PLAIN "[Service]\nExecStart=/bin/true\n"
+#define OTHER "[Service]\nExecStart=/bin/false\n"
+
+static const struct registry_result *change_units(struct registry *registry, const char *request_id,
+                                                  const struct change *changes, size_t count)
+{
+    Fleet__UnitChange items[4], *list[4];
+    Fleet__ChangeUnits body = FLEET__CHANGE_UNITS__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    assert_true(count <= 4);
+    for (size_t i = 0; i < count; i++) {
+        fleet__unit_change__init(&items[i]);
+        items[i].name = (char *)changes[i].name;
+        items[i].has_text = changes[i].text != NULL;
+        if (changes[i].text != NULL)
+            items[i].text =
+                (ProtobufCBinaryData){.len = strlen(changes[i].text), .data = (uint8_t *)changes[i].text};
+        items[i].desired = changes[i].desired;
+        items[i].destroy = changes[i].destroy;
+        items[i].if_absent = changes[i].if_absent;
+        if (changes[i].if_hash != NULL)
+            items[i].if_hash = (char *)changes[i].if_hash;
+        list[i] = &items[i];
+    }
+    body.n_changes = count;
+    body.changes = list;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
+    command.change_units = &body;
+    if (request_id != NULL)
+        command.request_id = (ProtobufCBinaryData){.len = REQUEST_ID_SIZE, .data = (uint8_t *)request_id};
+    return apply(registry, &command);
+}
+
+static int change_unit(struct registry *registry, const struct change *change)
+{
+    return change_units(registry, NULL, change, 1)->status;
+}
+
+static void place_at(struct registry *registry, const char *unit, const char *from, const char *to,
+                     uint64_t generation)
+{
+    Fleet__Placement placement = FLEET__PLACEMENT__INIT, *list[] = {&placement};
+    Fleet__Schedule body = FLEET__SCHEDULE__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    placement.unit = (char *)unit;
+    placement.from = (char *)from;
+    placement.to = (char *)to;
+    placement.reason = (char *)"a reason";
+    placement.if_generation = generation;
+    body.n_placements = 1;
+    body.placements = list;
+    command.body_case = FLEET__COMMAND__BODY_SCHEDULE;
+    command.schedule = &body;
+    command.wall_ms = 1234;
+    assert_int_equal(apply(registry, &command)->status, 0);
+}
+
+static void place(struct registry *registry, const char *unit, const char *to)
+{
+    const struct registry_unit *found = registry_unit(registry, unit);
+
+    place_at(registry, unit, found->target, to, found->generation);
+}
+
+static int register_machine(struct registry *registry, const char *id, const char *key, const char *value)
+{
+    Fleet__Label label = FLEET__LABEL__INIT, *labels[] = {&label};
+    Fleet__RegisterMachine body = FLEET__REGISTER_MACHINE__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    label.key = (char *)key;
+    label.value = (char *)value;
+    body.machine_id = (char *)id;
+    body.hostname = (char *)"host";
+    body.public_ip = (char *)"10.0.0.1";
+    body.cluster_address = (char *)"10.0.0.1:7390";
+    body.version = (char *)"2.0";
+    body.server_id = 77;
+    body.metadata = labels;
+    body.n_metadata = key != NULL;
+    command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
+    command.register_machine = &body;
+    command.wall_ms = 99;
+    return apply(registry, &command)->status;
+}
+
+static int remove_machine(struct registry *registry, const char *id)
+{
+    Fleet__RemoveMachine body = FLEET__REMOVE_MACHINE__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    body.machine_id = (char *)id;
+    command.body_case = FLEET__COMMAND__BODY_REMOVE_MACHINE;
+    command.remove_machine = &body;
+    return apply(registry, &command)->status;
+}
+
+static int change_metadata(struct registry *registry, const char *id, const char *key, const char *value)
+{
+    Fleet__MetadataChange change = FLEET__METADATA_CHANGE__INIT, *changes[] = {&change};
+    Fleet__ChangeMetadata body = FLEET__CHANGE_METADATA__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    change.machine_id = (char *)id;
+    change.key = (char *)key;
+    change.remove = value == NULL;
+    if (value != NULL)
+        change.value = (char *)value;
+    body.n_changes = 1;
+    body.changes = changes;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_METADATA;
+    command.change_metadata = &body;
+    return apply(registry, &command)->status;
+}
+
+static int create_cluster(struct registry *registry, const char *id, size_t size)
+{
+    Fleet__CreateCluster body = FLEET__CREATE_CLUSTER__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    body.cluster_id = (ProtobufCBinaryData){.len = size, .data = (uint8_t *)id};
+    body.voters = 5;
+    command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
+    command.create_cluster = &body;
+    return apply(registry, &command)->status;
+}
+
+/* ---- snapshots ---- */
+
+static uint8_t *snapshot(struct registry *registry, size_t *ret_size)
+{
+    struct registry_snapshot *taken = registry_snapshot_new(registry);
+    struct strbuf all = {0};
+
+    for (size_t i = 0; i < taken->count; i++)
+        strbuf_add_bytes(&all, taken->pieces[i].base, taken->pieces[i].size);
+    registry_snapshot_free(registry, taken);
+    *ret_size = all.size;
+    return (uint8_t *)strbuf_take(&all);
+}
+
+static bool same(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size)
+{
+    return a_size == b_size && memcmp(a, b, a_size) == 0;
+}
+
+/* What a command must not change is looked at through this. */
+static void assert_same(struct registry *registry, const uint8_t *before, size_t before_size)
+{
+    size_t size;
+    _cleanup_(freep) uint8_t *after = snapshot(registry, &size);
+
+    assert_true(same(after, size, before, before_size));
+}
+
+static struct registry *full_registry(void)
+{
+    struct registry *registry = registry_new();
+
+    assert_int_equal(create_cluster(registry, "0123456789abcdef", CLUSTER_ID_SIZE), 0);
+    register_machine(registry, ID_A, "role", "web");
+    register_machine(registry, ID_B, NULL, NULL);
+    change_metadata(registry, ID_A, "role", NULL);
+    change_metadata(registry, ID_A, "disk", "ssd");
+    change_metadata(registry, "unregistered", "k", "v");
+    change_units(registry, "request-number-1",
+                 &(struct change){.name = "a.service", .text = PLAIN, .desired = LAUNCHED}, 1);
+    change_units(registry, "request-number-2",
+                 &(struct change){.name = "a.service", .text = PLAIN, .if_absent = true}, 1);
+    change_unit(registry, &(struct change){.name = "b.service", .text = PLAIN, .desired = LOADED});
+    change_unit(registry, &(struct change){.name = "t@.service", .text = OTHER});
+    change_unit(registry, &(struct change){.name = "empty.service", .text = ""});
+    place(registry, "a.service", ID_A);
+    place(registry, "b.service", ID_A);
+    place(registry, "b.service", ID_B);
+    return registry;
+}
+
+/* ---- bad commands ---- */
+
+static void test_garbage(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    static const struct {
+        const char *bytes;
+        size_t size;
+    } cases[] = {
+        {"", 0},
+        {"\0\0\0", 3},
+        {"\xff\xff\xff\xff", 4},
+        {"\0\0\0\x09"
+         "12345678",
+         12},
+        {"\0\0\0\x04\xff\xff\xff\xff", 8},
+        {"\0\0\0\0\0\0\0\0", 8}, /* No body. */
+    };
+    size_t size;
+    _cleanup_(freep) uint8_t *before = snapshot(registry, &size);
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        const struct registry_result *result = registry_apply(registry, cases[i].bytes, cases[i].size);
+
+        assert_true(result->status < 0);
+        assert_true(result->text[0] != '\0');
+    }
+    assert_same(registry, before, size);
+}
+
+static void test_refused_leaves_no_trace(void **state)
+{
+    static const struct {
+        struct change changes[2];
+        size_t count;
+        int status;
+    } cases[] = {
+        {{{.name = "new.service"}}, 1, -ENOENT},
+        {{{.name = "new.service", .destroy = true}}, 1, -ENOENT},
+        {{{.name = "new.service", .desired = LAUNCHED}}, 1, -ENOENT},
+        {{{.name = "a.service", .text = OTHER, .if_absent = true}}, 1, -EEXIST},
+        {{{.name = "a.service", .text = OTHER, .if_hash = "x"}}, 1, -ESTALE},
+        {{{.name = "new.service", .text = OTHER, .if_hash = "x"}}, 1, -ESTALE},
+        {{{.name = "a.service", .text = OTHER}, {.name = "gone.service"}}, 2, -ENOENT},
+        {{{.name = "new.service", .text = OTHER}, {.name = "a.service", .if_absent = true, .text = OTHER}},
+         2,
+         -EEXIST},
+        {{{.name = "a.service", .destroy = true}, {.name = "gone.service", .destroy = true}}, 2, -ENOENT},
+    };
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    struct registry_changes changes;
+    size_t size;
+    _cleanup_(freep) uint8_t *before = snapshot(registry, &size);
+
+    registry_changes_take(registry, &changes);
+    registry_changes_done(&changes);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        const struct registry_result *result = change_units(registry, NULL, cases[i].changes, cases[i].count);
+
+        assert_int_equal(result->status, cases[i].status);
+        assert_non_null(strstr(result->text, ".service"));
+    }
+    assert_int_equal(create_cluster(registry, "another-cluster!", CLUSTER_ID_SIZE), -EEXIST);
+    assert_int_equal(register_machine(registry, "", NULL, NULL), -EINVAL);
+    assert_int_equal(register_machine(registry, ID_A "a", NULL, NULL), -EINVAL);
+    assert_int_equal(remove_machine(registry, "nobody"), -ENOENT);
+    assert_int_equal(remove_machine(registry, "unregistered"), -ENOENT);
+    assert_int_equal(change_metadata(registry, ID_A "a", "k", "v"), -EINVAL);
+    assert_same(registry, before, size);
+    registry_changes_take(registry, &changes);
+    assert_int_equal(changes.units.count, 0);
+    assert_false(changes.machines);
+}
+
+static void test_cluster(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = registry_new();
+
+    assert_true(create_cluster(registry, "short", 5) < 0);
+    assert_int_equal(registry_version(registry), 0);
+    assert_int_equal(create_cluster(registry, "0123456789abcdef", CLUSTER_ID_SIZE), 0);
+    assert_memory_equal(registry_cluster_id(registry), "0123456789abcdef", CLUSTER_ID_SIZE);
+    assert_int_equal(registry_voters(registry), 5);
+}
+
+static void test_encode_limit(void **state)
+{
+    _cleanup_(freep) char *text = xcalloc(1, COMMAND_MAX);
+    Fleet__UnitChange change = FLEET__UNIT_CHANGE__INIT, *changes[] = {&change};
+    Fleet__ChangeUnits body = FLEET__CHANGE_UNITS__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+    uint8_t *bytes = NULL;
+    size_t size;
+
+    change.text = (ProtobufCBinaryData){.len = COMMAND_MAX, .data = (uint8_t *)text};
+    body.n_changes = 1;
+    body.changes = changes;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
+    command.change_units = &body;
+    assert_int_equal(command_encode(&command, &bytes, &size), -EMSGSIZE);
+    assert_null(bytes);
+}
+
+/* ---- units ---- */
+
+static void test_units(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = registry_new();
+    const struct registry_unit *const *units;
+    const struct registry_unit *unit;
+    size_t count;
+
+    assert_int_equal(change_unit(registry, &(struct change){.name = "b.service", .text = PLAIN}), 0);
+    assert_int_equal(change_unit(registry, &(struct change){.name = "a.service", .text = PLAIN}), 0);
+    units = registry_units(registry, &count);
+    assert_int_equal(count, 2);
+    assert_int_equal(registry_unit_count(registry), 2);
+    assert_string_equal(units[0]->name, "a.service");
+    assert_ptr_equal(units[0]->content, units[1]->content);
+    assert_int_equal(units[0]->content->references, 2);
+    unit = registry_unit(registry, "a.service");
+    assert_int_equal(unit->desired, UNIT_STATE_INACTIVE);
+    assert_int_equal(unit->generation, 2);
+    assert_int_equal(unit->token, 0);
+
+    change_unit(registry,
+                &(struct change){.name = "a.service", .text = OTHER, .if_hash = unit->content->hash});
+    assert_string_equal(unit->content->text, OTHER);
+    assert_int_equal(unit->generation, 3);
+    assert_int_equal(registry_unit(registry, "b.service")->content->references, 1);
+    change_unit(registry, &(struct change){.name = "a.service", .destroy = true});
+    assert_null(registry_unit(registry, "a.service"));
+    assert_int_equal(registry_unit_count(registry), 1);
+}
+
+/* Each mention of a unit meets what the one before it has left. */
+static void test_named_twice(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    static const struct change changes[] = {{.name = "a.service", .destroy = true},
+                                            {.name = "a.service", .desired = LOADED},
+                                            {.name = "a.service", .text = OTHER}};
+
+    assert_int_equal(change_units(registry, NULL, changes, 3)->status, 0);
+    assert_string_equal(registry_unit(registry, "a.service")->content->text, OTHER);
+    assert_int_equal(registry_unit(registry, "a.service")->desired, UNIT_STATE_INACTIVE);
+}
+
+static void test_generation_and_token(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    const struct registry_unit *unit = registry_unit(registry, "a.service");
+    uint64_t generation = unit->generation, token = unit->token;
+
+    assert_int_equal(unit->placed_wall_ms, 1234);
+    assert_int_equal(token, generation); /* Placing was the last change. */
+
+    /* What changes nothing leaves both. */
+    change_unit(registry, &(struct change){.name = "a.service", .text = PLAIN, .desired = LAUNCHED});
+    change_unit(registry, &(struct change){.name = "a.service"});
+    assert_int_equal(unit->generation, generation);
+
+    change_unit(registry, &(struct change){.name = "a.service", .desired = LOADED});
+    assert_true(unit->generation > generation);
+    assert_int_equal(unit->token, token);
+    assert_string_equal(unit->target, ID_A);
+
+    generation = unit->generation;
+    place(registry, "a.service", ID_B);
+    assert_true(unit->generation > generation);
+    assert_true(unit->token > token);
+    assert_int_equal(unit->token, unit->generation);
+    assert_string_equal(unit->target, ID_B);
+    assert_string_equal(unit->last_target, ID_A);
+
+    /* Nowhere is no placement. */
+    token = unit->token;
+    generation = unit->generation;
+    place(registry, "a.service", "");
+    assert_true(unit->generation > generation);
+    assert_int_equal(unit->token, token);
+    assert_string_equal(unit->target, "");
+    assert_string_equal(unit->last_target, ID_B);
+}
+
+static void test_inactive_is_nowhere(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    const struct registry_unit *unit = registry_unit(registry, "a.service");
+
+    change_unit(registry, &(struct change){.name = "a.service", .desired = INACTIVE});
+    assert_string_equal(unit->target, "");
+    assert_string_equal(unit->last_target, ID_A);
+    assert_string_equal(unit->reason, "");
+    place(registry, "a.service", ID_B); /* Decided too late. */
+    assert_string_equal(unit->target, "");
+}
+
+static void test_void_placements(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    const struct registry_unit *unit = registry_unit(registry, "a.service");
+    uint64_t generation = unit->generation, version = registry_version(registry);
+
+    place_at(registry, "gone.service", "", ID_A, 1);
+    place_at(registry, "a.service", "", ID_B, generation);       /* It is not there. */
+    place_at(registry, "a.service", ID_A, ID_B, generation - 1); /* It has changed since. */
+    place_at(registry, "t@.service", "", ID_A, registry_unit(registry, "t@.service")->generation);
+    assert_int_equal(unit->generation, generation);
+    assert_string_equal(unit->target, ID_A);
+    assert_string_equal(registry_unit(registry, "t@.service")->target, "");
+    assert_int_equal(registry_version(registry), version + 4);
+}
+
+static void test_changes(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    struct registry_changes changes;
+
+    registry_changes_take(registry, &changes);
+    assert_true(changes.machines);
+    registry_changes_done(&changes);
+    change_unit(registry, &(struct change){.name = "a.service", .text = PLAIN});
+    change_unit(registry, &(struct change){.name = "b.service", .text = OTHER});
+    change_unit(registry, &(struct change){.name = "t@.service", .destroy = true});
+    registry_changes_take(registry, &changes);
+    assert_int_equal(changes.units.count, 2);
+    assert_string_equal(changes.units.items[0], "b.service");
+    assert_string_equal(changes.units.items[1], "t@.service");
+    assert_false(changes.machines || changes.everything);
+    registry_changes_done(&changes);
+}
+
+/* ---- requests ---- */
+
+static void test_requests(void **state)
+{
+    static const char id[REQUEST_ID_SIZE + 1] = "a request is one";
+    _cleanup_(registry_freep) struct registry *registry = registry_new();
+    const struct change create = {.name = "a.service", .text = PLAIN, .if_absent = true};
+    const struct registry_result *result = change_units(registry, id, &create, 1);
+    uint64_t version = registry_version(registry);
+
+    assert_int_equal(result->status, 0);
+    assert_int_equal(result->version, version);
+    result = change_units(registry, id, &create, 1);
+    assert_int_equal(result->status, 0);
+    assert_int_equal(result->version, version);
+    assert_int_equal(registry_version(registry), version);
+    assert_int_equal(registry_request(registry, id)->version, version);
+    /* A refusal is remembered, too: what was told once stays true. */
+    assert_int_equal(change_units(registry, "another request.", &create, 1)->status, -EEXIST);
+    change_unit(registry, &(struct change){.name = "a.service", .destroy = true});
+    result = change_units(registry, "another request.", &create, 1);
+    assert_int_equal(result->status, -EEXIST);
+    assert_string_equal(result->text, "unit a.service exists already");
+    assert_null(registry_unit(registry, "a.service"));
+    assert_null(registry_request(registry, "never heard of it"));
+}
+
+static void test_requests_are_forgotten(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = registry_new();
+
+    for (unsigned i = 0; i <= REQUESTS_REMEMBERED_MAX; i++) {
+        char id[REQUEST_ID_SIZE + 1];
+
+        snprintf(id, sizeof id, "request %08u", i);
+        change_units(registry, id, &(struct change){.name = "a.service", .text = PLAIN}, 1);
+    }
+    assert_null(registry_request(registry, "request 00000000"));
+    assert_non_null(registry_request(registry, "request 00000001"));
+    assert_non_null(registry_request(registry, "request 00004096"));
+}
+
+/* ---- machines ---- */
+
+static void test_machines(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = registry_new();
+    const struct registry_machine *machine;
+    size_t count;
+
+    change_metadata(registry, ID_B, "later", "yes");
+    registry_machines(registry, &count);
+    assert_int_equal(count, 0);
+    assert_int_equal(registry_machine_count(registry), 1);
+
+    assert_int_equal(register_machine(registry, ID_B, "role", "web"), 0);
+    assert_int_equal(register_machine(registry, ID_A, NULL, NULL), 0);
+    machine = registry_machines(registry, &count)[1];
+    assert_int_equal(count, 2);
+    assert_string_equal(machine->id, ID_B);
+    assert_int_equal(machine->joined_wall_ms, 99);
+    assert_int_equal(machine->label_count, 2);
+    assert_string_equal(machine->labels[0].key, "later");
+    assert_string_equal(machine->labels[1].value, "web");
+
+    change_metadata(registry, ID_B, "role", "db"); /* Overrides... */
+    assert_string_equal(machine->labels[1].value, "db");
+    change_metadata(registry, ID_B, "role", NULL); /* ...and hides what the configuration says... */
+    assert_int_equal(machine->label_count, 1);
+    register_machine(registry, ID_B, "role", "web"); /* ...also when the host says it again. */
+    assert_int_equal(machine->label_count, 1);
+
+    assert_int_equal(remove_machine(registry, ID_B), 0);
+    assert_null(registry_machine(registry, ID_B));
+    registry_machines(registry, &count);
+    assert_int_equal(count, 1);
+}
+
+/* ---- snapshots ---- */
+
+static void test_snapshot_round_trip(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    _cleanup_(registry_freep) struct registry *copy = full_registry(); /* What it had is replaced. */
+    size_t size;
+    _cleanup_(freep) uint8_t *bytes = snapshot(registry, &size);
+    struct registry_changes changes;
+    const struct registry_unit *unit;
+
+    change_unit(copy, &(struct change){.name = "extra.service", .text = PLAIN});
+    assert_int_equal(registry_restore(copy, bytes, size, NULL), 0);
+    assert_same(copy, bytes, size);
+    assert_null(registry_unit(copy, "extra.service"));
+    registry_changes_take(copy, &changes);
+    assert_true(changes.everything);
+    registry_changes_done(&changes);
+    unit = registry_unit(copy, "b.service");
+    assert_int_equal(unit->desired, UNIT_STATE_LOADED);
+    assert_string_equal(unit->target, ID_B);
+    assert_string_equal(unit->last_target, ID_A);
+    assert_int_equal(unit->placed_wall_ms, 1234);
+    assert_int_equal(registry_request(copy, "request-number-2")->status, -EEXIST);
+    assert_int_equal(registry_machine(copy, ID_A)->label_count, 1);
+
+    /* From there on, both go the same way. */
+    place(registry, "a.service", ID_B);
+    place(copy, "a.service", ID_B);
+    free(bytes);
+    bytes = snapshot(registry, &size);
+    assert_same(copy, bytes, size);
+}
+
+static void test_empty_snapshot(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = registry_new();
+    _cleanup_(registry_freep) struct registry *copy = full_registry();
+    size_t size;
+    _cleanup_(freep) uint8_t *bytes = snapshot(registry, &size);
+
+    assert_int_equal(registry_restore(copy, bytes, size, NULL), 0);
+    assert_int_equal(registry_unit_count(copy), 0);
+    assert_same(copy, bytes, size);
+}
+
+/* A snapshot stays as it is while the registry changes, is replaced, and even ends. */
+static void test_snapshot_is_frozen(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    size_t size, at = 0;
+    _cleanup_(freep) uint8_t *bytes = snapshot(registry, &size);
+    struct registry_snapshot *taken = registry_snapshot_new(registry);
+
+    change_unit(registry, &(struct change){.name = "a.service", .destroy = true});
+    change_unit(registry, &(struct change){.name = "b.service", .text = OTHER});
+    change_unit(registry, &(struct change){.name = "c.service", .text = PLAIN}); /* Its content comes back. */
+    assert_int_equal(registry_restore(registry, bytes, size, NULL), 0);
+    for (size_t i = 0; i < taken->count; i++) {
+        assert_memory_equal(taken->pieces[i].base, bytes + at, taken->pieces[i].size);
+        at += taken->pieces[i].size;
+    }
+    assert_int_equal(at, size);
+    registry_snapshot_free(registry, taken);
+    assert_same(registry, bytes, size);
+}
+
+/* Restores a damaged copy; it is refused and changes nothing, or it means the same. */
+static void try_damaged(struct registry *registry, const uint8_t *damaged, size_t damaged_size,
+                        const uint8_t *bytes, size_t size)
+{
+    _cleanup_(freep) uint8_t *exact =
+        xmemdup(damaged, damaged_size); /* So that reading too far is noticed. */
+    struct err err = {0};
+    int r = registry_restore(registry, exact, damaged_size, &err);
+
+    if (r < 0) {
+        assert_int_equal(r, -EBADMSG);
+        assert_true(err.text[0] != '\0');
+    }
+    assert_same(registry, bytes, size);
+}
+
+static void test_damaged_snapshots(void **state)
+{
+    static const uint8_t flips[] = {0x01, 0x80, 0xff, 0x10};
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    size_t size;
+    _cleanup_(freep) uint8_t *bytes = snapshot(registry, &size), *damaged = xmalloc(size + 8);
+
+    for (size_t i = 0; i < size; i++)
+        for (size_t j = 0; j < ARRAY_SIZE(flips); j++) {
+            memcpy(damaged, bytes, size);
+            damaged[i] ^= flips[j];
+            try_damaged(registry, damaged, size, bytes, size);
+        }
+    for (size_t i = 0; i < size; i++)
+        try_damaged(registry, bytes, i, bytes, size);
+    memcpy(damaged, bytes, size);
+    memset(damaged + size, 0, 8);
+    assert_int_equal(registry_restore(registry, damaged, size + 8, NULL), -EBADMSG);
+    assert_same(registry, bytes, size);
+}
+
+/* ---- growth ---- */
+
+/* Design promise 9: what is created and destroyed again leaves nothing. */
+static void test_no_growth(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = registry_new();
+    struct registry_changes changes;
+    size_t before_size, size;
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t used = 0;
+
+    change_unit(registry, &(struct change){.name = "stays.service", .text = PLAIN});
+    for (unsigned i = 0; i < 100000; i++) {
+        char text[64], name[32];
+
+        if (i == 10000)
+            used = mallinfo2().uordblks;
+        snprintf(text, sizeof text, "[Service]\nExecStart=/bin/echo %u\n", i);
+        snprintf(name, sizeof name, "u%u.service", i);
+        assert_int_equal(
+            change_unit(registry, &(struct change){.name = name, .text = text, .desired = LAUNCHED}), 0);
+        assert_int_equal(change_unit(registry, &(struct change){.name = name, .destroy = true}), 0);
+        registry_changes_take(registry, &changes);
+        registry_changes_done(&changes);
+    }
+    assert_true(mallinfo2().uordblks <= used + 64 * 1024);
+    bytes = snapshot(registry, &size);
+    free(bytes);
+    registry_free(registry);
+    registry = registry_new();
+    change_unit(registry, &(struct change){.name = "stays.service", .text = PLAIN});
+    bytes = snapshot(registry, &before_size);
+    assert_in_range(size, before_size, before_size + 8); /* The version takes more digits. */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_refused_leaves_no_trace),
+        cmocka_unit_test(test_cluster),
+        cmocka_unit_test(test_encode_limit),
+        cmocka_unit_test(test_units),
+        cmocka_unit_test(test_named_twice),
+        cmocka_unit_test(test_generation_and_token),
+        cmocka_unit_test(test_inactive_is_nowhere),
+        cmocka_unit_test(test_void_placements),
+        cmocka_unit_test(test_changes),
+        cmocka_unit_test(test_requests),
+        cmocka_unit_test(test_requests_are_forgotten),
+        cmocka_unit_test(test_machines),
+        cmocka_unit_test(test_snapshot_round_trip),
+        cmocka_unit_test(test_empty_snapshot),
+        cmocka_unit_test(test_snapshot_is_frozen),
+        cmocka_unit_test(test_damaged_snapshots),
+        cmocka_unit_test(test_no_growth),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
