@@ -1,1 +1,44 @@
-# fleetctl
+# The client. All but main() is a library, so that tests can reach it. Uses base/ and units/ only.
+noinst_LIBRARIES += fleetctl/libfleetctl.a
+fleetctl_libfleetctl_a_CPPFLAGS = $(AM_CPPFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
+fleetctl_libfleetctl_a_SOURCES = \
+	fleetctl/api.c fleetctl/api.h \
+	fleetctl/change.c fleetctl/change.h \
+	fleetctl/creation.c fleetctl/creation.h \
+	fleetctl/ctl.c fleetctl/ctl.h \
+	fleetctl/listing.c fleetctl/listing.h \
+	fleetctl/options.c fleetctl/options.h \
+	fleetctl/output.c fleetctl/output.h \
+	fleetctl/source.c fleetctl/source.h \
+	fleetctl/stored.c fleetctl/stored.h \
+	fleetctl/verbs.c fleetctl/verbs.h \
+	fleetctl/verb-cat.c \
+	fleetctl/verb-help.c \
+	fleetctl/verb-list-machines.c \
+	fleetctl/verb-list-units.c \
+	fleetctl/verb-stop.c \
+	fleetctl/verb-submit.c \
+	fleetctl/wait.c fleetctl/wait.h
+
+FLEETCTL_LIBS = fleetctl/libfleetctl.a $(UNITS_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
+
+bin_PROGRAMS += fleetctl/fleetctl
+fleetctl_fleetctl_SOURCES = fleetctl/main.c
+fleetctl_fleetctl_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS)
+fleetctl_fleetctl_LDADD = $(FLEETCTL_LIBS)
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-ctl-args tests/unit/test-ctl-output
+TESTS += tests/unit/test-ctl-args tests/unit/test-ctl-output
+tests_unit_test_ctl_args_SOURCES = tests/unit/test-ctl-args.c
+tests_unit_test_ctl_args_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS)
+tests_unit_test_ctl_args_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_ctl_args_LDADD = $(FLEETCTL_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_ctl_output_SOURCES = tests/unit/test-ctl-output.c
+tests_unit_test_ctl_output_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_ctl_output_LDADD = $(FLEETCTL_LIBS) $(CMOCKA_LIBS)
+endif
+
+# The program itself, against a pretend fleetd.
+TESTS += tests/ctl/test-ctl.sh
+EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/fake_fleetd.py

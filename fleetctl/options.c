@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include "fleetctl/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/times.h"
+#include "fleetctl/output.h"
+
+/* getopt_long() returns this plus the row, so that rows need no number of their own. */
+#define ROW_BASE 1000
+
+enum kind {
+    BOOL, /* Takes a value only with '='. */
+    TEXT,
+    INT,
+    SECONDS,
+    MODE,   /* enum output_mode */
+    DRIVER, /* Only "API" is left of the first fleet's drivers. */
+    IGNORED_BOOL,
+};
+
+static const struct row {
+    const char *name; /* Several rows may set the same field. */
+    char letter;
+    enum kind kind;
+    unsigned bit;
+    size_t offset;
+    const char *value, *help; /* NULL help: not shown. */
+} rows[] = {
+#define FIELD(f) offsetof(struct options, f)
+    {"full", 'l', BOOL, OPTION_FULL, FIELD(full), NULL, "show machine ids and hashes in full"},
+    {"l", 0, BOOL, OPTION_FULL, FIELD(full), NULL, NULL},
+    {"no-legend", 0, BOOL, OPTION_NO_LEGEND, FIELD(no_legend), NULL, "do not print the header line"},
+    {"fields", 0, TEXT, OPTION_FIELDS, FIELD(fields), "A,B,...", "columns to print"},
+    {"output", 'o', MODE, OPTION_OUTPUT, FIELD(output), "FORMAT", "text, json or json-pretty"},
+    {"no-block", 0, BOOL, OPTION_NO_BLOCK, FIELD(no_block), NULL, "do not wait until it is done"},
+    {"block-attempts", 0, INT, OPTION_BLOCK_ATTEMPTS, FIELD(block_attempts), "N",
+     "wait at most 2N seconds (0: 10 minutes; negative: without limit)"},
+    {"replace", 0, BOOL, OPTION_REPLACE, FIELD(replace), NULL,
+     "replace stored units that differ from the local files"},
+    {"sign", 0, IGNORED_BOOL, OPTION_SIGN, 0, NULL, NULL},
+    {"endpoint", 0, TEXT, OPTION_GLOBAL, FIELD(endpoint), "URL",
+     "where fleetd is: unix:///path or http://host:port (default " OPTIONS_ENDPOINT_DEFAULT ")"},
+    {"request-timeout", 0, SECONDS, OPTION_GLOBAL, FIELD(request_timeout_ms), "TIME",
+     "how long one request may take (default 10s)"},
+    {"debug", 0, BOOL, OPTION_GLOBAL, FIELD(debug), NULL, "print every request on stderr"},
+    {"driver", 0, DRIVER, OPTION_GLOBAL, 0, "API", NULL},
+    {"experimental-api", 0, IGNORED_BOOL, OPTION_GLOBAL, 0, NULL, NULL},
+    {"help", 'h', BOOL, OPTION_GLOBAL, FIELD(help), NULL, "print help"},
+    {"version", 'v', BOOL, OPTION_GLOBAL, FIELD(version), NULL, "print the version"},
+#undef FIELD
+};
+
+static bool takes_value(const struct row *row)
+{
+    return row->kind != BOOL && row->kind != IGNORED_BOOL;
+}
+
+static int parse_bool(const char *text, bool *ret, struct err *err)
+{
+    static const char *const yes[] = {"1", "t", "T", "TRUE", "true", "True", "yes"};
+    static const char *const no[] = {"0", "f", "F", "FALSE", "false", "False", "no"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(yes); i++) {
+        if (text == NULL || streq(text, yes[i])) {
+            *ret = true;
+            return 0;
+        }
+        if (streq(text, no[i])) {
+            *ret = false;
+            return 0;
+        }
+    }
+    return err_set(err, -EINVAL, "\"%s\" is neither true nor false", text);
+}
+
+static int parse_int(const char *text, int *ret, struct err *err)
+{
+    char *end;
+    long n;
+
+    errno = 0;
+    n = strtol(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0 || n > INT_MAX || n < INT_MIN)
+        return err_set(err, -EINVAL, "\"%s\" is not a number", text);
+    *ret = (int)n;
+    return 0;
+}
+
+static int parse_seconds(const char *text, uint64_t *ret_ms, struct err *err)
+{
+    uint64_t ms;
+    int r = duration_parse(text, &ms, err);
+
+    if (r < 0)
+        return r;
+    if (ms == 0 || ms > INT_MAX)
+        return err_set(err, -EINVAL, "\"%s\" is out of range", text);
+    *ret_ms = ms;
+    return 0;
+}
+
+static int parse_mode(const char *text, enum output_mode *ret, struct err *err)
+{
+    static const char *const words[] = {"text", "json", "json-pretty"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+        if (streq(words[i], text)) {
+            *ret = (enum output_mode)i;
+            return 0;
+        }
+    return err_set(err, -EINVAL, "\"%s\" is none of text, json, json-pretty", text);
+}
+
+static int set_value(struct options *o, const struct row *row, const char *value, struct err *err)
+{
+    void *field = (char *)o + row->offset;
+    bool ignored;
+
+    switch (row->kind) {
+    case BOOL: return parse_bool(value, field, err);
+    case IGNORED_BOOL: return parse_bool(value, &ignored, err);
+    case INT: return parse_int(value, field, err);
+    case SECONDS: return parse_seconds(value, field, err);
+    case MODE: return parse_mode(value, field, err);
+    case TEXT:
+        free(*(char **)field);
+        *(char **)field = xstrdup(value);
+        return 0;
+    case DRIVER:
+        if (streq(value, "API"))
+            return 0;
+        return err_set(err, -EINVAL, "unrecognized driver \"%s\" (there is only API)", value);
+    }
+    return -EINVAL;
+}
+
+/* FLEETCTL_REQUEST_TIMEOUT for request-timeout. */
+static char *variable_name(const char *option)
+{
+    char *name = xasprintf("FLEETCTL_%s", option);
+
+    for (char *p = name; *p != '\0'; p++)
+        *p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
+    return name;
+}
+
+static void read_environment(struct options *o)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        _cleanup_(freep) char *variable = variable_name(rows[i].name);
+        const char *value = getenv(variable);
+        struct err err = {0};
+        int r;
+
+        if (rows[i].bit != OPTION_GLOBAL || rows[i].letter != 0 || value == NULL || value[0] == '\0')
+            continue; /* Not --help and --version: they are no settings. */
+        r = set_value(o, &rows[i], value, &err);
+        if (r < 0)
+            complain("WARNING: %s is ignored: %s", variable, err_text(&err, r));
+    }
+}
+
+/* What getopt_long() did not like, told by what it left behind. */
+static int refuse(int c, char **argv, struct err *err)
+{
+    const char *arg = argv[optind - 1];
+
+    if (c == ':')
+        return err_set(err, -EINVAL, "option %s needs a value", arg);
+    if (optopt != 0 && optopt < ROW_BASE)
+        return err_set(err, -EINVAL, "unknown option: -%c", optopt);
+    return err_set(err, -EINVAL, "unknown option: %s", arg);
+}
+
+static const struct row *find_row(int c)
+{
+    if (c >= ROW_BASE)
+        return &rows[c - ROW_BASE];
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        if (rows[i].letter == c)
+            return &rows[i];
+    return NULL;
+}
+
+static int read_command_line(struct options *o, int argc, char **argv, struct err *err)
+{
+    struct option table[ARRAY_SIZE(rows) + 1] = {0};
+    int c, r;
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        table[i] = (struct option){.name = rows[i].name,
+                                   .has_arg = takes_value(&rows[i]) ? required_argument : optional_argument,
+                                   .val = ROW_BASE + (int)i};
+    optind = 0; /* Starts anew: the tests parse many times. */
+    while ((c = getopt_long(argc, argv, ":hlo:v", table, NULL)) != -1) {
+        const struct row *row = c == '?' || c == ':' ? NULL : find_row(c);
+
+        if (row == NULL)
+            return refuse(c, argv, err);
+        r = set_value(o, row, optarg, err);
+        if (r < 0)
+            return err_prefix(err, r, "--%s", row->name);
+        o->used |= row->bit;
+    }
+    while (optind < argc)
+        strlist_add(&o->args, argv[optind++]);
+    return 0;
+}
+
+int options_parse(struct options *o, int argc, char **argv, struct err *err)
+{
+    *o = (struct options){
+        .endpoint = xstrdup(OPTIONS_ENDPOINT_DEFAULT),
+        .request_timeout_ms = OPTIONS_REQUEST_TIMEOUT_DEFAULT,
+    };
+    read_environment(o);
+    return read_command_line(o, argc, argv, err);
+}
+
+void options_done(struct options *o)
+{
+    free(o->endpoint);
+    free(o->fields);
+    strlist_done(&o->args);
+    *o = (struct options){0};
+}
+
+void options_print_help(unsigned bits)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        const struct row *row = &rows[i];
+        char letter[] = {'-', row->letter, ',', ' ', '\0'};
+        _cleanup_(freep) char *name = NULL;
+
+        if ((row->bit & bits) == 0 || row->help == NULL)
+            continue;
+        name = xasprintf("%s--%s%s%s", row->letter != 0 ? letter : "", row->name,
+                         row->value != NULL ? "=" : "", row->value != NULL ? row->value : "");
+        printf("\t%-24s %s\n", name, row->help);
+    }
+}
+
+const char *options_name(unsigned bits)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        if ((rows[i].bit & bits) != 0)
+            return rows[i].name;
+    return "";
+}

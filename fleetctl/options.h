@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The options of fleetctl: one table for all verbs, from the command line and, for the global ones, from the
+ * environment (FLEETCTL_ENDPOINT, ...; the command line wins, an empty variable counts as unset). Options and
+ * arguments may be mixed, before and after the verb; "--" ends the options. Which verb takes which option is
+ * written in the table of verbs (verbs.h). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+#define OPTIONS_ENDPOINT_DEFAULT        "unix:///run/fleet.sock"
+#define OPTIONS_REQUEST_TIMEOUT_DEFAULT 10000 /* ms */
+
+/* Bits for struct verb's 'options' and struct options' 'used'. Global ones are taken by every verb. */
+enum option_bit {
+    OPTION_FULL = 1 << 0,
+    OPTION_NO_LEGEND = 1 << 1,
+    OPTION_FIELDS = 1 << 2,
+    OPTION_OUTPUT = 1 << 3,
+    OPTION_NO_BLOCK = 1 << 4,
+    OPTION_BLOCK_ATTEMPTS = 1 << 5,
+    OPTION_REPLACE = 1 << 6,
+    OPTION_SIGN = 1 << 7, /* Means nothing; scripts for the first fleet pass it. */
+    OPTION_GLOBAL = 1 << 8,
+};
+
+enum output_mode {
+    OUTPUT_TEXT,
+    OUTPUT_JSON,
+    OUTPUT_JSON_PRETTY,
+};
+
+struct options {
+    char *endpoint;
+    char *fields; /* NULL: the verb's default. */
+    enum output_mode output;
+    bool full, no_legend, no_block, replace, debug, help, version;
+    int block_attempts; /* 0: the default deadline; negative: none; N: 2N seconds (fleet-behaviour.md §1.6.1).
+                         */
+    uint64_t request_timeout_ms;
+    unsigned used;       /* Which of enum option_bit the command line had. */
+    struct strlist args; /* The verb and its arguments, in order. */
+};
+
+/* Fills 'o' with defaults, then the environment, then the command line. -EINVAL and a text for the first
+ * thing that is wrong; what the environment gets wrong is a warning on stderr only. options_done() in either
+ * case. */
+int options_parse(struct options *o, int argc, char **argv, struct err *err);
+void options_done(struct options *o);
+
+/* Prints the options of a verb that takes the set 'bits', one line each, indented by a tab, to stdout. */
+void options_print_help(unsigned bits);
+
+/* The name ("--fields") of the first option in 'bits', for messages. Static. */
+const char *options_name(unsigned bits);

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* help, version. */
+#include <config.h>
+
+#include <stdio.h>
+
+#include "fleetctl/output.h"
+#include "fleetctl/verbs.h"
+
+int verb_version(struct ctl *ctl, const struct strlist *args)
+{
+    printf("fleetctl version %s\n", PACKAGE_VERSION);
+    return CTL_EXIT_DONE;
+}
+
+static void print_root(void)
+{
+    printf("NAME:\n\tfleetctl - control the units of a fleet cluster\n\n"
+           "USAGE:\n\tfleetctl [OPTION...] COMMAND [ARGUMENT...]\n\n"
+           "VERSION:\n\t%s\n\nCOMMANDS:\n",
+           PACKAGE_VERSION);
+    for (size_t i = 0; i < verb_count; i++)
+        printf("\t%-24s %s\n", verbs[i].name, verbs[i].summary);
+    printf("\nOPTIONS:\n");
+    options_print_help(OPTION_GLOBAL);
+    printf(
+        "\n\tGlobal options can also be set as FLEETCTL_ENDPOINT, FLEETCTL_REQUEST_TIMEOUT, FLEETCTL_DEBUG.\n"
+        "\tfleetctl help COMMAND says more about a command, fleetctl(1) about all.\n");
+}
+
+static void print_verb(const struct verb *verb)
+{
+    printf("NAME:\n\tfleetctl %s - %s\n\nUSAGE:\n\tfleetctl %s [OPTION...] %s\n\nDESCRIPTION:\n\t",
+           verb->name, verb->summary, verb->name, verb->args);
+    for (const char *p = verb->detail != NULL ? verb->detail : verb->summary; *p != '\0'; p++)
+        printf("%c%s", *p, *p == '\n' ? "\t" : "");
+    printf("\n\n");
+    if (verb->options != 0) {
+        printf("OPTIONS:\n");
+        options_print_help(verb->options);
+        printf("\n");
+    }
+    printf("GLOBAL OPTIONS:\n");
+    options_print_help(OPTION_GLOBAL);
+}
+
+int verb_help(struct ctl *ctl, const struct strlist *args)
+{
+    const struct verb *verb;
+    struct err err = {0};
+
+    if (args->count == 0) {
+        print_root();
+        return CTL_EXIT_DONE;
+    }
+    verb = verb_find(args->items[0], &err);
+    if (verb == NULL) {
+        complain("fleetctl: %s", err.text);
+        return CTL_EXIT_USAGE;
+    }
+    print_verb(verb);
+    return CTL_EXIT_DONE;
+}

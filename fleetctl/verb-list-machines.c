@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* list-machines, list-members. */
+#include <config.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "fleetctl/listing.h"
+#include "fleetctl/output.h"
+#include "fleetctl/verbs.h"
+
+#define TEXT_CELL(name, key)                                 \
+    static char *name(struct ctl *ctl, const json_t *entity) \
+    {                                                        \
+        return xstrdup(api_text(entity, key));               \
+    }
+
+/* --- Machines --- */
+
+static char *cell_machine(struct ctl *ctl, const json_t *entity)
+{
+    return ctl_legend(ctl, api_text(entity, "id"), "");
+}
+
+TEXT_CELL(cell_ip, "primaryIP")
+TEXT_CELL(cell_hostname, "hostname")
+TEXT_CELL(cell_state, "state")
+TEXT_CELL(cell_address, "address")
+TEXT_CELL(cell_version, "version")
+
+static char *cell_units(struct ctl *ctl, const json_t *entity)
+{
+    return listing_number(entity, "units");
+}
+
+static char *cell_metadata(struct ctl *ctl, const json_t *entity)
+{
+    struct strlist pairs = {0};
+    struct strbuf b = {0};
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(json_object_get(entity, "metadata"), key, value)
+        strlist_take(&pairs, xasprintf("%s=%s", key, json_is_string(value) ? json_string_value(value) : ""));
+    strlist_sort(&pairs);
+    for (size_t i = 0; i < pairs.count; i++)
+        strbuf_addf(&b, "%s%s", i > 0 ? "," : "", pairs.items[i]);
+    strlist_done(&pairs);
+    return strbuf_take(&b);
+}
+
+static json_t *machine_to_json(struct ctl *ctl, const json_t *entity)
+{
+    const json_t *metadata = json_object_get(entity, "metadata");
+
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:o}", "machine", api_text(entity, "id"), "ip",
+                     api_text(entity, "primaryIP"), "hostname", api_text(entity, "hostname"), "state",
+                     api_text(entity, "state"), "address", api_text(entity, "address"), "version",
+                     api_text(entity, "version"), "units",
+                     json_integer_value(json_object_get(entity, "units")), "metadata",
+                     json_is_object(metadata) ? json_deep_copy(metadata) : json_object());
+}
+
+static const struct listing_field machine_fields[] = {
+    {"machine", cell_machine},   {"ip", cell_ip},           {"metadata", cell_metadata},
+    {"hostname", cell_hostname}, {"state", cell_state},     {"address", cell_address},
+    {"units", cell_units},       {"version", cell_version},
+};
+
+static const struct listing machines = {machine_fields, ARRAY_SIZE(machine_fields), "machine,ip,metadata",
+                                        machine_to_json};
+
+int verb_list_machines(struct ctl *ctl, const struct strlist *args)
+{
+    _cleanup_(json_decrefp) json_t *list = NULL;
+    struct err err = {0};
+    int r = listing_check(ctl, &machines);
+
+    if (r != CTL_EXIT_DONE)
+        return r;
+    r = ctl_read_all(ctl, "machines", "machines", true, &list, &err);
+    if (r < 0)
+        return ctl_fail(&err, r, "Error retrieving list of active machines");
+    return listing_print(ctl, &machines, list);
+}
+
+/* --- Members --- */
+
+static char *cell_member(struct ctl *ctl, const json_t *entity)
+{
+    return ctl_legend(ctl, api_text(entity, "machineID"), "");
+}
+
+TEXT_CELL(cell_server, "serverID")
+TEXT_CELL(cell_role, "role")
+
+static char *cell_leader(struct ctl *ctl, const json_t *entity)
+{
+    return xstrdup(json_is_true(json_object_get(entity, "leader")) ? "yes" : "no");
+}
+
+static json_t *member_to_json(struct ctl *ctl, const json_t *entity)
+{
+    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "machine", api_text(entity, "machineID"), "server",
+                     api_text(entity, "serverID"), "address", api_text(entity, "address"), "role",
+                     api_text(entity, "role"), "leader", json_is_true(json_object_get(entity, "leader")),
+                     "state", api_text(entity, "state"));
+}
+
+static const struct listing_field member_fields[] = {
+    {"machine", cell_member}, {"address", cell_address}, {"role", cell_role},
+    {"leader", cell_leader},  {"state", cell_state},     {"server", cell_server},
+};
+
+static const struct listing members = {member_fields, ARRAY_SIZE(member_fields),
+                                       "machine,address,role,leader,state", member_to_json};
+
+int verb_list_members(struct ctl *ctl, const struct strlist *args)
+{
+    _cleanup_(json_decrefp) json_t *list = NULL;
+    struct err err = {0};
+    int r = listing_check(ctl, &members);
+
+    if (r != CTL_EXIT_DONE)
+        return r;
+    r = ctl_read_all(ctl, "members", "members", true, &list, &err);
+    if (r < 0)
+        return ctl_fail(&err, r, "Error retrieving list of members");
+    return listing_print(ctl, &members, list);
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include "fleetctl/verbs.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+
+#define ANY    SIZE_MAX
+#define LIST   (OPTION_FULL | OPTION_NO_LEGEND | OPTION_FIELDS | OPTION_OUTPUT)
+#define WAIT   (OPTION_NO_BLOCK | OPTION_BLOCK_ATTEMPTS | OPTION_FULL)
+#define CREATE (OPTION_REPLACE | OPTION_SIGN | OPTION_FULL)
+
+#define CREATE_DETAIL                                                                               \
+    "A unit that is not stored yet is read from the file of that name, or made from its template\n" \
+    "(stored or local). All units of one command are stored together, or none of them."
+
+const struct verb verbs[] = {
+    {"cat", "UNIT", "Print a stored unit file", NULL, 1, 1, "One unit file must be provided", 0, false,
+     verb_cat},
+    {"destroy", "UNIT...", "Remove units from the cluster, stopping them first", NULL, 1, ANY,
+     "No units given", WAIT, false, verb_destroy},
+    {"explain", "UNIT", "Say for every machine why the unit is, or is not, there", NULL, 1, 1,
+     "One unit must be provided", OPTION_FULL | OPTION_OUTPUT, false, verb_explain},
+    {"help", "[COMMAND]", "Print help", NULL, 0, 1, NULL, 0, true, verb_help},
+    {"list-machines", "", "List the machines of the cluster",
+     "Fields: machine, ip, metadata (the default), hostname, state, address, units, version.", 0, ANY, NULL,
+     LIST, false, verb_list_machines},
+    {"list-members", "", "List who keeps the cluster's data, and who leads",
+     "Fields: machine, address, role, leader, state (the default), server.", 0, 0, NULL, LIST, false,
+     verb_list_members},
+    {"list-unit-files", "[UNIT|PATTERN...]", "List what is stored, and where it is placed",
+     "Fields: unit, hash, dstate, state, target (the default), tmachine, global, desc, reason.", 0, ANY, NULL,
+     LIST, false, verb_list_unit_files},
+    {"list-units", "[UNIT|PATTERN...]", "List what machines report about their units",
+     "Fields: unit, machine, active, sub (the default), load, hash, result, error.", 0, ANY, NULL, LIST,
+     false, verb_list_units},
+    {"load", "UNIT...", "Place units on machines, without starting them", CREATE_DETAIL, 1, ANY,
+     "No units given", CREATE | WAIT, false, verb_load},
+    {"start", "UNIT...", "Place units on machines and start them", CREATE_DETAIL, 1, ANY, "No units given",
+     CREATE | WAIT, false, verb_start},
+    {"stop", "UNIT|PATTERN...", "Stop units, leaving them on their machines", NULL, 1, ANY, "No units given",
+     WAIT, false, verb_stop},
+    {"submit", "UNIT...", "Store unit files, without placing the units", CREATE_DETAIL, 1, ANY,
+     "No units given", CREATE, false, verb_submit},
+    {"unload", "UNIT|PATTERN...", "Stop units and take them off their machines", NULL, 1, ANY,
+     "No units given", WAIT, false, verb_unload},
+    {"version", "", "Print the version of fleetctl", NULL, 0, ANY, NULL, 0, true, verb_version},
+};
+
+const size_t verb_count = ARRAY_SIZE(verbs);
+
+const struct verb *verb_find(const char *word, struct err *err)
+{
+    const struct verb *found = NULL;
+    _cleanup_(strbuf_done) struct strbuf candidates = {0};
+    size_t count = 0;
+
+    for (size_t i = 0; i < verb_count; i++) {
+        if (streq(verbs[i].name, word))
+            return &verbs[i];
+        if (!str_has_prefix(verbs[i].name, word))
+            continue;
+        found = &verbs[i];
+        strbuf_addf(&candidates, "%s%s", count++ > 0 ? ", " : "", verbs[i].name);
+    }
+    if (count == 1)
+        return found;
+    if (count == 0)
+        err_set(err, -ENOENT, "unknown command \"%s\" (fleetctl help lists them)", word);
+    else
+        err_set(err, -ENOENT, "\"%s\" is ambiguous: %s", word, candidates.text);
+    return NULL;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The verbs: one table in verbs.c, one file per verb or group of verbs (verb-*.c). A new verb is a row there
+ * and a file; nothing else needs to know it. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "fleetctl/ctl.h"
+
+/* Does it, says what there is to say, and returns an enum ctl_exit. 'args' are the words behind the verb, as
+ * many as the table allows. */
+typedef int verb_run(struct ctl *ctl, const struct strlist *args);
+
+struct verb {
+    const char *name;
+    const char *args;    /* For people: "UNIT...". */
+    const char *summary; /* One line. */
+    const char *detail;  /* Help's DESCRIPTION, or NULL: the summary will do. */
+    size_t args_min, args_max;
+    const char *missing; /* Said when there are fewer than args_min; NULL: a general text. */
+    unsigned options;    /* enum option_bit beside the global ones. */
+    bool offline;        /* Needs no fleetd. */
+    verb_run *run;
+};
+
+extern const struct verb verbs[];
+extern const size_t verb_count;
+
+/* The verb of that name, or the only one that begins with it. NULL and a text otherwise. */
+const struct verb *verb_find(const char *word, struct err *err);
+
+verb_run verb_cat;
+verb_run verb_destroy;
+verb_run verb_explain;
+verb_run verb_help;
+verb_run verb_list_machines;
+verb_run verb_list_members;
+verb_run verb_list_unit_files;
+verb_run verb_list_units;
+verb_run verb_load;
+verb_run verb_start;
+verb_run verb_stop;
+verb_run verb_submit;
+verb_run verb_unload;
+verb_run verb_version;

@@ -1,0 +1,554 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the real fleetctl against a pretend fleetd (fake_fleetd.py), mostly along its paths of error.
+
+    test_ctl.py FLEETCTL [NAME...]      NAME: only the tests with this in their name
+
+Ends with the line "N passed, N failed"; exit 1 if one failed."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+import fake_fleetd
+
+SERVICE = "[Service]\nExecStart=/bin/sleep inf\n"
+OTHER = "[Service]\nExecStart=/bin/true\n"
+LEGEND = "aaaaaaaa.../10.0.0.1"
+
+
+class Bench:
+    """A folder with unit files, a fake fleetd, and a way to run fleetctl with both."""
+
+    def __init__(self, program):
+        self.program = os.path.abspath(program)
+        self.folder = tempfile.mkdtemp(prefix="ctl")
+        self.socket = os.path.join(self.folder, "sock")
+        self.fake = fake_fleetd.Fake(self.socket)
+        self.fake.start()
+
+    def file(self, name, text):
+        path = os.path.join(self.folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as f:
+            f.write(text.encode() if isinstance(text, str) else text)
+
+    def start(self, *args, env=None, stdout=subprocess.PIPE):
+        full = {k: v for k, v in os.environ.items() if not k.startswith("FLEETCTL_")}
+        full.update({"FLEETCTL_ENDPOINT": "unix://" + self.socket, "LC_ALL": "C"}, **(env or {}))
+        return subprocess.Popen([self.program, *args], cwd=self.folder, env=full, stdin=subprocess.DEVNULL,
+                                stdout=stdout, stderr=subprocess.PIPE, text=True)
+
+    def run(self, *args, **kwargs):
+        p = self.start(*args, **kwargs)
+        try:
+            out, err = p.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.communicate()
+            raise
+        assert "Sanitizer" not in err and "runtime error" not in err, err
+        return p.returncode, out or "", err
+
+    def expect(self, args, code, out, err):
+        """out, err: the exact text, or a list of what must be in it, or None for anything."""
+        got = self.run(*args)
+        assert got[0] == code, f"{args}: exit {got[0]}, not {code}: {got}"
+        for name, text, want in (("stdout", got[1], out), ("stderr", got[2], err)):
+            if isinstance(want, str):
+                assert text == want, f"{args}: {name} is {text!r}, not {want!r}"
+            for part in want if isinstance(want, list) else []:
+                assert part in text, f"{args}: {name} lacks {part!r}: {text!r}"
+        return got
+
+    def clean(self):
+        self.fake.reset()
+        for entry in os.listdir(self.folder):
+            path = os.path.join(self.folder, entry)
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            elif path != self.socket:
+                os.unlink(path)
+
+    def posted(self):
+        return [entry[3] for entry in self.fake.requests("POST", "/units")]
+
+
+# --- submit, load, start ---
+
+def test_submit_then_again(b):
+    b.file("a.service", SERVICE)
+    b.expect(["submit", "a"], 0, "Unit a.service inactive\n", "")
+    b.expect(["submit", "a.service"], 0, "", "")
+    assert len(b.posted()) == 1
+    b.expect(["cat", "a"], 0, SERVICE, "")
+
+
+def test_all_units_are_one_transaction(b):
+    for n in "abc":
+        b.file(f"{n}.service", SERVICE)
+    b.expect(["start", "a", "b", "c", "a"], 0, [f"Unit {n}.service launched on {LEGEND}\n" for n in "abc"], "")
+    assert [[u["name"] for u in body["units"]] for body in b.posted()] == [["a.service", "b.service", "c.service"]]
+    assert all(u["desiredState"] == "launched" and u["ifAbsent"] for u in b.posted()[0]["units"])
+    assert b.fake.requests("POST", "/wait")[0][3]["generations"]["a.service"] == 1
+
+
+def test_a_broken_file_stops_all(b):
+    b.file("a.service", SERVICE)
+    b.file("broken.service", "[Service]\n\nExecStart\n")
+    b.file("torn.service", "[X-Fleet]\nMachineID=1\nGlobal=true\n")
+    b.file("empty.service", "")
+    b.expect(["start", "a", "broken", "torn", "empty"], 1, "", "".join([
+        "Error creating units: broken.service: line 3: unexpected newline encountered while parsing option name\n",
+        "Error creating units: torn.service: MachineID cannot be used with Global\n",
+        "Error creating units: empty.service: there is no option in it: this is no unit file\n"]))
+    assert b.fake.log == []
+
+
+def test_bad_files(b):
+    os.mkdir(os.path.join(b.folder, "dir.service"))
+    b.file("latin.service", b"[Unit]\nDescription=\xe4\n")
+    b.file("huge.service", "[Service]\n" + "Environment=A=" + "x" * 1000 + "\n" * 300000)
+    b.file("sub/a.service", SERVICE)
+    b.file("a.service", SERVICE)
+    b.expect(["submit", "dir"], 1, "", "Error creating units: dir.service: Is a directory\n")
+    b.expect(["submit", "latin"], 1, "", ["latin.service: the option \"Description\"", "not valid UTF-8"])
+    b.expect(["submit", "huge"], 1, "", ["huge.service: "])
+    b.expect(["submit", "a", "sub/a"], 1, "",
+             "Error creating units: a.service and sub/a.service are both unit a.service\n")
+    b.expect(["submit", "a b"], 1, "", ["invalid character ' ' in unit name"])
+    assert b.fake.log == []
+
+
+def test_a_fifo_does_not_hang(b):
+    os.mkfifo(os.path.join(b.folder, "fifo.service"))
+    b.expect(["submit", "fifo"], 1, "", ["fifo.service: "])
+
+
+def test_unknown_unit(b):
+    b.expect(["start", "nosuch"], 4, "",
+             "Error creating units: unable to find Unit(nosuch.service) in Registry or on filesystem\n")
+    b.expect(["start", "t@1"], 4, "", ["unable to find template Unit(t@.service) in Registry or on filesystem"])
+
+
+def test_unknown_requirement_warns(b):
+    b.file("a.service", SERVICE + "[X-Fleet]\nBogus=1\n")
+    b.expect(["submit", "a"], 0, "Unit a.service inactive\n",
+             'WARNING: Unit a.service: unrecognized requirement in [X-Fleet] section: "Bogus"\n')
+
+
+def test_instances(b):
+    b.file("sub/t@.service", SERVICE)
+    b.file("sub/t@own.service", OTHER)
+    b.expect(["submit", "sub/t@1", "sub/t@own"], 0, "Unit t@1.service inactive\nUnit t@own.service inactive\n", "")
+    assert b.posted()[0]["units"][0]["options"][0]["value"] == "/bin/sleep inf"
+    assert b.posted()[0]["units"][1]["options"][0]["value"] == "/bin/true"
+    b.fake.add("t@.service", OTHER)
+    b.expect(["submit", "t@2"], 0, "Unit t@2.service inactive\n", "")
+    assert "options" not in b.posted()[1]["units"][0]
+    b.expect(["submit", "sub/t@3"], 0, "Unit t@3.service inactive\n",
+             "WARNING: Unit t@.service in registry differs from local template unit file sub/t@.service. "
+             "Add --replace to override.\n")
+    b.expect(["start", "t@"], 1, "", 'Error creating units: cannot activate template "t@.service"\n')
+
+
+def test_differs(b):
+    b.fake.add("a.service", OTHER)
+    b.file("a.service", SERVICE)
+    b.expect(["submit", "a"], 0, "", "WARNING: Unit a.service in registry differs from local unit file a.service. "
+             "Add --replace to override.\n")
+    assert b.posted() == []
+
+
+def test_replace(b):
+    b.fake.add("a.service", OTHER, "launched")
+    b.file("a.service", SERVICE)
+    b.expect(["submit", "--replace", "a"], 0, "",
+             "Warning: can not replace Unit(a.service) in state 'launched', use the appropriate command\n")
+    assert b.posted() == []
+    b.expect(["start", "--replace", "a"], 0, f"Unit a.service launched on {LEGEND}\n", "")
+    assert b.posted()[0]["units"][0]["ifHash"]
+    b.expect(["start", "--replace", "a"], 0, "Found same Unit(a.service) in Registry, nothing to do\n"
+             f"Unit a.service launched on {LEGEND}\n", "")
+    b.expect(["cat", "a"], 0, SERVICE, "")
+    b.fake.add("b.service", OTHER)
+    b.expect(["start", "--replace", "b"], 1, "", ["nothing to replace Unit(b.service) with"])
+
+
+def test_replace_instance_from_new_template(b):
+    b.fake.add("t@.service", OTHER)
+    b.fake.add("t@1.service", OTHER)
+    b.file("t@.service", SERVICE)
+    b.expect(["submit", "--replace", "t@1"], 0, "Unit t@1.service inactive\n", "")
+    b.expect(["cat", "t@1"], 0, SERVICE, "")
+
+
+def test_others_changed_it_meanwhile(b):
+    b.file("a.service", SERVICE)
+    b.fake.on("POST", "/units", status=409, message="unit a.service exists", times=2)
+    b.expect(["start", "a"], 0, f"Unit a.service launched on {LEGEND}\n", "")
+    b.fake.on("POST", "/units", status=504, message="outcome unknown: the leader was lost", times=9)
+    b.expect(["stop", "a"], 1, "", "Error stopping units: outcome unknown: the leader was lost\n")
+
+
+def test_destroy_with_unknown_outcome_that_was_done(b):
+    b.fake.add("a.service", SERVICE)
+    b.fake.on("POST", "/units", status=504, message="outcome unknown", times=1)
+    b.fake.on("GET", "/units/a.service", status=200, json=dict(b.fake.units["a.service"]), times=1)
+    del b.fake.units["a.service"]
+    b.expect(["destroy", "a", "never"], 4, "Destroyed a.service\n", "Unit never.service not found\n")
+
+
+def test_many_units_go_in_chunks(b):
+    names = [f"u{i:04}.service" for i in range(1500)]
+    for name in names:
+        b.file(name, OTHER)
+    b.expect(["submit", *names], 0, ["Unit u0000.service inactive\n", "Unit u1499.service inactive\n"], "")
+    sizes = [(len(body["units"]), body.get("dryRun", False)) for body in b.posted()]
+    assert sizes == [(1000, True), (500, True), (1000, False), (500, False)], sizes
+    assert b.fake.requests("GET", "/units/u0000.service") == []
+    code, out, _ = b.run("start", *names)
+    assert code == 0 and out.count(" launched on ") == 1500
+
+
+def test_big_units_go_in_chunks(b):
+    text = "[Service]\n" + "".join(f"Environment=A{i}={'x' * 1000}\n" for i in range(200))
+    for i in range(9):
+        b.file(f"b{i}.service", text)
+    b.expect(["submit", *[f"b{i}" for i in range(9)]], 0, None, "")
+    assert all(entry[4] < 1024 * 1024 for entry in b.fake.log)
+    assert len(b.fake.units) == 9
+
+
+def test_dry_run_refusal_changes_nothing(b):
+    for i in range(1001):
+        b.file(f"u{i:04}.service", OTHER)
+    b.fake.on("POST", "/units", status=400, message="unit u1000.service: no", times=1)
+    b.expect(["submit", *[f"u{i:04}" for i in range(1001)]], 1, "", "Error creating units: unit u1000.service: no\n")
+    assert b.fake.units == {}
+
+
+# --- waiting ---
+
+def test_failed(b):
+    b.file("x.service", SERVICE)
+    b.file("y.service", SERVICE)
+    b.fake.fates["x.service"] = {"state": "failed", "reason": "start job failed: exit-code", "hostname": "node2"}
+    b.expect(["start", "x", "y"], 1, f"Unit y.service launched on {LEGEND}\n",
+             f"Unit x.service failed on {LEGEND}: start job failed: exit-code (see: journalctl -u x.service on node2)\n")
+
+
+def test_finished_and_no_block(b):
+    b.file("x.service", SERVICE)
+    b.fake.fates["x.service"] = {"state": "finished"}
+    b.expect(["start", "--full", "x"], 0, "Unit x.service finished on aaaaaaaa0000000000000000000000aa/10.0.0.1\n", "")
+    b.expect(["start", "x", "--no-block"], 0, "Triggered unit x.service start\n", "")
+    assert len(b.fake.requests("POST", "/wait")) == 1
+
+
+def test_unplaced(b):
+    b.file("x.service", SERVICE)
+    b.fake.fates["x.service"] = {"state": "unplaced", "reason": "none of 2 machines will do", "machines": [
+        {"machineID": "1234abcd" * 4, "hostname": "node1", "reason": "MachineMetadata region=eu not met"},
+        {"machineID": "5678abcd" * 4, "hostname": "node2", "reason": "is drained"}]}
+    b.expect(["start", "x"], 1, "", "Unit x.service fits on no machine: none of 2 machines will do\n"
+             "  node1 (1234abcd): MachineMetadata region=eu not met\n  node2 (5678abcd): is drained\n")
+
+
+def test_global(b):
+    b.file("g.service", SERVICE + "[X-Fleet]\nGlobal=true\n")
+    b.fake.fates["g.service"] = {"machineID": "", "done": 2, "wanted": 2}
+    b.expect(["start", "g"], 0,
+             "Triggered global unit g.service start\nUnit g.service launched on 2/2 machines\n", "")
+    b.expect(["stop", "g"], 0, "Triggered global unit g.service stop\nUnit g.service loaded on 2/2 machines\n",
+             "Successfully stopped units [g.service].\n")
+    b.fake.fates["g.service"] = {"machineID": "", "state": "failed", "done": 1, "wanted": 2, "reason": "1 of 2 failed",
+                                 "hostname": "", "machinesLeftOut": 7,
+                                 "machines": [{"machineID": "1234abcd", "hostname": "n1", "reason": "exit-code"}]}
+    b.expect(["start", "g"], 1, "Triggered global unit g.service start\n",
+             "Unit g.service failed: 1 of 2 failed (see: journalctl -u g.service)\n  n1 (1234abcd): exit-code\n"
+             "  and 7 more machines (fleetctl explain g.service)\n")
+
+
+def test_somebody_else_destroyed_it(b):
+    b.file("x.service", SERVICE)
+    b.fake.fates["x.service"] = {"state": "gone", "machineID": ""}
+    b.expect(["start", "x"], 1, "", "Unit x.service is gone, not launched: somebody changed it meanwhile\n")
+
+
+def test_deadline_says_why(b):
+    b.file("x.service", SERVICE)
+    b.fake.fates["x.service"] = {"settled": False, "state": "waiting", "reason": "node1 is starting it"}
+    begin = time.monotonic()
+    b.expect(["start", "--block-attempts=2", "x"], 1, "", "".join([
+        "Waiting for x.service to be launched: node1 is starting it\n",
+        "timed out waiting for unit x.service to report state launched: node1 is starting it\n",
+        "The change itself goes on: fleetctl list-units and list-unit-files show how far it is.\n"]))
+    assert 3.5 < time.monotonic() - begin < 8
+
+
+def test_interrupt_stops_waiting_only(b):
+    b.file("x.service", SERVICE)
+    b.fake.fates["x.service"] = {"settled": False, "state": "waiting"}
+    p = b.start("start", "x")
+    while not b.fake.requests("POST", "/wait"):
+        assert p.poll() is None
+        time.sleep(0.01)
+    begin = time.monotonic()
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=10)
+    assert p.returncode == 130 and out == "", (p.returncode, out, err)
+    assert err.startswith("Interrupted: no longer waiting for 1 unit (x.service).\nThe change itself goes on"), err
+    assert time.monotonic() - begin < 2
+
+
+def test_leader_lost_while_waiting(b):
+    b.file("x.service", SERVICE)
+    b.fake.on("POST", "/wait", status=503, message="no leader: 1 of 3 voters", times=2)
+    b.fake.on("POST", "/wait", close=True, times=1)
+    b.expect(["start", "x"], 0, f"Unit x.service launched on {LEGEND}\n",
+             "no leader: 1 of 3 voters (the change itself is made; trying again for 30 s to see what becomes of it)\n")
+
+
+def test_wait_refused(b):
+    b.file("x.service", SERVICE)
+    b.fake.on("POST", "/wait", status=400, message="no such until")
+    b.expect(["start", "x"], 1, "", ["Error waiting for units: no such until\n"])
+
+
+# --- stop, unload, destroy ---
+
+def test_stop_unknown_and_known(b):
+    for n in "abc":
+        b.fake.add(f"{n}.service", SERVICE, "launched")
+    b.expect(["stop", "a", "nope", "b"], 4, f"Unit a.service loaded on {LEGEND}\nUnit b.service loaded on {LEGEND}\n",
+             "Unit nope.service not found\nSuccessfully stopped units [a.service b.service].\n")
+    assert b.fake.units["c.service"]["desiredState"] == "launched"
+    b.expect(["unload", "a", "b"], 0, "Unit a.service inactive\nUnit b.service inactive\n",
+             "Successfully unloaded units [a.service b.service].\n")
+    b.expect(["stop", "a"], 1, "", "Unable to stop unit a.service in state inactive\n")
+    b.expect(["stop", "nope"], 4, "", "Unit nope.service not found\n")
+    b.expect(["destroy", "a", "b"], 0, "Destroyed a.service\nDestroyed b.service\n", "")
+    b.expect(["destroy", "--no-block", "c"], 0, "Destroyed c.service\n", "")
+    assert b.fake.units == {}
+
+
+def test_patterns(b):
+    b.fake.add("web@.service", SERVICE)
+    for n in ("web@1", "web@2", "db"):
+        b.fake.add(f"{n}.service", SERVICE, "launched")
+    b.expect(["stop", "web@*", "zz*"], 0, None,
+             "No unit matches zz*\nSuccessfully stopped units [web@1.service web@2.service].\n")
+    b.expect(["destroy", "web@[12]*"], 0, "Destroyed web@1.service\nDestroyed web@2.service\n", "")
+    assert sorted(b.fake.units) == ["db.service", "web@.service"]
+    b.expect(["list-unit-files", "--no-legend", "--fields=unit", "d?.service", "web*"], 0,
+             "db.service\nweb@.service\n", "")
+
+
+def test_stop_of_a_failed_unit_is_done(b):
+    b.fake.add("x.service", SERVICE, "launched")
+    b.fake.fates["x.service"] = {"state": "failed", "activeState": "failed"}
+    b.expect(["stop", "x"], 0, f"Unit x.service loaded on {LEGEND}\n", "Successfully stopped units [x.service].\n")
+
+
+# --- lists ---
+
+def test_lists_to_the_byte(b):
+    b.expect(["list-machines"], 0, "MACHINE\t\tIP\t\tMETADATA\n"
+             "aaaaaaaa...\t10.0.0.1\tdisk=ssd,zone=b\nbbbbbbbb...\t-\t\t-\n", "")
+    b.expect(["list-machines", "--no-legend", "--full", "--fields", "machine"], 0,
+             "aaaaaaaa0000000000000000000000aa\nbbbbbbbb0000000000000000000000bb\n", "")
+    b.fake.states = [{"name": "hello.service", "hash": "0123456789" * 4, "machineID": "aaaaaaaa0000000000000000000000aa",
+                      "systemdLoadState": "loaded", "systemdActiveState": "active", "systemdSubState": "running"},
+                     {"name": "z.service", "machineID": "c" * 32, "systemdActiveState": "failed"}]
+    b.expect(["list-units"], 0, "UNIT\t\tMACHINE\t\t\tACTIVE\tSUB\n"
+             "hello.service\taaaaaaaa.../10.0.0.1\tactive\trunning\nz.service\tcccccccc...\t\tfailed\t-\n", "")
+    b.expect(["list-units", "--no-legend", "--fields", "unit,load,hash"], 0,
+             "hello.service\tloaded\t0123456\nz.service\t-\t-\n", "")
+    b.fake.add("g.service", "[X-Fleet]\nGlobal=true\n[Unit]\nDescription=About all\n", "launched")
+    b.fake.add("p.service", SERVICE, "launched", machine="aaaaaaaa0000000000000000000000aa")
+    b.expect(["list-unit-files", "--fields", "unit,dstate,state,target,global,desc"], 0,
+             "UNIT\t\tDSTATE\t\tSTATE\t\tTARGET\t\t\tGLOBAL\tDESC\n"
+             "g.service\tlaunched\t-\t\tglobal\t\t\ttrue\tAbout all\n"
+             f"p.service\tlaunched\tlaunched\t{LEGEND}\tfalse\t-\n", "")
+    b.expect(["list-unit-files", "--fields", "tmachine", "--no-legend"], 0, None,
+             'WARNING: The "tmachine" field is deprecated. Use "target" instead\n')
+
+
+def test_lists_json(b):
+    b.fake.add("p.service", SERVICE, "launched", machine="aaaaaaaa0000000000000000000000aa")
+    rows = json.loads(b.run("list-unit-files", "-o", "json")[1])
+    assert rows[0]["unit"] == "p.service" and rows[0]["hostname"] == "node1" and rows[0]["global"] is False, rows
+    rows = json.loads(b.run("list-machines", "--output=json-pretty")[1])
+    assert [r["machine"][:1] for r in rows] == ["a", "b"] and rows[0]["metadata"] == {"zone": "b", "disk": "ssd"}
+    assert json.loads(b.run("list-units", "-o", "json")[1]) == []
+
+
+def test_list_fields_are_checked_first(b):
+    b.expect(["list-units", "--fields", ""], 2, "", "Must define output format\n")
+    b.expect(["list-units", "--fields", "unit,Machine"], 2, "", 'Invalid key in output format: "Machine"\n')
+    b.expect(["list-units", "--fields", "unit,,sub"], 2, "", 'Invalid key in output format: ""\n')
+    b.expect(["list-units", "--fields", "unit,"], 2, "", 'Invalid key in output format: ""\n')
+    assert b.fake.log == []
+
+
+def test_paging(b):
+    for i in range(250):
+        b.fake.add(f"u{i:03}.service", OTHER)
+    for page, requests in ((100, 3), (50, 6), (1, 251)):
+        b.fake.page, b.fake.log = page, []
+        _, out, _ = b.run("list-unit-files", "--no-legend", "--fields=unit")
+        assert out.split() == [f"u{i:03}.service" for i in range(250)]
+        assert len(b.fake.log) == requests
+    b.fake.on("GET", "/units", json={"units": [], "nextPageToken": "x"})
+    b.expect(["list-unit-files"], 1, "", ["do not go on"])
+
+
+def test_huge_answer(b):
+    units = [{"name": f"u{i:05}.service", "desiredState": "inactive", "hash": "0" * 40, "options": [
+        {"section": "Service", "name": "Environment", "value": "x" * 500}]} for i in range(20000)]
+    b.fake.on("GET", "/units", json={"units": units})
+    code, out, err = b.run("list-unit-files", "--no-legend", "--fields=unit")
+    assert code == 0 and out.count("\n") == 20000, err
+    b.fake.rules = []
+    b.fake.on("GET", "/units", raw=b" " * (65 * 1024 * 1024))
+    b.expect(["list-unit-files"], 1, "", ["is larger than 64 MiB"])
+
+
+def test_stale_reads(b):
+    b.fake.on("GET", "/machines", stale=False, status=503, message="no leader: 1 of 3 voters is here")
+    b.expect(["list-machines", "--no-legend", "--fields=ip"], 0, "10.0.0.1\n-\n",
+             "WARNING: no leader: 1 of 3 voters is here; what follows is what this host knows, and may be out of date\n")
+    assert b.fake.log[1][2] == {"stale": "yes"}
+    b.fake.add("a.service", SERVICE)
+    b.fake.on("GET", "/units/a.service", stale=False, status=503, message="no leader: x")
+    assert b.run("cat", "a")[:2] == (0, SERVICE)
+    b.expect(["stop", "a"], 1, "", "Error stopping units: no leader: x\n")
+
+
+def test_no_cluster(b):
+    b.fake.on("GET", "/units", status=503, message="this host belongs to no cluster yet: fleetctl init or join")
+    b.expect(["list-unit-files"], 1, "", "Error retrieving list of units from repository: "
+             "this host belongs to no cluster yet: fleetctl init or join\n")
+
+
+def test_members_and_explain(b):
+    b.fake.on("GET", "/members", json={"members": [
+        {"machineID": "a" * 32, "serverID": "1f", "address": "n1:7390", "role": "voter", "leader": True, "state": "ready"}]})
+    b.expect(["list-members"], 0, "MACHINE\t\tADDRESS\tROLE\tLEADER\tSTATE\naaaaaaaa...\tn1:7390\tvoter\tyes\tready\n", "")
+    b.fake.on("GET", "/explain/x.service", json={"name": "x.service", "target": "b" * 32, "reason": "fewest units", "machines": [
+        {"machineID": "a" * 32, "hostname": "n1", "units": 3, "reason": "conflicts with y.service"},
+        {"machineID": "b" * 32, "hostname": "n2", "units": 0, "reason": ""}]})
+    b.expect(["explain", "x"], 0, ["x.service is on bbbbbbbb...: fewest units\n",
+                                   "aaaaaaaa...\tn1\t\t3\tconflicts with y.service\n", "bbbbbbbb...\tn2\t\t0\truns here\n"], "")
+    assert json.loads(b.run("explain", "x", "-o", "json")[1])["target"] == "b" * 32
+    b.expect(["explain", "y"], 4, "", "Unit y.service not found\n")
+
+
+# --- errors at the edge ---
+
+def test_nobody_there(b):
+    b.expect(["--endpoint", "unix:///nonexistent/sock", "cat", "a"], 1, "",
+             "Error retrieving Unit a.service: cannot reach fleetd at /nonexistent/sock: No such file or directory. "
+             "Is fleetd running? (systemctl status fleetd)\n")
+    dead = os.path.join(b.folder, "dead")
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(dead)
+    b.expect(["--endpoint", "unix://" + dead, "cat", "a"], 1, "", ["Connection refused. Is fleetd running?"])
+    b.expect(["--endpoint", "http://127.0.0.1:1", "cat", "a"], 1, "", ["Connection refused", "api_listen"])
+    b.expect(["--endpoint", "127.0.0.1:1", "cat", "a"], 1, "", ["Unable to initialize client: URL scheme undefined"])
+
+
+def test_errors_of_the_server(b):
+    for what, text in (
+            (dict(status=400, message="bad\nthing\x1b[1m"), "bad thing [1m\n"),
+            (dict(status=500, message=""), "answered GET /fleet/v1/units/a.service with status 500\n"),
+            (dict(status=500, raw=b"<html>no"), "with status 500\n"),
+            (dict(status=200, raw=b"{\"name\": "), "is not a JSON object\n"),
+            (dict(status=200, raw=b"[1]"), "is not a JSON object\n"),
+            (dict(status=200, raw=b"\xff\xfe"), "is not a JSON object\n"),
+            (dict(status=200), "answered GET /fleet/v1/units/a.service with nothing\n"),
+            (dict(status=301), "with status 301\n"),
+            (dict(close=True), "broke before there was an answer"),
+            (dict(close=True, raw=b"garbage\r\n\r\n"), "does not speak HTTP"),
+            (dict(close=True, raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), "broke before")):
+        b.fake.rules = []
+        b.fake.on("GET", "/units/a.service", **what)
+        _, _, err = b.expect(["cat", "a"], 1, "", ["Error retrieving Unit a.service: ", text])
+        assert err.count("\n") == 1, err
+
+
+def test_odd_answers_are_survived(b):
+    for obj in ({"units": [1, None, {}, {"name": 5, "options": {"a": 1}}, {"name": "x", "options": [None, {"name": 1}]}]},
+                {"units": None}, {"units": "x"}, {}):
+        b.fake.rules = []
+        b.fake.on("GET", "/units", json=obj)
+        for args in (["list-unit-files"], ["list-unit-files", "-o", "json"], ["stop", "*"]):
+            code, _, err = b.run(*args)
+            assert code in (0, 1, 4), (obj, args, code, err)
+    b.fake.rules = []
+    b.file("a.service", SERVICE)
+    b.fake.on("POST", "/units", json={"units": [{"name": "a.service", "generation": "7"}, 3]})
+    b.fake.on("POST", "/wait", json={"units": [3, {"name": "b"}, {"name": "a.service", "settled": True, "state": 1}]})
+    b.expect(["start", "a"], 1, "", None)
+
+
+def test_slow_server(b):
+    b.fake.on("GET", "/units/a.service", sleep=20, status=500)
+    begin = time.monotonic()
+    b.expect(["--request-timeout=0.5", "cat", "a"], 1, "", ["no answer from fleetd at", "within 0.5 s"])
+    assert time.monotonic() - begin < 5
+    b.file("n.service", SERVICE)
+    b.fake.on("POST", "/units", sleep=20, status=500)
+    b.expect(["--request-timeout=0.5", "submit", "n"], 1, "",
+             ["within 0.5 s; the outcome is unknown, and it is safe to repeat the command\n"])
+
+
+def test_usage(b):
+    for args in (["stop"], ["cat"], ["cat", "a", "b"], ["nonsense"], ["list-"], ["--bogus"], ["cat", "-x", "a"],
+                 ["list-units", "--replace"], ["help", "nonsense"], ["submit", "--no-block", "a"]):
+        _, _, err = b.expect(args, 2, "", None)
+        assert err.count("\n") == 1, err
+    b.expect(["start"], 2, "", ["No units given"])
+    b.expect(["version"], 0, ["fleetctl version "], "")
+    for args in ([], ["help"], ["-h"], ["help", "start"], ["start", "--help"]):
+        b.expect(args, 0, ["NAME:\n\tfleetctl", "OPTIONS:\n"], "")
+    assert b.fake.log == []
+
+
+def test_stdout_that_cannot_be_written(b):
+    with open("/dev/full", "w") as full:
+        code, _, err = b.run("list-machines", stdout=full)
+    assert code == 1 and err == "cannot write to stdout: No space left on device\n", (code, err)
+    p = subprocess.run(["sh", "-c", 'exec "$0" list-machines >&-', b.program], capture_output=True, text=True,
+                       env=dict(os.environ, FLEETCTL_ENDPOINT="unix://" + b.socket, LC_ALL="C"), timeout=60)
+    assert p.returncode == 1 and p.stderr == "cannot write to stdout: Bad file descriptor\n", p
+
+
+def main():
+    bench = Bench(sys.argv[1])
+    passed, failed = 0, 0
+    for name, test in sorted(globals().items()):
+        if not name.startswith("test_") or (sys.argv[2:] and not any(part in name for part in sys.argv[2:])):
+            continue
+        try:
+            test(bench)
+            passed += 1
+        except Exception:
+            failed += 1
+            print(f"FAILED {name}\n{traceback.format_exc()}")
+        bench.clean()
+    bench.fake.stop()
+    shutil.rmtree(bench.folder)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
