@@ -1,1 +1,13 @@
 # What is installed beside the programs: unit files, default configuration, completions.
+fleetconfdir = $(sysconfdir)/fleet
+dist_fleetconf_DATA = data/fleet.conf
+
+sysusersdir = $(prefix)/lib/sysusers.d
+dist_sysusers_DATA = data/sysusers.d/fleet.conf
+
+# The one in the source tree names /usr/sbin and works as it is; the installed one names where fleetd really is.
+EXTRA_DIST += data/fleetd.service
+systemdsystemunit_DATA = data/installed/fleetd.service
+CLEANFILES += data/installed/fleetd.service
+data/installed/fleetd.service: data/fleetd.service Makefile
+	$(AM_V_GEN)$(MKDIR_P) data/installed && sed 's,/usr/sbin/,$(sbindir)/,' $(top_srcdir)/data/fleetd.service >$@

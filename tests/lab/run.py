@@ -1,0 +1,177 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the lab's tests: every function test_* of every tests/lab/test_*.py, on hosts of its own (see testing.py).
+
+    run.py [--build DIR] [--keep-going] [--list] [PATTERN...]
+
+A pattern is a part of "file:function". One line per test; at the end exactly one line "N passed, N failed".
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import importlib.util
+import inspect
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.dont_write_bytecode = True  # The checkout may belong to somebody else than root.
+
+from fleet import TOP, Cluster  # noqa: E402  (the path comes first)
+from lab import Lab, LabError, exit_on_signals  # noqa: E402
+from testing import Needs  # noqa: E402
+
+JOURNAL_LINES = 150
+
+
+class TestDeadline(BaseException):
+    """Not an Exception: no "except" of a test is to swallow it."""
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    def on_alarm(number: int, frame: object) -> None:
+        raise TestDeadline(f"the test took longer than its {seconds:g} s")
+
+    signal.signal(signal.SIGALRM, on_alarm)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def tests_of(module: ModuleType) -> list[tuple[str, Callable[..., None]]]:
+    return [(name, value) for name, value in vars(module).items()
+            if name.startswith("test_") and inspect.isfunction(value) and value.__module__ == module.__name__]
+
+
+def is_wanted(name: str, patterns: list[str]) -> bool:
+    return not patterns or any(fnmatch.fnmatch(name, f"*{pattern}*") for pattern in patterns)
+
+
+class Stage:
+    """A lab, and a cluster in it when a test asks for one; for one test, or in turn for those of a SHARED module."""
+
+    def __init__(self, needs: Needs, build: Path) -> None:
+        self.lab = Lab(needs.hosts, build=build, disk_mb=needs.disk_mb)
+        self.needs = needs
+        self.cluster: Cluster | None = None
+
+    def play(self, function: Callable[..., None]) -> None:
+        wanted = list(inspect.signature(function).parameters)
+        if "cluster" in wanted and self.cluster is None:
+            self.cluster = Cluster(self.lab, conf=self.needs.conf)
+            self.cluster.start()
+        function(**{name: getattr(self, name) for name in wanted})
+
+    def tell(self) -> str:
+        """What the hosts have to say, for a person who looks for the reason of a failure."""
+        unit = "fleetd.service" if self.cluster else None
+        return "".join(f"--- {host!r} {host.ip} {host.machine_id}\n{host.journal(unit, JOURNAL_LINES)}"
+                       for host in self.lab.hosts)
+
+
+class Runner:
+    def __init__(self, build: Path, keep_going: bool) -> None:
+        self.build = build
+        self.keep_going = keep_going
+        self.shared: Stage | None = None
+        self.passed = 0
+        self.failed = 0
+
+    def run_module(self, module: ModuleType, tests: list[tuple[str, Callable[..., None]]]) -> None:
+        """Runs a module's tests, up to the first failure if that is to be the end."""
+        self.shared = None
+        try:
+            for name, function in tests:
+                begin = time.monotonic()
+                failure = self.run_test(module, function)
+                print(f"{'FAILED' if failure else 'ok':6} {module.__name__}:{name} ({time.monotonic() - begin:.1f} s)")
+                if failure:
+                    print("".join(f"    {line}\n" for line in failure.splitlines()), end="")
+                    self.failed += 1
+                    if not self.keep_going:
+                        return
+                else:
+                    self.passed += 1
+                sys.stdout.flush()
+        finally:
+            if self.shared is not None:
+                self.shared.lab.close()
+
+    def run_test(self, module: ModuleType, function: Callable[..., None]) -> str:
+        """Runs one test; returns what a person needs to know about its failure, "" for none."""
+        is_shared = getattr(module, "SHARED", False)
+        module_needs = getattr(module, "NEEDS", Needs())
+        needs = getattr(function, "needs", module_needs)
+        stage = self.shared
+        failure = ""
+        try:
+            with deadline(needs.deadline_s):
+                if stage is None:
+                    stage = Stage(module_needs if is_shared else needs, self.build)
+                stage.play(function)
+        except (Exception, TestDeadline):
+            failure = traceback.format_exc()
+        if stage is not None:
+            if failure:
+                failure += stage.tell()
+            if is_shared:
+                self.shared = stage
+            else:
+                try:
+                    stage.lab.close()
+                except LabError as error:  # A lab that cannot be removed is a failure too.
+                    failure += str(error)
+        return failure
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Runs the tests on real hosts.")
+    parser.add_argument("--build", type=Path, default=TOP, metavar="DIR", help="where fleet was built")
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
+    parser.add_argument("--list", action="store_true", help="only list the tests")
+    parser.add_argument("patterns", nargs="*", metavar="PATTERN", help='part of "file:function"')
+    arguments = parser.parse_args()
+    exit_on_signals()
+
+    runner = Runner(arguments.build.absolute(), arguments.keep_going)
+    try:
+        for path in sorted(HERE.glob("test_*.py")):
+            module = load(path)
+            tests = [(name, function) for name, function in tests_of(module)
+                     if is_wanted(f"{path.stem}:{name}", arguments.patterns)]
+            if arguments.list:
+                print("".join(f"{path.stem}:{name}\n" for name, _ in tests), end="")
+            elif tests:
+                runner.run_module(module, tests)
+            if runner.failed and not runner.keep_going:
+                break
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    if arguments.list:
+        return 0
+    print(f"{runner.passed} passed, {runner.failed} failed")
+    return 1 if runner.failed or not runner.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
