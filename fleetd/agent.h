@@ -77,7 +77,8 @@ int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct a
 /* The share changes: 'wanted' are new or changed, 'removed' are names no longer wanted. 'complete': units not
  * named in 'wanted' are not wanted either (the agent then removes what it finds beyond them). Several calls
  * in one loop turn are carried out together. -ENODATA with a text: a unit came without its text and the agent
- * does not have it (nothing of this call is taken over). */
+ * does not have it (nothing of this call is taken over). -EINVAL, -E2BIG likewise: a name that is none or a
+ * template's, a content that is not that of its hash, or too big. */
 int agent_want(struct agent *agent, const struct agent_unit *wanted, size_t wanted_count,
                const char *const *removed, size_t removed_count, bool complete, struct err *err);
 

@@ -3,6 +3,8 @@
  * purpose: after a reboot nothing was carried out. Losing it costs no unit: one that runs with the wanted
  * content is adopted anyway.
  *
+ * (Lost between the writing of new content and the restart for it, the process of the older content runs on.)
+ *
  * The file is a journal of lines, one per change, the last one of a name counts; a line that was cut short is
  * skipped. It is written anew, with one line per unit, when it has grown to several times its need. */
 #pragma once

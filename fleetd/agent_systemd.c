@@ -432,8 +432,12 @@ static void send_remove(struct agent *agent, struct local_unit *const *units, si
 
 static void on_disabled(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
 {
+    /* Cut short between this call and the removal of the file, we ask again for what is disabled already. */
+    bool is_done = error != NULL && call->count == 1 &&
+                   (streq(error->name, SYSTEMD ".NoSuchUnit") || sd_bus_error_get_errno(error) == ENOENT);
+
     call->agent->removing = false;
-    if (error != NULL) {
+    if (error != NULL && !is_done) {
         retry_alone(call, "disable", error, send_remove);
         return;
     }

@@ -22,12 +22,17 @@ API_LIBS = fleetd/libapi.a raftstore/libraftstore.a raftstore/libschema.a units/
 API_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-api tests/unit/test-registry
-TESTS += tests/unit/test-api tests/unit/test-registry
-tests_unit_test_api_SOURCES = tests/unit/test-api.c tests/unit/fake-core.c tests/unit/fake-core.h
+check_PROGRAMS += tests/unit/test-api tests/unit/test-api-wait tests/unit/test-registry
+TESTS += tests/unit/test-api tests/unit/test-api-wait tests/unit/test-registry
+API_WORLD = tests/unit/api-world.c tests/unit/api-world.h tests/unit/fake-core.c tests/unit/fake-core.h
+tests_unit_test_api_SOURCES = tests/unit/test-api.c $(API_WORLD)
 tests_unit_test_api_CPPFLAGS = $(API_CPPFLAGS)
 tests_unit_test_api_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_api_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_api_wait_SOURCES = tests/unit/test-api-wait.c $(API_WORLD)
+tests_unit_test_api_wait_CPPFLAGS = $(API_CPPFLAGS)
+tests_unit_test_api_wait_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_api_wait_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_registry_SOURCES = tests/unit/test-registry.c
 tests_unit_test_registry_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
 tests_unit_test_registry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -37,10 +42,11 @@ endif
 
 check_PROGRAMS += tests/fuzz/fuzz-api-replay
 TESTS += tests/fuzz/fuzz-api-replay
-tests_fuzz_fuzz_api_replay_SOURCES = tests/fuzz/fuzz-api.c tests/fuzz/replay.c tests/unit/fake-core.c
+tests_fuzz_fuzz_api_replay_SOURCES = tests/fuzz/fuzz-api.c tests/fuzz/replay.c tests/fuzz/fuzz.h \
+	tests/unit/fake-core.c tests/unit/fake-core.h
 tests_fuzz_fuzz_api_replay_CPPFLAGS = $(API_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/api"'
 tests_fuzz_fuzz_api_replay_LDADD = $(API_LIBS)
-EXTRA_DIST += tests/fuzz/corpus/api
+EXTRA_DIST += tests/fuzz/corpus/api docs/api.md
 
 if FUZZ
 check_PROGRAMS += tests/fuzz/fuzz-api

@@ -332,19 +332,36 @@ static void fill_change(const struct item *item, Fleet__UnitChange *change)
     change->text = (ProtobufCBinaryData){.len = item->text.size, .data = (uint8_t *)item->text.text};
 }
 
+/* Before the change of a unit that becomes global: see api_change_becomes_global(). */
+static void fill_release(struct item *item, Fleet__UnitChange *release)
+{
+    fleet__unit_change__init(release);
+    release->name = (char *)item->name;
+    release->desired = FLEET__DESIRED_STATE__DESIRED_INACTIVE;
+    if (item->desired == FLEET__DESIRED_STATE__DESIRED_UNCHANGED)
+        item->desired = item->before->desired == UNIT_STATE_LOADED ? FLEET__DESIRED_STATE__DESIRED_LOADED
+                                                                   : FLEET__DESIRED_STATE__DESIRED_LAUNCHED;
+}
+
 static void batch_propose(struct batch *batch, struct api_request *request)
 {
-    _cleanup_(freep) Fleet__UnitChange *changes = xcalloc(batch->count, sizeof *changes);
-    _cleanup_(freep) Fleet__UnitChange **list = xcalloc(batch->count, sizeof *list);
+    _cleanup_(freep) Fleet__UnitChange *changes = xcalloc(2 * batch->count, sizeof *changes);
+    _cleanup_(freep) Fleet__UnitChange **list = xcalloc(2 * batch->count, sizeof *list);
     Fleet__ChangeUnits body = FLEET__CHANGE_UNITS__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
+    size_t count = 0;
 
     for (size_t i = 0; i < batch->count; i++) {
-        fill_change(&batch->items[i], &changes[i]);
-        list[i] = &changes[i];
-        batch->items[i].before = NULL;
+        struct item *item = &batch->items[i];
+
+        if (api_change_becomes_global(item->before, item->requirements))
+            fill_release(item, &changes[count++]);
+        fill_change(item, &changes[count++]);
+        item->before = NULL;
     }
-    body.n_changes = batch->count;
+    for (size_t i = 0; i < count; i++)
+        list[i] = &changes[i];
+    body.n_changes = count;
     body.changes = list;
     command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
     command.change_units = &body;

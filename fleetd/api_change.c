@@ -104,3 +104,9 @@ int api_change_check_room(const struct registry *registry, size_t created, size_
                        UNITS_MAX);
     return 0;
 }
+
+bool api_change_becomes_global(const struct registry_unit *before, const struct requirements *after)
+{
+    return before != NULL && before->desired != UNIT_STATE_INACTIVE && !before->requirements->global &&
+           after != NULL && after->global;
+}

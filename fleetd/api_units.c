@@ -113,16 +113,19 @@ static void destroyed(struct api_request *request, const struct registry_result 
         api_answer_refused(request, result);
 }
 
-static void propose_change(struct api_request *request, Fleet__UnitChange *change,
+/* 'release': its target is taken away before. */
+static void propose_change(struct api_request *request, Fleet__UnitChange *change, bool release,
                            void (*applied)(struct api_request *request, const struct registry_result *result))
 {
-    Fleet__UnitChange *changes[] = {change};
+    Fleet__UnitChange released = FLEET__UNIT_CHANGE__INIT;
+    Fleet__UnitChange *changes[] = {&released, change};
     Fleet__ChangeUnits body = FLEET__CHANGE_UNITS__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
 
-    change->name = request->name;
-    body.n_changes = 1;
-    body.changes = changes;
+    change->name = released.name = request->name;
+    released.desired = FLEET__DESIRED_STATE__DESIRED_INACTIVE;
+    body.n_changes = release ? 2 : 1;
+    body.changes = release ? changes : changes + 1;
     command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
     command.change_units = &body;
     api_propose(request, &command, applied);
@@ -139,7 +142,7 @@ void api_unit_delete(struct api_request *request, const Fleet__ApiRequest *messa
     else if (registry_unit(api_registry(request), request->name) == NULL)
         api_answer_error(request, 404, "unit does not exist");
     else
-        propose_change(request, &change, destroyed);
+        propose_change(request, &change, false, destroyed);
 }
 
 /* ---- putting ---- */
@@ -238,8 +241,10 @@ static bool put_read(struct put *put, struct api_request *request, const Fleet__
 }
 
 /* Creates, or replaces: the state is inactive where none is said. */
-static void put_create(struct put *put, struct api_request *request, bool exists)
+static void put_create(struct put *put, struct api_request *request, const struct registry_unit *before)
 {
+    _cleanup_(requirements_freep) struct requirements *requirements =
+        requirements_new(put->file, request->name);
     Fleet__UnitChange change = FLEET__UNIT_CHANGE__INIT;
     struct err err = {0};
     int r = api_change_check_text(put->file, &put->text, &err);
@@ -247,7 +252,7 @@ static void put_create(struct put *put, struct api_request *request, bool exists
     if (r >= 0)
         r = api_change_check_state(request->name, put->state, &change.desired, &err);
     if (r >= 0)
-        r = api_change_check_room(api_registry(request), !exists, 0, &err);
+        r = api_change_check_room(api_registry(request), before == NULL, 0, &err);
     if (r < 0) {
         api_answer_failure(request, r, &err);
         return;
@@ -256,7 +261,7 @@ static void put_create(struct put *put, struct api_request *request, bool exists
         change.desired = FLEET__DESIRED_STATE__DESIRED_INACTIVE;
     change.has_text = true;
     change.text = (ProtobufCBinaryData){.len = put->text.size, .data = (uint8_t *)put->text.text};
-    propose_change(request, &change, put_created);
+    propose_change(request, &change, api_change_becomes_global(before, requirements), put_created);
 }
 
 /* Steps 8 to 10. */
@@ -274,7 +279,7 @@ static void put_update(struct put *put, struct api_request *request)
     if (r < 0)
         api_answer_failure(request, r, &err);
     else
-        propose_change(request, &change, put_updated);
+        propose_change(request, &change, false, put_updated);
 }
 
 /* Steps 5 to 7. */
@@ -291,7 +296,7 @@ static void put_decide(struct put *put, struct api_request *request)
     else if (unit == NULL && !has_options)
         api_answer_error(request, 409, TEXT_ABSENT);
     else if (unit == NULL || (has_options && !streq(unit->content->hash, put->text.hash)))
-        put_create(put, request, unit != NULL);
+        put_create(put, request, unit);
     else
         put_update(put, request);
 }

@@ -319,10 +319,11 @@ static int read_units(struct api_wait *wait, const json_t *body, struct err *err
     struct api *api = wait->request->api;
     const json_t *units;
     int r = api_json_get_array(body, "units", &units, err);
-    size_t count = json_array_size(units);
+    size_t count;
 
     if (r < 0)
         return r;
+    count = json_array_size(units);
     if (count == 0)
         return err_set(err, -EINVAL, "no units are given");
     if (count > CHANGES_PER_COMMAND_MAX)

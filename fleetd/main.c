@@ -23,8 +23,8 @@ static int run(const char *config_file)
     uv_loop_t loop;
     int r;
 
-    /* libraft reads whole segments of 8 MiB at the start. Left to itself glibc would take that for the usual size of
-     * things from then on, and keep it. */
+    /* libraft reads whole segments of 8 MiB at the start. Left to itself glibc would take that for the usual
+     * size of things from then on, and keep it. */
     mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES);
     journal_open();
     r = config_load(config_file, &config, &err);

@@ -13,10 +13,14 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "raftstore/limits.h"
 #include "raftstore/registry.h"
 
 #define JSON_TYPE "application/json"
 #define RETRY_MS  50u
+
+/* Path, query and the like: bounded by HTTP_CONNECTION_MEMORY. */
+#define REQUEST_OVERHEAD_MAX (2 * HTTP_CONNECTION_MEMORY)
 
 struct pending {
     uint64_t id;
@@ -226,6 +230,10 @@ void router_request(struct router *router, struct http_request *request)
         reply_error(request, 503,
                     "this host belongs to no cluster yet: set \"bootstrap = true\" on the first host, and "
                     "\"join = HOST:PORT\" on the others, in /etc/fleet/fleet.conf");
+        return;
+    }
+    if (request->body_size > FRAME_MAX - REQUEST_OVERHEAD_MAX) {
+        reply_error(request, 413, "the request is larger than one message to the leader may be (4 MiB)");
         return;
     }
     pending = pending_new(router, request);

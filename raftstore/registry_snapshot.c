@@ -222,12 +222,17 @@ static int restore_contents(struct registry *registry, struct reader *reader, ui
 {
     for (uint64_t i = 0; i < count; i++) {
         Fleet__SnapshotRecord *record = read_record(reader, FLEET__SNAPSHOT_RECORD__RECORD_CONTENT);
+        struct registry_content *content;
 
         if (record == NULL)
             return -EBADMSG;
         /* This reference is given back when all units are there: a content without a unit then goes away. */
-        registry_content_get(registry, record->content->text.data, record->content->text.len);
+        content = registry_content_get(registry, record->content->text.data, record->content->text.len);
         fleet__snapshot_record__free_unpacked(record, NULL);
+        if (content->references > 1) {
+            registry_content_put(registry, content);
+            return err_set(reader->err, -EBADMSG, "a content is twice in the snapshot: it is damaged");
+        }
     }
     return 0;
 }

@@ -77,7 +77,7 @@ struct server_change {
     struct raft_change request;
     uint64_t id;
     char *address;
-    enum store_server_role role;
+    enum server_role role;
     store_done *done;
     void *data;
     bool active;
@@ -411,7 +411,7 @@ size_t store_servers(const struct store *store, struct store_server *servers, si
         const struct raft_server *server = &store->raft.configuration.servers[i];
 
         servers[count++] = (struct store_server){
-            .id = server->id, .address = server->address, .role = (enum store_server_role)server->role};
+            .id = server->id, .address = server->address, .role = (enum server_role)server->role};
     }
     return count;
 }
@@ -492,7 +492,7 @@ static void refuse_busy(void *data)
     free(refusal);
 }
 
-void store_change_server(struct store *store, uint64_t id, const char *address, enum store_server_role role,
+void store_change_server(struct store *store, uint64_t id, const char *address, enum server_role role,
                          store_done *done, void *data)
 {
     if (store->change.active) {

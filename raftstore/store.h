@@ -18,6 +18,7 @@
 #include "raftstore/fleet.pb-c.h"
 #include "raftstore/port.h"
 #include "raftstore/registry.h"
+#include "raftstore/servers.h"
 
 struct store;
 
@@ -32,19 +33,6 @@ enum store_role {
     STORE_FOLLOWER,
     STORE_CANDIDATE,
     STORE_LEADER,
-};
-
-enum store_server_role { /* The numbers are libraft's. */
-                         SERVER_REMOVED = -1,
-                         SERVER_STANDBY = 0, /* Has the log, does not vote. */
-                         SERVER_VOTER = 1,
-                         SERVER_SPARE = 2, /* Only known. */
-};
-
-struct store_server {
-    uint64_t id;
-    const char *address; /* Borrowed until the loop's next turn. */
-    enum store_server_role role;
 };
 
 /* 'result' is NULL unless STORE_APPLIED, and borrowed for the call. 'reason' is for people. */
@@ -102,7 +90,7 @@ const struct conn_callbacks *store_accept(struct store *store, uint64_t server_i
 /* One change of the configuration at a time (dissertation §4.1); this host must lead. 'role' as in struct
  * store_server, or -1 to remove. A server that is new is added first. 'done' once, with STORE_APPLIED,
  * STORE_REFUSED or STORE_UNKNOWN. */
-void store_change_server(struct store *store, uint64_t id, const char *address, enum store_server_role role,
+void store_change_server(struct store *store, uint64_t id, const char *address, enum server_role role,
                          store_done *done, void *data);
 
 /* Gives leadership away if somebody can take it, then closes; 'done' comes last, and the store is freed then.

@@ -4,5 +4,5 @@ TEST_LIBS = $(CMOCKA_LIBS)
 # The lab: hosts with real systemd on one machine, and the scenarios that run there (tests/lab/README.md).
 EXTRA_DIST += tests/lab/README.md $(LAB_FILES) tools/check tools/demo tools/lab-host tools/lint tools/setup
 LAB_FILES = \
-	tests/lab/disks.py tests/lab/fleet.py tests/lab/host.py tests/lab/janitor.py tests/lab/kernel.py \
-	tests/lab/lab.py tests/lab/run.py tests/lab/supervisor.py tests/lab/test_lab.py tests/lab/testing.py
+	tests/lab/demo.py tests/lab/disks.py tests/lab/fleet.py tests/lab/host.py tests/lab/janitor.py tests/lab/kernel.py \
+	tests/lab/lab.py tests/lab/run.py tests/lab/supervisor.py tests/lab/test_agent.py tests/lab/test_lab.py tests/lab/testing.py

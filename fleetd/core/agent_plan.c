@@ -1,37 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* clang-format off */
 /* The decision table. The first row that fits counts; '-' fits everything; "up" is: active, activating,
  * deactivating, or a start job.
  *
- *   wish      file   facts                          operation
- *   -         -      busy                           none (its call or pause ends, and it is asked for again)
- *   keep      none   -                              none
- *   keep      some   not known                      check
- *   keep      some   -                              none
- *   absent    none   -                              forget
- *   absent    some   not known                      check
- *   absent    some   stop job                       none (its end is awaited)
- *   absent    some   up                             stop
- *   absent    some   -                              remove
- *   loaded    other  not known                      check
- *   loaded    other  stop job                       none
- *   loaded    other  up                             stop (by the content it was started with)
- *   launched  other  not known                      check (is a restart needed?)
- *   any       other  -                              write
- *   any       none   -                              write
- *   any       same   not linked                     link
- *   any       same   stale unknown                  ask
- *   any       same   stale                          reload
- *   any       same   not known                      check
- *   loaded    same   done                           none (also if an operator has started it since)
- *   loaded    same   stop job                       none
- *   loaded    same   up                             stop
- *   loaded    same   -                              settle
- *   launched  same   start job, asked               none
- *   launched  same   restart, up                    restart
- *   launched  same   done                           none (also if it has failed, finished, or was stopped by
- * an operator) launched  same   active, no job                 settle (adopted) launched  same   asked, no
- * job                  settle (it has run: a unit is started once per generation) launched  same   - start
+ *   wish      file   facts                operation
+ *   -         -      busy                 none (its call or pause ends, and it is asked for again)
+ *   keep      none   -                    none
+ *   keep      some   not known            check
+ *   keep      some   -                    none
+ *   absent    none   -                    forget
+ *   absent    some   not known            check
+ *   absent    some   stop job             none (its end is awaited)
+ *   absent    some   up                   stop
+ *   absent    some   -                    remove
+ *   loaded    other  not known            check
+ *   loaded    other  stop job             none
+ *   loaded    other  up                   stop (by the content it was started with)
+ *   launched  other  not known            check (is a restart needed?)
+ *   any       other  -                    write
+ *   any       none   -                    write
+ *   any       same   not linked           link
+ *   any       same   stale unknown        ask
+ *   any       same   stale                reload
+ *   any       same   not known            check
+ *   loaded    same   done                 none (also if an operator has started it since)
+ *   loaded    same   stop job             none
+ *   loaded    same   up                   stop
+ *   loaded    same   -                    settle
+ *   launched  same   start job, asked     none
+ *   launched  same   restart, up          restart
+ *   launched  same   done                 none (also if failed, finished, or stopped by an operator)
+ *   launched  same   active, no job       settle (adopted)
+ *   launched  same   asked, no job        settle (it has run: once per generation)
+ *   launched  same   -                    start
  */
+/* clang-format on */
 #include <config.h>
 
 #include "fleetd/core/agent_plan.h"
@@ -39,8 +42,6 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "base/cleanup.h"
 
 const char *agent_op_to_string(enum agent_op op)
 {

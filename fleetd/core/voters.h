@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "raftstore/store.h"
+#include "raftstore/servers.h"
 
 #define STANDBYS_WANTED 1u
 
@@ -26,7 +26,7 @@ struct voters_machine {
 struct voters_step {
     uint64_t server_id;
     const char *address;
-    enum store_server_role role;
+    enum server_role role;
 };
 
 /* Returns whether there is a step to take. 'self' is the leader's own server id. Pointers in *ret are the

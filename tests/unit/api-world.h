@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the API needs of the world, for its tests: a real registry, a stand-in for the leader's mind, and a
+ * store that applies a command at once, or as a test says. */
+#pragma once
+
+/* cmocka.h wants these before it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "fleetd/api.h"
+#include "tests/unit/fake-core.h"
+
+#define ID_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define ID_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+#define V1   "/fleet/v1"
+
+#define OPTION(s, n, v) "{\"section\":\"" s "\",\"name\":\"" n "\",\"value\":\"" v "\"}"
+#define PLAIN           "\"options\":[" OPTION("Service", "ExecStart", "/bin/true") "]"
+
+enum store_mood {
+    MOOD_APPLY,  /* At once. */
+    MOOD_REFUSE, /* At once. */
+    MOOD_LOSE,   /* Applied, but the answer is lost. */
+    MOOD_WAIT,   /* Kept until world_resume(). */
+};
+
+struct kept {
+    store_done *done;
+    void *data;
+    uint8_t *bytes; /* NULL: a barrier. */
+    size_t size;
+};
+
+struct world {
+    struct registry *registry;
+    struct core core;
+    struct api *api;
+    bool leads;
+    enum store_mood mood;
+    uint64_t now_ms;
+    unsigned barriers, proposals;
+    struct kept kept[8];
+    size_t kept_count;
+    /* The last answer. */
+    unsigned answers, status;
+    char content_type[64];
+    char *body;
+};
+
+struct ask {
+    const char *method, *path, *query, *body; /* Query: "a=b&c=d", not escaped. */
+    const char *content_type;
+    unsigned content_type_count;
+    const void *request_id;
+};
+
+/* The store answers what it has kept. */
+void world_resume(struct world *world);
+/* For cmocka_unit_test_setup_teardown(). */
+int world_setup(void **state);
+int world_teardown(void **state);
+/* As api_handle(); the answer, if it came, is in the world. */
+uint64_t ask_raw(struct world *world, const struct ask *ask);
+/* A request that must be answered at once. */
+void ask(struct world *world, const char *method, const char *path, const char *body);
+/* The last answer is this error; its message begins so (with \" at its end: is so). */
+void assert_error(struct world *world, unsigned status, const char *message);
+/* A GET, and the whole body of its answer. */
+void assert_get(struct world *world, const char *path, const char *query, const char *body);
+/* Of the last answer. */
+void assert_has(struct world *world, const char *piece);
+void assert_lacks(struct world *world, const char *piece);
+/* PUT of a unit, with the status that it must have. */
+void put(struct world *world, const char *name, const char *body, unsigned status);
+/* What hosts and the leader do besides. */
+void add_machine(struct world *world, const char *id, const char *hostname, const char *ip,
+                 uint64_t server_id);
+void place(struct world *world, const char *unit, const char *machine_id);
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
