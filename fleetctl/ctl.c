@@ -66,8 +66,10 @@ static int read_pages(struct ctl *ctl, const char *resource, const char *key, js
 
     do {
         _cleanup_(freep) char *escaped = api_escape(token);
-        _cleanup_(freep) char *path =
-            xasprintf("%s%s%s", resource, token[0] != '\0' ? "?nextPageToken=" : "", escaped);
+        _cleanup_(freep) char *path = token[0] == '\0'
+                                          ? xstrdup(resource)
+                                          : xasprintf("%s%snextPageToken=%s", resource,
+                                                      strchr(resource, '?') != NULL ? "&" : "?", escaped);
         _cleanup_(json_decrefp) json_t *page = NULL;
 
         r = read_now(ctl, path, &page, err);
@@ -124,7 +126,7 @@ const json_t *ctl_machine(struct ctl *ctl, const char *machine_id)
 
         ctl->machines = json_object();
         /* Only addresses are missing if this fails; the list itself was read. */
-        if (ctl_read_all(ctl, "machines", "machines", true, &list, NULL) == 0)
+        if (ctl_read_all(ctl, "machines?lost=yes", "machines", true, &list, NULL) == 0)
             json_array_foreach(list, i, machine)
                 json_object_set(ctl->machines, api_text(machine, "id"), (json_t *)machine);
     }

@@ -69,6 +69,25 @@ static const struct listing_field machine_fields[] = {
 static const struct listing machines = {machine_fields, ARRAY_SIZE(machine_fields), "machine,ip,metadata",
                                         machine_to_json};
 
+/* Scripts take every line for a machine that is alive, as the first fleet listed them (§1.8); so one that is
+ * lost is told to the person instead. Who asks for the state, or for JSON, which has it, gets all. */
+static void take_out_lost(struct ctl *ctl, json_t *list)
+{
+    if (ctl->options.output != OUTPUT_TEXT ||
+        (ctl->options.fields != NULL && strstr(ctl->options.fields, "state") != NULL))
+        return;
+    for (size_t i = json_array_size(list); i-- > 0;) {
+        const json_t *machine = json_array_get(list, i);
+        _cleanup_(freep) char *legend = ctl_legend(ctl, api_text(machine, "id"), "");
+
+        if (!streq(api_text(machine, "state"), "lost"))
+            continue;
+        complain("Machine %s (%s) is lost and not listed; --fields=machine,hostname,state shows all", legend,
+                 api_text(machine, "hostname"));
+        json_array_remove(list, i);
+    }
+}
+
 int verb_list_machines(struct ctl *ctl, const struct strlist *args)
 {
     _cleanup_(json_decrefp) json_t *list = NULL;
@@ -77,9 +96,10 @@ int verb_list_machines(struct ctl *ctl, const struct strlist *args)
 
     if (r != CTL_EXIT_DONE)
         return r;
-    r = ctl_read_all(ctl, "machines", "machines", true, &list, &err);
+    r = ctl_read_all(ctl, "machines?lost=yes", "machines", true, &list, &err);
     if (r < 0)
         return ctl_fail(&err, r, "Error retrieving list of active machines");
+    take_out_lost(ctl, list);
     return listing_print(ctl, &machines, list);
 }
 

@@ -59,6 +59,7 @@ static void request_free(struct api_request *request)
     strlist_done(&request->query);
     free(request->name);
     free(request->peer);
+    free(request->path);
     free(request);
 }
 
@@ -84,6 +85,7 @@ static struct api_request *request_new(struct api *api, const Fleet__ApiRequest 
     request->done = done;
     request->done_data = data;
     request->peer = xstrdup(message->peer);
+    request->path = xstrdup(message->path);
     for (size_t i = 0; i < message->n_query; i++) {
         strlist_add(&request->query, message->query[i]->key);
         strlist_add(&request->query, message->query[i]->value);
@@ -253,8 +255,8 @@ static void on_proposed(enum store_outcome outcome, const struct registry_result
         bool was_held = request->held;
 
         request->held = true;
-        log_info("%s %s by %s: %s", request->method->name, request->name != NULL ? request->name : "",
-                 request->peer, result->status == 0 ? "done" : result->text);
+        log_info("%s %s by %s: %s", request->method->name, request->path, request->peer,
+                 result->status == 0 ? "done" : result->text);
         request->applied(request, result);
         assert(request->answered);
         if (!was_held)

@@ -111,17 +111,33 @@ static json_t *machine_json(const struct core *core, const struct api_load *load
     return json;
 }
 
+/* Clients of the first fleet know only machines that are alive: lost ones are listed for those who ask for
+ * them. */
+static const struct registry_machine **listed_machines(const struct api_request *request, size_t *ret_count)
+{
+    size_t count, listed = 0;
+    const struct registry_machine *const *all = registry_machines(api_registry(request), &count);
+    const struct registry_machine **machines = xcalloc(count, sizeof *machines);
+    bool lost_too = streq(api_query(request, "lost"), "yes");
+
+    for (size_t i = 0; i < count; i++)
+        if (lost_too || core_machine_state(api_core(request), all[i]->id) != MACHINE_LOST)
+            machines[listed++] = all[i];
+    *ret_count = listed;
+    return machines;
+}
+
 void api_machines_get(struct api_request *request)
 {
     _cleanup_(api_load_freep) struct api_load *load = NULL;
-    const struct registry_machine *const *machines;
+    _cleanup_(freep) const struct registry_machine **machines = NULL;
     struct api_page page;
     size_t count;
 
     if (api_request_page(request, &page) < 0)
         return;
     load = api_load_new(api_registry(request), api_core(request));
-    machines = registry_machines(api_registry(request), &count);
+    machines = listed_machines(request, &count);
     for (uint64_t i = page.first; i < count && api_page_wants(&page, i); i++)
         api_page_add(&page, machine_json(api_core(request), load, machines[i]));
     api_answer_json(request, api_page_end(&page, "machines", count));

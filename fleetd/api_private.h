@@ -48,7 +48,7 @@ struct api_request {
     char *name;           /* The last element of an item's path, or NULL. */
     struct strlist query; /* Key, value, key, value... */
     bool stale;           /* Answer from what this host knows. */
-    char *peer;
+    char *peer, *path;    /* Who asked for what: for the journal. */
     uint8_t request_id[REQUEST_ID_SIZE];
     bool has_request_id;
 

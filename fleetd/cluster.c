@@ -19,7 +19,8 @@ static void on_change(void *data)
     struct daemon *daemon = data;
 
     daemon->registry_changed = true;
-    core_registry_touched(daemon->core);
+    if (daemon->core != NULL) /* Not yet while the store opens and loads its snapshot. */
+        core_registry_touched(daemon->core);
 }
 
 static void on_role(void *data)
@@ -166,6 +167,25 @@ void cluster_set_uplink_members(struct daemon *daemon)
     if (count > 0)
         uplink_set_members(daemon->uplink, &members);
     strlist_done(&members);
+}
+
+/* Once the cluster exists, its founder is a member like the others: if it should lose its log, it must not
+ * begin a second history under the same name. */
+void cluster_forget_founding(struct daemon *daemon)
+{
+    static const uint8_t none[CLUSTER_ID_SIZE];
+    struct err err = {0};
+    int r;
+
+    if (!daemon->member.founder ||
+        memcmp(registry_cluster_id(store_registry(daemon->store)), none, sizeof none) == 0)
+        return;
+    daemon->member.founder = false;
+    r = member_save(daemon->config.data_dir, &daemon->member, &err);
+    if (r < 0) {
+        daemon->member.founder = true;
+        log_warn("%s", err_text(&err, r));
+    }
 }
 
 /* This host is a member: its part of the store opens, and its session to the leader begins. */

@@ -113,7 +113,7 @@ static void on_chores(uv_timer_t *timer)
     if (daemon->api != NULL)
         leading_chores(daemon);
     daemon_update_status(daemon);
-    if (sd_watchdog_enabled(0, NULL) > 0)
+    if (daemon->watchdog_turns > 0 && ++daemon->turn % daemon->watchdog_turns == 0)
         sd_notify(0, "WATCHDOG=1");
 }
 
@@ -246,6 +246,16 @@ static void watch_signals(struct daemon *daemon)
 
 /* ---- start ---- */
 
+/* systemd wants to hear from us within WatchdogSec=; a third of it leaves room for a stall. */
+static unsigned watchdog_turns(void)
+{
+    uint64_t usec;
+
+    if (sd_watchdog_enabled(0, &usec) <= 0)
+        return 0;
+    return usec / 3000 > CHORES_MS ? (unsigned)(usec / 3000 / CHORES_MS) : 1;
+}
+
 int daemon_start(uv_loop_t *loop, struct config *config, const char *config_file, struct daemon **ret,
                  struct err *err)
 {
@@ -255,6 +265,7 @@ int daemon_start(uv_loop_t *loop, struct config *config, const char *config_file
     daemon->loop = loop;
     daemon->config = *config;
     daemon->config_file = xstrdup(config_file);
+    daemon->watchdog_turns = watchdog_turns();
     *config = (struct config){0};
     r = identity_read(daemon->config.public_ip, &daemon->identity, err);
     if (r < 0)

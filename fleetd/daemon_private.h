@@ -64,7 +64,8 @@ struct daemon {
         size_t count, capacity, bytes;
     } share;
 
-    char status[256]; /* As last told to systemd. */
+    unsigned turn, watchdog_turns; /* Of the chores; 0: no watchdog. */
+    char status[256];              /* As last told to systemd. */
     bool ready, stopping;
     int exit_code;
 };
@@ -72,6 +73,7 @@ struct daemon {
 /* cluster.c */
 int cluster_start(struct daemon *daemon, struct err *err);
 void cluster_set_uplink_members(struct daemon *daemon);
+void cluster_forget_founding(struct daemon *daemon);
 
 /* leading.c */
 void leading_start(struct daemon *daemon, uint64_t term);

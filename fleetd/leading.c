@@ -223,6 +223,7 @@ void leading_step(struct daemon *daemon)
     store_changes_take(daemon->store, &changes);
     if (changes.everything || changes.machines)
         cluster_set_uplink_members(daemon);
+    cluster_forget_founding(daemon);
     core_registry_changed(daemon->core, &changes, now_ms(), &effects);
     registry_changes_done(&changes);
     carry_out(daemon, &effects);

@@ -21,7 +21,7 @@ PREFIX = "/fleet/v1"
 MACHINES = [
     {"id": "aaaaaaaa0000000000000000000000aa", "primaryIP": "10.0.0.1", "hostname": "node1", "state": "ready",
      "units": 2, "version": "2.0.0", "address": "10.0.0.1:7390", "metadata": {"zone": "b", "disk": "ssd"}},
-    {"id": "bbbbbbbb0000000000000000000000bb", "hostname": "node2", "state": "lost"},
+    {"id": "bbbbbbbb0000000000000000000000bb", "hostname": "node2", "state": "ready"},
 ]
 
 

@@ -359,6 +359,15 @@ def test_stop_of_a_failed_unit_is_done(b):
 
 # --- lists ---
 
+def test_a_lost_machine_is_told_to_the_person(b):
+    b.fake.machines = [dict(machine) for machine in b.fake.machines]
+    b.fake.machines[1]["state"] = "lost"
+    b.expect(["list-machines", "--no-legend", "--fields=ip"], 0, "10.0.0.1\n",
+             "Machine bbbbbbbb... (node2) is lost and not listed; --fields=machine,hostname,state shows all\n")
+    b.expect(["list-machines", "--no-legend", "--fields=hostname,state"], 0, "node1\tready\nnode2\tlost\n", "")
+    assert '"state":"lost"' in b.run("list-machines", "--output=json")[1]
+
+
 def test_lists_to_the_byte(b):
     b.expect(["list-machines"], 0, "MACHINE\t\tIP\t\tMETADATA\n"
              "aaaaaaaa...\t10.0.0.1\tdisk=ssd,zone=b\nbbbbbbbb...\t-\t\t-\n", "")
@@ -425,7 +434,7 @@ def test_stale_reads(b):
     b.fake.on("GET", "/machines", stale=False, status=503, message="no leader: 1 of 3 voters is here")
     b.expect(["list-machines", "--no-legend", "--fields=ip"], 0, "10.0.0.1\n-\n",
              "WARNING: no leader: 1 of 3 voters is here; what follows is what this host knows, and may be out of date\n")
-    assert b.fake.log[1][2] == {"stale": "yes"}
+    assert b.fake.log[1][2] == {"lost": "yes", "stale": "yes"}
     b.fake.add("a.service", SERVICE)
     b.fake.on("GET", "/units/a.service", stale=False, status=503, message="no leader: x")
     assert b.run("cat", "a")[:2] == (0, SERVICE)

@@ -440,7 +440,11 @@ static void test_machines(void **state)
         "{\"desiredState\":\"launched\",\"options\":[" OPTION("X-Fleet", "Global", "yes") "]}", 201);
     put(world, "a.service", "{\"desiredState\":\"launched\"," PLAIN "}", 201);
     place(world, "a.service", ID_A);
-    assert_get(world, V1 "/machines", NULL,
+    assert_get(
+        world, V1 "/machines", NULL,
+        "{\"machines\":[{\"hostname\":\"host-a\",\"id\":\"" ID_A
+        "\",\"primaryIP\":\"10.0.0.1\",\"state\":\"joining\",\"units\":2}]}"); /* As for the first fleet. */
+    assert_get(world, V1 "/machines", "lost=yes",
                "{\"machines\":[{\"hostname\":\"host-a\",\"id\":\"" ID_A
                "\",\"primaryIP\":\"10.0.0.1\",\"state\":\"joining\",\"units\":2},"
                "{\"hostname\":\"host-b\",\"id\":\"" ID_B "\",\"state\":\"lost\",\"units\":1}]}");
