@@ -27,6 +27,8 @@ static void on_role(void *data)
 {
     struct daemon *daemon = data;
 
+    if (daemon->uplink == NULL) /* Stopping. */
+        return;
     if (store_role(daemon->store) == STORE_LEADER)
         uplink_set_leader(daemon->uplink, daemon->cluster_address, store_term(daemon->store));
     else
@@ -69,12 +71,14 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
 {
     struct daemon *daemon = data;
 
-    if (daemon->store == NULL || daemon->stopping)
-        return err_set(err, -EAGAIN, "this host belongs to no cluster yet, or is stopping");
+    if (daemon->store == NULL)
+        return err_set(err, -EAGAIN, "this host belongs to no cluster yet");
     if (hello->purpose == FLEET__PURPOSE__PURPOSE_RAFT) {
         *ret = store_accept(daemon->store, hello->server_id, ret_data);
         return *ret != NULL ? 0 : err_set(err, -EACCES, "this server is not wanted");
     }
+    if (daemon->stopping) /* Consensus goes on until leadership is handed over. */
+        return err_set(err, -EAGAIN, "fleetd is stopping there");
     if (!store_leads(daemon->store)) {
         strncpy(leader_address, store_leader_address(daemon->store), ADDRESS_MAX);
         return err_set(err, -EAGAIN, "this host does not lead");
@@ -161,6 +165,9 @@ void cluster_set_uplink_members(struct daemon *daemon)
     struct strlist members = {0};
     size_t count;
     const struct registry_machine *const *machines = registry_machines(store_registry(daemon->store), &count);
+
+    if (daemon->uplink == NULL)
+        return;
 
     for (size_t i = 0; i < count; i++)
         strlist_add(&members, machines[i]->cluster_address);

@@ -98,7 +98,7 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct daemon *daemon = prepare->data;
 
-    if (daemon->api == NULL)
+    if (daemon->api == NULL || daemon->store == NULL)
         return;
     leading_step(daemon);
     hosting_step(daemon);
@@ -110,7 +110,7 @@ static void on_chores(uv_timer_t *timer)
 {
     struct daemon *daemon = timer->data;
 
-    if (daemon->api != NULL)
+    if (daemon->api != NULL && !daemon->stopping)
         leading_chores(daemon);
     daemon_update_status(daemon);
     if (daemon->watchdog_turns > 0 && ++daemon->turn % daemon->watchdog_turns == 0)
@@ -124,6 +124,8 @@ static void on_agent_closed(void *data)
     struct daemon *daemon = data;
 
     daemon->agent = NULL;
+    if (daemon->api != NULL)
+        api_free(TAKE_PTR(daemon->api)); /* Nobody can ask it any more, and the store owes it nothing. */
     uv_close((uv_handle_t *)&daemon->prepare, NULL);
     uv_close((uv_handle_t *)&daemon->timer, NULL);
     uv_close((uv_handle_t *)&daemon->chores, NULL);
@@ -142,6 +144,8 @@ static void on_store_closed(void *data)
 {
     struct daemon *daemon = data;
 
+    if (daemon->core != NULL)
+        core_yield(daemon->core); /* Its registry went with the store. */
     daemon->store = NULL;
     if (daemon->port != NULL)
         port_close(daemon->port, on_port_closed, daemon);
@@ -153,12 +157,10 @@ static void on_uplink_closed(void *data)
 {
     struct daemon *daemon = data;
 
-    if (daemon->api != NULL) {
-        api_free(TAKE_PTR(daemon->api));
+    if (daemon->store != NULL)
         store_close(daemon->store, on_store_closed, daemon);
-    } else {
+    else
         on_store_closed(daemon);
-    }
 }
 
 static void on_router_closed(void *data)
