@@ -91,7 +91,9 @@ def tell_crash(cluster: Cluster) -> None:
     say(f"{victim.name} has power again: it boots, joins by itself, and has nothing left over.")
     victim.boot()
     wait_until(lambda: cluster.machines(asked), 30, "all hosts to be listed", accept=lambda rows: len(rows) == 3)
-    # It is told its share when its session is open: the global unit, and what found no other place.
+    # It gets the global unit again, and what found no other place meanwhile.
+    wait_until(lambda: [unit for unit in cluster.units(asked) if unit.active != "active"], 30, "all units to be active",
+               accept=lambda waiting: not waiting)
     wait_until(lambda: victim.is_active("everywhere.service"), 30, "the global unit to run there again")
     show(cluster, asked, "list-units")
     show(cluster, victim, "list-members")
