@@ -14,7 +14,8 @@
 
 #define RETRY_MS_MIN          50u
 #define RETRY_MS_MAX          1000u
-#define OPENING_MS            3000u /* From dialling to the leader's answer. */
+#define DIALLING_MS           1000u /* A dead host answers nobody: do not wait long for one of several. */
+#define OPENING_MS            3000u /* For the leader's answer to what this host has. */
 #define HEARTBEAT_MS_MIN      100u
 #define HEARTBEATS_MISSED_MAX 3u
 
@@ -38,6 +39,7 @@ struct uplink {
     char leader[ADDRESS_MAX + 1];  /* As told by Raft or by a member; "" unknown. */
     char dialled[ADDRESS_MAX + 1]; /* Whom 'conn' is to. */
     uint64_t leader_term;
+    bool named; /* 'leader' is what Raft says: then there is nobody else to ask. */
     struct strlist members;
     size_t next_member;
     uint64_t heartbeat_ms;
@@ -123,6 +125,7 @@ static void on_open(struct conn *conn, const Fleet__Welcome *welcome, void *data
     message.message_case = FLEET__SESSION_UP__MESSAGE_OPEN;
     message.open = uplink->callbacks.on_open(uplink->data);
     uplink->state = UPLINK_OPENING;
+    wait_ms(uplink, OPENING_MS);
     if (!send_up(uplink, &message))
         give_up(uplink, "what this host has does not fit into a message");
     fleet__session_open__free_unpacked(message.open, NULL);
@@ -200,10 +203,12 @@ static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome
     }
     set_trouble(uplink, reason);
     uplink->state = UPLINK_SEARCHING;
-    if (refusal != NULL && refusal->leader_address[0] != '\0' &&
+    if (!uplink->named && refusal != NULL && refusal->leader_address[0] != '\0' &&
         !streq(refusal->leader_address, uplink->dialled)) {
         snprintf(uplink->leader, sizeof uplink->leader, "%s", refusal->leader_address);
         uplink->retry_ms = RETRY_MS_MIN;
+    } else if (uplink->named) {
+        uplink->retry_ms = RETRY_MS_MIN; /* It has been elected, but is not through with it yet. */
     } else if (streq(uplink->leader, uplink->dialled)) {
         uplink->leader[0] = '\0'; /* Perhaps not any more: ask around. */
     }
@@ -233,7 +238,7 @@ static void search(struct uplink *uplink)
     uplink->state = UPLINK_GREETING;
     uplink->conn =
         port_dial(uplink->port, address, FLEET__PURPOSE__PURPOSE_SESSION, 0, &conn_callbacks, uplink);
-    wait_ms(uplink, OPENING_MS);
+    wait_ms(uplink, DIALLING_MS);
 }
 
 /* ---- interface ---- */
@@ -257,10 +262,15 @@ struct uplink *uplink_new(uv_loop_t *loop, struct port *port, const struct uplin
 
 void uplink_set_leader(struct uplink *uplink, const char *address, uint64_t term)
 {
-    if (uplink->state == UPLINK_CLOSED || address[0] == '\0')
+    if (uplink->state == UPLINK_CLOSED)
         return;
-    if (streq(uplink->leader, address) && uplink->leader_term == term)
+    if (address[0] == '\0') {
+        uplink->named = false;
         return;
+    }
+    if (uplink->named && streq(uplink->leader, address) && uplink->leader_term == term)
+        return;
+    uplink->named = true;
     uplink->leader_term = term;
     snprintf(uplink->leader, sizeof uplink->leader, "%s", address);
     uplink->retry_ms = RETRY_MS_MIN;

@@ -33,7 +33,8 @@ struct uplink_callbacks {
 struct uplink *uplink_new(uv_loop_t *loop, struct port *port, const struct uplink_callbacks *callbacks,
                           void *data);
 
-/* Where the leader is said to be, "" for unknown. A session to anybody else is given up. */
+/* Where Raft says that the leader is, "" for unknown. A session to anybody else is given up; while nobody is
+ * named, the session stays as it is, or members are asked. */
 void uplink_set_leader(struct uplink *uplink, const char *address, uint64_t term);
 
 /* Whom to ask when nobody says where the leader is. Copied. */
