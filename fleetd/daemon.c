@@ -98,10 +98,10 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct daemon *daemon = prepare->data;
 
+    hosting_step(daemon); /* Also without a cluster: reports that nobody is to have must not pile up. */
     if (daemon->api == NULL || daemon->store == NULL)
         return;
     leading_step(daemon);
-    hosting_step(daemon);
     if (!daemon->stopping)
         arm_timer(daemon);
 }
@@ -144,8 +144,6 @@ static void on_store_closed(void *data)
 {
     struct daemon *daemon = data;
 
-    if (daemon->core != NULL)
-        core_yield(daemon->core); /* Its registry went with the store. */
     daemon->store = NULL;
     if (daemon->port != NULL)
         port_close(daemon->port, on_port_closed, daemon);
@@ -157,6 +155,8 @@ static void on_uplink_closed(void *data)
 {
     struct daemon *daemon = data;
 
+    if (daemon->core != NULL)
+        core_yield(daemon->core); /* The registry goes with the store, and sessions end only after that. */
     if (daemon->store != NULL)
         store_close(daemon->store, on_store_closed, daemon);
     else
@@ -215,8 +215,7 @@ static void reload(struct daemon *daemon)
         log_set_debug(daemon->config.verbosity > 0);
         hosting_describe(daemon);
         hosting_announce(daemon);
-        if (daemon->core != NULL)
-            core_set_ttl(daemon->core, daemon->config.agent_ttl_ms);
+        leading_set_ttl(daemon);
         if (daemon->api != NULL)
             api_set_token_limit(daemon->api, daemon->config.token_limit);
         log_info("The configuration was read again");

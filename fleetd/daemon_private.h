@@ -81,6 +81,7 @@ void leading_stop(struct daemon *daemon);
 void leading_step(
     struct daemon *daemon); /* Gives what has changed to the core and carries out what it says. */
 void leading_tick(struct daemon *daemon); /* The core's deadline has come. */
+void leading_set_ttl(struct daemon *daemon); /* The configuration was read again. */
 void leading_chores(struct daemon *daemon);
 struct downlink *leading_downlink_new(struct daemon *daemon);
 struct gate *leading_gate_new(struct daemon *daemon);

@@ -94,7 +94,9 @@ static void on_joiner_conn_closed(struct conn *conn, const char *reason, const F
         return;
     }
     joiner->leader[0] = '\0';
-    if (refusal != NULL && refusal->leader_address[0] != '\0') {
+    /* One that names itself leads, but not quite yet. */
+    if (refusal != NULL && refusal->leader_address[0] != '\0' &&
+        !streq(refusal->leader_address, joiner->dialled)) {
         snprintf(joiner->leader, sizeof joiner->leader, "%s", refusal->leader_address);
         uv_timer_start(&joiner->timer, try_next, 0, 0);
         return;

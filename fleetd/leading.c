@@ -30,8 +30,16 @@ static void ignore_outcome(enum store_outcome outcome, const struct registry_res
 static void on_schedule_done(enum store_outcome outcome, const struct registry_result *result,
                              const char *reason, void *data);
 
+/* Whose decision is under way: a leadership may have ended, and another begun, before its outcome is known.
+ */
+struct decision_ticket {
+    struct daemon *daemon;
+    uint64_t term;
+};
+
 static void do_schedule(struct daemon *daemon, const struct effect *effect)
 {
+    struct decision_ticket *ticket = NEW0(struct decision_ticket);
     Fleet__Command command = FLEET__COMMAND__INIT;
     Fleet__Schedule schedule = FLEET__SCHEDULE__INIT;
     size_t count = effect->placement_count;
@@ -52,7 +60,8 @@ static void do_schedule(struct daemon *daemon, const struct effect *effect)
     command.if_term = effect->term;
     command.body_case = FLEET__COMMAND__BODY_SCHEDULE;
     command.schedule = &schedule;
-    store_propose(daemon->store, &command, on_schedule_done, daemon);
+    *ticket = (struct decision_ticket){daemon, effect->term};
+    store_propose(daemon->store, &command, on_schedule_done, ticket);
 }
 
 static Fleet__DesiredState wire_state(enum unit_state state)
@@ -142,9 +151,13 @@ static void carry_out(struct daemon *daemon, struct effects *effects)
         switch (effect->kind) {
         case EFFECT_SCHEDULE: do_schedule(daemon, effect); break;
         case EFFECT_SHARE: do_share(daemon, effect); break;
-        case EFFECT_SETTLED: api_unit_changed(daemon->api, effect->names.items[0]); break;
+        case EFFECT_SETTLED:
+            if (daemon->api != NULL) /* It goes before the store does. */
+                api_unit_changed(daemon->api, effect->names.items[0]);
+            break;
         case EFFECT_DROP:
-            downlink_drop(daemon->downlink, effect->machine_id, "the host was silent for too long");
+            downlink_drop(daemon->downlink, effect->machine_id,
+                          "the host was silent for too long, or is no member");
             break;
         case EFFECT_LOG: do_log(effect); break;
         }
@@ -155,12 +168,14 @@ static void carry_out(struct daemon *daemon, struct effects *effects)
 static void on_schedule_done(enum store_outcome outcome, const struct registry_result *result,
                              const char *reason, void *data)
 {
-    struct daemon *daemon = data;
+    struct decision_ticket *ticket = data;
+    struct daemon *daemon = ticket->daemon;
     struct effects effects = {0};
 
     leading_step(daemon); /* What the decision has changed comes first, then that it is through. */
-    core_schedule_done(daemon->core, outcome == STORE_APPLIED, now_ms(), &effects);
+    core_schedule_done(daemon->core, ticket->term, outcome == STORE_APPLIED, now_ms(), &effects);
     carry_out(daemon, &effects);
+    free(ticket);
 }
 
 /* ---- life of a leadership ---- */
@@ -208,7 +223,8 @@ void leading_stop(struct daemon *daemon)
 {
     log_notice("This host does not lead any more");
     core_yield(daemon->core);
-    api_yield(daemon->api);
+    if (daemon->api != NULL)
+        api_yield(daemon->api);
     downlink_drop_all(daemon->downlink, "this host does not lead any more");
 }
 
@@ -221,7 +237,7 @@ void leading_step(struct daemon *daemon)
         return;
     daemon->registry_changed = false;
     store_changes_take(daemon->store, &changes);
-    if (changes.everything || changes.machines)
+    if ((changes.everything || changes.machines) && daemon->uplink != NULL)
         cluster_set_uplink_members(daemon);
     cluster_forget_founding(daemon);
     core_registry_changed(daemon->core, &changes, now_ms(), &effects);
@@ -235,6 +251,15 @@ void leading_tick(struct daemon *daemon)
 
     core_tick(daemon->core, now_ms(), &effects);
     carry_out(daemon, &effects);
+}
+
+/* Hosts that beat by an old, longer ttl would all be lost: they begin anew, and learn the new one. */
+void leading_set_ttl(struct daemon *daemon)
+{
+    if (daemon->core == NULL || core_ttl_ms(daemon->core) == daemon->config.agent_ttl_ms)
+        return;
+    core_set_ttl(daemon->core, daemon->config.agent_ttl_ms, now_ms());
+    downlink_drop_all(daemon->downlink, "agent_ttl has changed");
 }
 
 /* ---- voters ---- */
@@ -270,6 +295,7 @@ void leading_chores(struct daemon *daemon)
             .server_id = machines[i]->server_id,
             .address = machines[i]->cluster_address,
             .alive = core_machine_state(daemon->core, machines[i]->id) == MACHINE_READY,
+            .lost = core_machine_state(daemon->core, machines[i]->id) == MACHINE_LOST,
         };
     server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
     if (!voters_next(servers, server_count, list, count, registry_voters(registry), daemon->member.server_id,
@@ -401,14 +427,16 @@ static uint64_t on_api_request(const Fleet__ApiRequest *request, api_done *done,
 {
     struct daemon *daemon = data;
 
-    return api_handle(daemon->api, request, done, done_data);
+    /* While this host stops nothing is answered any more: the session is about to end, and says enough. */
+    return daemon->api != NULL ? api_handle(daemon->api, request, done, done_data) : 0;
 }
 
 static void on_api_cancel(uint64_t handle, void *data)
 {
     struct daemon *daemon = data;
 
-    api_cancel(daemon->api, handle);
+    if (daemon->api != NULL)
+        api_cancel(daemon->api, handle);
 }
 
 struct downlink *leading_downlink_new(struct daemon *daemon)

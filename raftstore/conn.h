@@ -94,13 +94,14 @@ struct port {
     struct conn *conns;
     unsigned handshakes; /* Accepted, peer not known yet. */
 
-    uv_prepare_t flush; /* Runs just before the loop sleeps, while 'dirty' is not empty. */
+    uv_prepare_t flush; /* Runs just before the loop sleeps, while 'dirty' is not empty... */
+    uv_idle_t awake;    /* ...and until then it does not. */
     struct conn *dirty;
 
     uint64_t stranger_log_ms;
     unsigned strangers_unlogged;
 
-    unsigned refs; /* Connections, listeners, 'flush'. */
+    unsigned refs; /* Connections, listeners, 'flush', 'awake'. */
     bool closing;
     void (*done)(void *data);
     void *done_data;

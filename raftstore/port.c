@@ -72,10 +72,16 @@ void port_log_stranger(struct port *port, const char *peer, const char *what)
     port->strangers_unlogged = 0;
 }
 
+static void on_awake(uv_idle_t *handle)
+{
+}
+
 static void on_flush(uv_prepare_t *handle)
 {
     struct port *port = handle->data;
     struct conn *conn;
+
+    uv_idle_stop(&port->awake);
 
     while ((conn = port->dirty) != NULL) {
         port->dirty = conn->next_dirty;
@@ -93,6 +99,8 @@ void port_mark_dirty(struct port *port, struct conn *conn)
     conn->next_dirty = port->dirty;
     port->dirty = conn;
     uv_prepare_start(&port->flush, on_flush);
+    /* From inside another prepare callback that is too late for this turn: the loop must not sleep in it. */
+    uv_idle_start(&port->awake, on_awake);
 }
 
 struct port *port_new(uv_loop_t *loop, const struct port_identity *identity,
@@ -106,9 +114,10 @@ struct port *port_new(uv_loop_t *loop, const struct port_identity *identity,
     port->callbacks = *callbacks;
     port->data = data;
     port->greeting_ms = PORT_GREETING_MS;
-    port->refs = 1;
+    port->refs = 2;
     uv_prepare_init(loop, &port->flush);
-    port->flush.data = port;
+    uv_idle_init(loop, &port->awake);
+    port->flush.data = port->awake.data = port;
     return port;
 }
 
@@ -245,7 +254,7 @@ struct conn *port_dial(struct port *port, const char *address, Fleet__Purpose pu
     return conn;
 }
 
-static void on_flush_closed(uv_handle_t *handle)
+static void on_handle_closed(uv_handle_t *handle)
 {
     port_unref(handle->data);
 }
@@ -266,5 +275,6 @@ void port_close(struct port *port, void (*done)(void *data), void *data)
         if (!uv_is_closing((uv_handle_t *)&listener->tcp))
             uv_close((uv_handle_t *)&listener->tcp, on_listener_closed);
     }
-    uv_close((uv_handle_t *)&port->flush, on_flush_closed);
+    uv_close((uv_handle_t *)&port->flush, on_handle_closed);
+    uv_close((uv_handle_t *)&port->awake, on_handle_closed);
 }

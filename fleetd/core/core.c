@@ -34,13 +34,27 @@ static void mark_globals(struct core *core)
             mark(core, units[i]->name);
 }
 
-static void mark_reported(struct core *core, const struct host *host)
+/* Units that have no place although they want one: what is told of them names the machines. */
+static void mark_unplaced(struct core *core)
+{
+    size_t count;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    for (size_t i = 0; i < count; i++)
+        if (units[i]->desired != UNIT_STATE_INACTIVE && units[i]->target[0] == '\0')
+            mark(core, units[i]->name);
+}
+
+/* All that a host has or may have. */
+static void mark_held(struct core *core, const struct host *host)
 {
     for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next)
         mark(core, entry->unit);
+    for (const struct host_told *told = host->told; told != NULL; told = told->hh.next)
+        mark(core, told->unit);
 }
 
-/* Everything that concerns a host whose standing has changed: its own units, and what it reported. */
+/* Everything that concerns a host whose standing has changed: its own units, and what it has. */
 static void mark_host(struct core *core, const struct host *host)
 {
     size_t count;
@@ -50,7 +64,7 @@ static void mark_host(struct core *core, const struct host *host)
         if (units[i]->requirements->global || streq(units[i]->target, host->id) ||
             streq(units[i]->last_target, host->id))
             mark(core, units[i]->name);
-    mark_reported(core, host);
+    mark_held(core, host);
     core->plan_wanted = true;
 }
 
@@ -62,7 +76,7 @@ static void mark_all(struct core *core)
     for (size_t i = 0; i < count; i++)
         mark(core, units[i]->name);
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
-        mark_reported(core, host);
+        mark_held(core, host);
     core->plan_wanted = true;
 }
 
@@ -85,6 +99,8 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
     const struct core_report *own;
     const struct host *target = host_find(core->hosts, machine_id), *last;
 
+    if (target != NULL && host_lets_go(target, unit->name))
+        return target;
     if (unit->requirements->global)
         return NULL;
     /* It runs there already: nothing begins, so nothing can be doubled by it. */
@@ -92,8 +108,7 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
     if (own != NULL && own->launched)
         return NULL;
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
-        if (host->state != MACHINE_LOST && !streq(host->id, machine_id) &&
-            host_report(host, unit->name) != NULL)
+        if (host->state != MACHINE_LOST && !streq(host->id, machine_id) && host_may_have(host, unit->name))
             return host;
     /* One that has not called since this leader began may still have it. */
     last = unit->last_target[0] != '\0' ? host_find(core->hosts, unit->last_target) : NULL;
@@ -105,7 +120,7 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
 /* What this host should have of the unit, as a generation; 0: nothing. */
 static uint64_t due(const struct core *core, const struct host *host, const struct registry_unit *unit)
 {
-    if (unit == NULL || !core_machine_wants(core, host->id, unit))
+    if (unit == NULL || host->leaving || !core_machine_wants(core, host->id, unit))
         return 0;
     /* What was given once is not taken back for a doubt. */
     if (!host_was_told(host, unit->name, 0) && core_held_by(core, unit, host->id) != NULL)
@@ -113,9 +128,9 @@ static uint64_t due(const struct core *core, const struct host *host, const stru
     return unit->generation;
 }
 
-static void update_share(struct core *core, struct host *host, const char *name, struct effect *share)
+static void update_share(struct core *core, struct host *host, const char *name,
+                         const struct registry_unit *unit, struct effect *share)
 {
-    const struct registry_unit *unit = registry_unit(core->registry, name);
     uint64_t generation = due(core, host, unit);
 
     if (generation == 0 && host_was_told(host, name, 0)) {
@@ -127,15 +142,24 @@ static void update_share(struct core *core, struct host *host, const char *name,
     }
 }
 
+static int compare_dirty(const struct dirty *a, const struct dirty *b)
+{
+    return strcmp(a->unit, b->unit);
+}
+
+/* To each host, by id, what has changed for it, by name. */
 static void update_shares(struct core *core, struct effects *out)
 {
+    HASH_SORT(core->dirty, compare_dirty);
+    for (struct dirty *dirty = core->dirty; dirty != NULL; dirty = dirty->hh.next)
+        dirty->found = registry_unit(core->registry, dirty->unit);
     for (struct host *host = core->hosts; host != NULL; host = host->hh.next) {
         struct effect share = {.kind = EFFECT_SHARE};
 
         if (host->session_id == 0)
             continue;
         for (const struct dirty *dirty = core->dirty; dirty != NULL; dirty = dirty->hh.next)
-            update_share(core, host, dirty->unit, &share);
+            update_share(core, host, dirty->unit, dirty->found, &share);
         if (share.names.count + share.removed.count == 0)
             continue;
         memcpy(share.machine_id, host->id, sizeof share.machine_id);
@@ -154,27 +178,59 @@ static void send_whole_share(struct core *core, struct host *host, struct effect
     memcpy(share->machine_id, host->id, sizeof share->machine_id);
     host_forget_told(host);
     for (size_t i = 0; i < count; i++)
-        update_share(core, host, units[i]->name, share);
+        update_share(core, host, units[i]->name, units[i], share);
+    for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next)
+        if (!host_was_told(host, entry->unit, 0))
+            host_untell(host, entry->unit);
+}
+
+static void drop_session(struct host *host, struct effects *out)
+{
+    if (host->session_id == 0)
+        return;
+    memcpy(effects_add(out, EFFECT_DROP)->machine_id, host->id, sizeof host->id);
+    host->session_id = 0;
+}
+
+/* Hosts that are registered no more are forgotten as soon as they cannot have anything. */
+static void forget_leaving(struct core *core, struct effects *out)
+{
+    struct host *host, *next;
+
+    HASH_ITER (hh, core->hosts, host, next) {
+        bool empty = host->state != MACHINE_EXPECTED && !host_may_have_any(host);
+
+        if (!host->leaving || !(empty || host->state == MACHINE_LOST))
+            continue;
+        drop_session(host, out);
+        host_remove(&core->hosts, host);
+    }
+}
+
+/* From when on something may be placed. */
+static uint64_t decision_due_ms(const struct core *core)
+{
+    bool full_house = true;
+
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        full_house = full_house && (host->leaving || host->state != MACHINE_EXPECTED);
+    return full_house || core->retry_ms > core->gather_until_ms ? core->retry_ms : core->gather_until_ms;
 }
 
 /* Ends every input: decides what has become possible, tells hosts what has changed for them, and whoever
  * waits. */
 static void settle(struct core *core, uint64_t now_ms, struct effects *out)
 {
-    bool full_house = true;
-
     if (!core->leads) {
         dirty_clear(core);
         return;
     }
-    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
-        full_house = full_house && host->state != MACHINE_EXPECTED;
-    if (core->plan_wanted && !core->schedule_in_flight && now_ms >= core->retry_ms &&
-        (full_house || now_ms >= core->gather_until_ms)) {
+    if (core->plan_wanted && !core->schedule_in_flight && now_ms >= decision_due_ms(core)) {
         core->plan_wanted = false;
         core_decide(core, out);
     }
     update_shares(core, out);
+    forget_leaving(core, out);
     for (const struct dirty *dirty = core->dirty; dirty != NULL; dirty = dirty->hh.next)
         strlist_add(&effects_add(out, EFFECT_SETTLED)->names, dirty->unit);
     dirty_clear(core);
@@ -210,9 +266,19 @@ void core_free(struct core *core)
     free(core);
 }
 
-void core_set_ttl(struct core *core, uint64_t ttl_ms)
+void core_set_ttl(struct core *core, uint64_t ttl_ms, uint64_t now_ms)
 {
+    if (core->ttl_ms == ttl_ms)
+        return;
     core->ttl_ms = ttl_ms;
+    core->now_ms = now_ms;
+    for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        host->heard_ms = now_ms;
+}
+
+uint64_t core_ttl_ms(const struct core *core)
+{
+    return core->ttl_ms;
 }
 
 bool core_leads(const struct core *core)
@@ -222,20 +288,20 @@ bool core_leads(const struct core *core)
 
 static void expect_machines(struct core *core, uint64_t now_ms)
 {
-    struct host *host, *next;
     size_t count;
     const struct registry_machine *const *machines = registry_machines(core->registry, &count);
 
     for (size_t i = 0; i < count; i++)
         host_get(&core->hosts, machines[i]->id, now_ms);
     core_forget_plan(core);
-    HASH_ITER (hh, core->hosts, host, next) {
+    for (struct host *host = core->hosts; host != NULL; host = host->hh.next) {
         const struct registry_machine *machine = registry_machine(core->registry, host->id);
+        bool leaving = machine == NULL || !machine->registered;
 
-        if (machine != NULL && machine->registered)
+        if (leaving == host->leaving)
             continue;
-        mark_reported(core, host);
-        host_remove(&core->hosts, host);
+        host->leaving = leaving;
+        mark_host(core, host);
     }
 }
 
@@ -284,8 +350,12 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     struct host *host;
 
     assert(session_id != 0);
-    if (!core->leads || machine == NULL || !machine->registered)
+    if (!core->leads || machine == NULL || !machine->registered) {
+        struct effect *drop = effects_add(out, EFFECT_DROP);
+
+        snprintf(drop->machine_id, sizeof drop->machine_id, "%s", machine_id);
         return;
+    }
     advance(core, now_ms);
     host = host_get(&core->hosts, machine_id, now_ms);
     if (host->state == MACHINE_LOST)
@@ -293,7 +363,7 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
                         machine->hostname);
     host->session_id = session_id;
     host->heard_ms = now_ms;
-    mark_reported(core, host);
+    mark_held(core, host);
     host_forget_reports(host);
     for (size_t i = 0; i < report_count; i++)
         host_set_report(host, reports[i]);
@@ -343,8 +413,8 @@ void core_session_closed(struct core *core, const char *machine_id, uint64_t ses
 
     if (host == NULL)
         return;
-    host->session_id = 0;
-    host_forget_told(host);
+    advance(core, now_ms);
+    host->session_id = 0; /* What it was told it may have, until it says what it has. */
     host_set_state(core, host, MACHINE_SUSPECTED);
     settle(core, now_ms, out);
 }
@@ -360,13 +430,8 @@ static void lose(struct core *core, struct host *host, uint64_t now_ms, struct e
                     machine != NULL ? machine->hostname : "", (double)(now_ms - host->heard_ms) / 1000);
     host_set_state(core, host, MACHINE_LOST);
     host_forget_reports(host);
-    if (host->session_id != 0) {
-        struct effect *drop = effects_add(out, EFFECT_DROP);
-
-        memcpy(drop->machine_id, host->id, sizeof drop->machine_id);
-        host->session_id = 0;
-        host_forget_told(host);
-    }
+    host_forget_told(host);
+    drop_session(host, out);
 }
 
 void core_tick(struct core *core, uint64_t now_ms, struct effects *out)
@@ -389,6 +454,19 @@ void core_tick(struct core *core, uint64_t now_ms, struct effects *out)
     settle(core, now_ms, out);
 }
 
+/* When a host's state is to change if it is not heard. */
+static uint64_t host_deadline_ms(const struct core *core, const struct host *host)
+{
+    uint64_t half_ms = host->heard_ms + core->ttl_ms / 2, full_ms = host->heard_ms + core->ttl_ms;
+
+    if (host->state == MACHINE_READY)
+        return half_ms;
+    if (host->state == MACHINE_SUSPECTED && host->session_id != 0 && core->now_ms < half_ms)
+        return core->now_ms; /* It was heard again: at once. */
+    /* Not before long: without any input a standstill of this host could not be told from theirs. */
+    return full_ms < core->now_ms + core->ttl_ms / 2 ? full_ms : core->now_ms + core->ttl_ms / 2;
+}
+
 uint64_t core_deadline_ms(const struct core *core)
 {
     uint64_t deadline = UINT64_MAX;
@@ -396,11 +474,11 @@ uint64_t core_deadline_ms(const struct core *core)
     if (!core->leads)
         return deadline;
     if (core->plan_wanted && !core->schedule_in_flight)
-        deadline = core->gather_until_ms > core->retry_ms ? core->gather_until_ms : core->retry_ms;
+        deadline = decision_due_ms(core);
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
-        uint64_t when = host->heard_ms + (host->state == MACHINE_READY ? core->ttl_ms / 2 : core->ttl_ms);
+        uint64_t when = host->state != MACHINE_LOST ? host_deadline_ms(core, host) : UINT64_MAX;
 
-        if (host->state != MACHINE_LOST && when < deadline)
+        if (when < deadline)
             deadline = when;
     }
     return deadline;
@@ -418,10 +496,15 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
 {
     if (!core->leads)
         return;
+    advance(core, now_ms);
     if (changes->everything || changes->machines) {
         expect_machines(core, now_ms);
-        mark_all(core);
+        mark_globals(core);
+        mark_unplaced(core);
+        core->plan_wanted = true;
     }
+    if (changes->everything)
+        mark_all(core);
     for (size_t i = 0; i < changes->units.count; i++)
         mark(core, changes->units.items[i]);
     if (changes->units.count > 0) {
@@ -431,8 +514,11 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
     settle(core, now_ms, out);
 }
 
-void core_schedule_done(struct core *core, bool applied, uint64_t now_ms, struct effects *out)
+void core_schedule_done(struct core *core, uint64_t term, bool applied, uint64_t now_ms, struct effects *out)
 {
+    if (!core->leads || term != core->term)
+        return; /* Another leadership's. */
+    advance(core, now_ms);
     core->schedule_in_flight = false;
     if (!applied) {
         core->plan_wanted = true;

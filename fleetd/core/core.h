@@ -15,7 +15,10 @@
  * Laws:
  *  - Nobody is lost before a full ttl has passed since it was last heard, or since this leader began.
  *  - Only units of a machine that is LOST are placed anew because of it.
- *  - A unit that moves is given to its new machine only when the old one has let go of it, or is LOST. */
+ *  - A unit that moves is given to its new machine only when the old one has let go of it, or is LOST: a
+ *    machine may have what it was told to have until it says that it has nothing of it, and is told to have
+ *    it again only after that.
+ *  - A machine that is no member any more is told to have nothing, and forgotten when that is so, or LOST. */
 #pragma once
 
 #include <stdbool.h>
@@ -74,10 +77,10 @@ struct core_status {
 
 enum effect_kind {
     EFFECT_SCHEDULE, /* Propose 'placements' as one Schedule command with if_term = 'term'; tell
-                        core_schedule_done(). */
+                        core_schedule_done() the same term. */
     EFFECT_SHARE, /* Send 'machine_id' a share: units 'names' (as core_share_unit() tells them), 'removed'. */
     EFFECT_SETTLED, /* Something about unit names[0] has changed: look at its status again. "": about any. */
-    EFFECT_DROP,    /* End the session of machine_id: it is lost, and begins anew when it is back. */
+    EFFECT_DROP,    /* End the session of machine_id: it is lost, or no member, or was not taken in. */
     EFFECT_LOG, /* A decision, for the journal: 'text', about machine_id or names[0] where they are set. */
 };
 
@@ -113,13 +116,16 @@ struct core *core_new(const struct registry *registry, uint64_t ttl_ms);
 void core_free(struct core *core);
 DEFINE_FREEP(struct core, core)
 
-void core_set_ttl(struct core *core, uint64_t ttl_ms);
+/* Every machine has the whole new ttl from now on; sessions that go by the old one are for the caller to end.
+ */
+void core_set_ttl(struct core *core, uint64_t ttl_ms, uint64_t now_ms);
+uint64_t core_ttl_ms(const struct core *core);
 void core_lead(struct core *core, uint64_t term, uint64_t now_ms, struct effects *out);
 void core_yield(struct core *core);
 bool core_leads(const struct core *core);
 
 /* A host's session begins: it reports everything it has. An older session of the same machine has ended
- * thereby. */
+ * thereby. Where it is not taken in (this host does not lead, or it is no member): EFFECT_DROP. */
 void core_session_open(struct core *core, const char *machine_id, uint64_t session_id,
                        Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
                        struct effects *out);
@@ -135,7 +141,7 @@ void core_registry_touched(struct core *core);
 /* ...and this when there is time to act on it; several changes may be acted on together. */
 void core_registry_changed(struct core *core, const struct registry_changes *changes, uint64_t now_ms,
                            struct effects *out);
-void core_schedule_done(struct core *core, bool applied, uint64_t now_ms, struct effects *out);
+void core_schedule_done(struct core *core, uint64_t term, bool applied, uint64_t now_ms, struct effects *out);
 void core_tick(struct core *core, uint64_t now_ms, struct effects *out);
 uint64_t
 core_deadline_ms(const struct core *core); /* When core_tick() wants to be called; UINT64_MAX: never. */

@@ -7,20 +7,26 @@
 #include "fleetd/core/core.h"
 #include "fleetd/core/effects.h"
 #include "fleetd/core/hosts.h"
+#include "raftstore/limits.h"
 
 /* How long a new leader lets hosts call before it places new units, so that the first who calls does not get
  * all of them. */
 #define CORE_GATHER_MS 1000u
 
 /* If nothing was put in for longer than this part of the ttl, it was this host that stood still, not the
- * others: a tick is asked for at least every half ttl. */
+ * others: a tick is asked for at least every half ttl after the latest input. */
 #define CORE_STANDSTILL(ttl_ms) ((ttl_ms) / 2 + (ttl_ms) / 8)
 
 /* How long to wait before a decision that the store refused is made again. */
 #define CORE_RETRY_MS 500u
 
+/* What one Schedule command may hold, by estimate: the rest of a large plan is decided when that is through.
+ */
+#define CORE_SCHEDULE_BYTES (COMMAND_MAX / 2)
+
 struct dirty {
     char *unit;
+    const struct registry_unit *found; /* While shares are updated; NULL: no such unit. */
     UT_hash_handle hh;
 };
 
@@ -48,8 +54,8 @@ struct core {
     bool schedule_in_flight;   /* One decision at a time: the next one is made with its outcome known. */
 };
 
-/* Whether 'unit' may be given to 'machine_id' now, or another machine must let go of it first: that one's
- * host, or NULL. */
+/* Whether 'unit' may be given to 'machine_id' now (NULL), or which host must let go of it first. That may be
+ * the machine's own, which is still about to stop what it had. */
 const struct host *core_held_by(const struct core *core, const struct registry_unit *unit,
                                 const char *machine_id);
 
@@ -57,5 +63,5 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
 const struct plan *core_plan(const struct core *core);
 void core_forget_plan(struct core *core);
 
-/* Adds an EFFECT_SCHEDULE if the plan changes anything. */
+/* Adds an EFFECT_SCHEDULE if the plan changes anything. Sets plan_wanted if that was not all of it. */
 void core_decide(struct core *core, struct effects *out);

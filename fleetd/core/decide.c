@@ -9,6 +9,9 @@
 #include "base/alloc.h"
 #include "fleetd/core/core_private.h"
 
+/* Of one placement in a command, without name and reason: two machine ids, a number, and what frames them. */
+#define PLACEMENT_BYTES (2 * MACHINE_ID_SIZE + 32)
+
 /* ---- the plan ---- */
 
 static void add_machines(const struct core *core, struct decision *decision)
@@ -85,29 +88,22 @@ void core_forget_plan(struct core *core)
 
 /* ---- carrying it out ---- */
 
-/* Brings the place that a unit loses and the one that it gets together: one placement for each unit. */
-static struct core_placement *placement_of(struct effect *schedule, const char *unit)
-{
-    for (size_t i = schedule->placement_count; i-- > 0;)
-        if (streq(schedule->placements[i].unit, unit))
-            return &schedule->placements[i];
-    return NULL;
-}
-
-static void add_placement(const struct core *core, struct effect *schedule, const struct plan_change *change,
-                          bool may_repeat)
+/* Returns false if there is no room for another one. A plan names each unit once. */
+static bool add_placement(const struct core *core, struct effect *schedule, const struct plan_change *change,
+                          size_t *bytes)
 {
     const struct registry_unit *unit = registry_unit(core->registry, change->unit);
-    struct core_placement *placement = may_repeat ? placement_of(schedule, change->unit) : NULL;
+    struct core_placement *placement;
 
-    if (placement == NULL) {
-        placement = &schedule->placements[schedule->placement_count++];
-        *placement = (struct core_placement){.unit = xstrdup(change->unit), .generation = unit->generation};
-        memcpy(placement->from, unit->target, sizeof placement->from);
-    }
-    free(placement->reason);
-    placement->reason = xstrdup(change->reason);
+    *bytes += PLACEMENT_BYTES + strlen(change->unit) + strlen(change->reason);
+    if (*bytes > CORE_SCHEDULE_BYTES && schedule->placement_count > 0)
+        return false;
+    placement = &schedule->placements[schedule->placement_count++];
+    *placement = (struct core_placement){
+        .unit = xstrdup(change->unit), .reason = xstrdup(change->reason), .generation = unit->generation};
+    memcpy(placement->from, unit->target, sizeof placement->from);
     snprintf(placement->to, sizeof placement->to, "%s", change->to != NULL ? change->to : "");
+    return true;
 }
 
 static void log_placement(const struct core *core, const struct core_placement *placement,
@@ -126,7 +122,7 @@ static void log_placement(const struct core *core, const struct core_placement *
 void core_decide(struct core *core, struct effects *out)
 {
     const struct plan *plan = core_plan(core);
-    size_t index = out->count, losers = 0;
+    size_t index = out->count, bytes = 0;
     struct effect *schedule;
 
     if (plan->change_count == 0)
@@ -134,10 +130,8 @@ void core_decide(struct core *core, struct effects *out)
     schedule = effects_add(out, EFFECT_SCHEDULE);
     schedule->term = core->term;
     schedule->placements = xcalloc(plan->change_count, sizeof *schedule->placements);
-    for (size_t i = 0; i < plan->change_count; i++) {
-        losers += plan->changes[i].to == NULL;
-        add_placement(core, schedule, &plan->changes[i], losers > 0);
-    }
+    for (size_t i = 0; i < plan->change_count && !core->plan_wanted; i++)
+        core->plan_wanted = !add_placement(core, schedule, &plan->changes[i], &bytes);
     core->schedule_in_flight = true;
     /* Adding effects moves the array: look the schedule up by its index. */
     for (size_t i = 0; i < out->items[index].placement_count; i++)

@@ -17,6 +17,11 @@ struct host *host_find(struct host *hosts, const char *id)
     return host;
 }
 
+static int compare_hosts(const struct host *a, const struct host *b)
+{
+    return strcmp(a->id, b->id);
+}
+
 struct host *host_get(struct host **hosts, const char *id, uint64_t now_ms)
 {
     struct host *host = host_find(*hosts, id);
@@ -27,7 +32,7 @@ struct host *host_get(struct host **hosts, const char *id, uint64_t now_ms)
     snprintf(host->id, sizeof host->id, "%s", id);
     host->state = MACHINE_EXPECTED;
     host->heard_ms = now_ms;
-    HASH_ADD_STR(*hosts, id, host);
+    HASH_ADD_INORDER(hh, *hosts, id, strlen(host->id), host, compare_hosts);
     return host;
 }
 
@@ -55,15 +60,25 @@ void host_forget_reports(struct host *host)
         report_remove(host, host->reports);
 }
 
+static void told_remove(struct host *host, struct host_told *told)
+{
+    HASH_DEL(host->told, told);
+    free(told->unit);
+    free(told);
+}
+
 void host_forget_told(struct host *host)
 {
-    while (host->told != NULL) {
-        struct host_told *told = host->told;
+    while (host->told != NULL)
+        told_remove(host, host->told);
+}
 
-        HASH_DEL(host->told, told);
-        free(told->unit);
-        free(told);
-    }
+static struct host_told *told_find(const struct host *host, const char *unit)
+{
+    struct host_told *told;
+
+    HASH_FIND_STR(host->told, unit, told);
+    return told;
 }
 
 void host_remove(struct host **hosts, struct host *host)
@@ -98,16 +113,25 @@ static void report_set(struct core_report *report, const Fleet__UnitReport *mess
     };
 }
 
+/* Nothing is left of the unit there. What it was told to have meanwhile it still is to have. */
+static bool set_gone(struct host *host, const char *unit, struct host_report *entry)
+{
+    bool lets_go = host_lets_go(host, unit);
+
+    if (lets_go)
+        told_remove(host, told_find(host, unit));
+    if (entry != NULL)
+        report_remove(host, entry);
+    return lets_go || entry != NULL;
+}
+
 bool host_set_report(struct host *host, const Fleet__UnitReport *message)
 {
     struct host_report *entry;
 
     HASH_FIND_STR(host->reports, message->name, entry);
-    if (message->gone) {
-        if (entry != NULL)
-            report_remove(host, entry);
-        return entry != NULL;
-    }
+    if (message->gone)
+        return set_gone(host, message->name, entry);
     if (entry == NULL) {
         entry = NEW0(struct host_report);
         entry->unit = xstrdup(message->name);
@@ -127,19 +151,28 @@ const struct core_report *host_report(const struct host *host, const char *unit)
     return entry != NULL ? &entry->report : NULL;
 }
 
-static struct host_told *told_find(const struct host *host, const char *unit)
+bool host_may_have(const struct host *host, const char *unit)
 {
-    struct host_told *told;
+    return host_report(host, unit) != NULL || told_find(host, unit) != NULL;
+}
 
-    HASH_FIND_STR(host->told, unit, told);
-    return told;
+bool host_may_have_any(const struct host *host)
+{
+    return host->reports != NULL || host->told != NULL;
 }
 
 bool host_was_told(const struct host *host, const char *unit, uint64_t generation)
 {
     const struct host_told *told = told_find(host, unit);
 
-    return told != NULL && (generation == 0 || told->generation == generation);
+    return told != NULL && told->generation != 0 && (generation == 0 || told->generation == generation);
+}
+
+bool host_lets_go(const struct host *host, const char *unit)
+{
+    const struct host_told *told = told_find(host, unit);
+
+    return told != NULL && told->generation == 0;
 }
 
 void host_tell(struct host *host, const char *unit, uint64_t generation)
@@ -156,11 +189,5 @@ void host_tell(struct host *host, const char *unit, uint64_t generation)
 
 void host_untell(struct host *host, const char *unit)
 {
-    struct host_told *told = told_find(host, unit);
-
-    if (told == NULL)
-        return;
-    HASH_DEL(host->told, told);
-    free(told->unit);
-    free(told);
+    host_tell(host, unit, 0);
 }

@@ -13,9 +13,11 @@ struct host_report {
     UT_hash_handle hh;
 };
 
+/* What the machine was told of a unit, as long as it may have something of it. */
 struct host_told {
     char *unit;
-    uint64_t generation; /* Of the unit when the machine was told. */
+    uint64_t generation; /* Of the unit when the machine was told; 0: to let go of it, and it has not said yet
+                            that it has. */
     UT_hash_handle hh;
 };
 
@@ -24,11 +26,13 @@ struct host {
     enum machine_state state;
     uint64_t session_id; /* 0: it has no session. */
     uint64_t heard_ms;   /* When it was last heard, or when this leader began. */
+    bool leaving;        /* It is registered no more: forgotten as soon as it has nothing, or is lost. */
     struct host_report *reports;
     struct host_told *told;
     UT_hash_handle hh;
 };
 
+/* Iterating over hosts goes by id. */
 struct host *host_find(struct host *hosts, const char *id);
 struct host *host_get(struct host **hosts, const char *id,
                       uint64_t now_ms); /* Made EXPECTED if it is missing. */
@@ -39,8 +43,13 @@ bool host_set_report(struct host *host, const Fleet__UnitReport *message);
 const struct core_report *host_report(const struct host *host, const char *unit);
 void host_forget_reports(struct host *host);
 
-/* Whether the host was told this generation of the unit (0: any). */
+/* Whether it reports the unit, or was told to have it and has not said that it has nothing (any more). */
+bool host_may_have(const struct host *host, const char *unit);
+bool host_may_have_any(const struct host *host);
+
+/* Whether the host was told this generation of the unit (0: any), and not told otherwise since. */
 bool host_was_told(const struct host *host, const char *unit, uint64_t generation);
 void host_tell(struct host *host, const char *unit, uint64_t generation);
-void host_untell(struct host *host, const char *unit);
+void host_untell(struct host *host, const char *unit); /* It lets go of the unit, until it says "gone". */
+bool host_lets_go(const struct host *host, const char *unit);
 void host_forget_told(struct host *host);

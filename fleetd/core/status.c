@@ -127,7 +127,7 @@ static const struct host *who_has(const struct core *core, const char *unit)
     const struct host *unknown = NULL;
 
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
-        if (host_report(host, unit) != NULL)
+        if (host_may_have(host, unit))
             return host;
         if (host->state == MACHINE_EXPECTED)
             unknown = host;
@@ -204,6 +204,8 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
         return xasprintf("%s has not called the leader yet", name);
     if (host->state == MACHINE_SUSPECTED)
         return xasprintf("%s does not answer at the moment", name);
+    if (holder == host)
+        return xasprintf("%s is still stopping what it had", name);
     if (holder != NULL)
         return xasprintf("%s must let go of it first", hostname_of(core, holder->id));
     if (report == NULL)

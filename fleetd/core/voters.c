@@ -34,29 +34,48 @@ static bool next_removal(const struct store_server *servers, size_t server_count
     return false;
 }
 
-bool voters_next(const struct store_server *servers, size_t server_count,
-                 const struct voters_machine *machines, size_t machine_count, unsigned wanted, uint64_t self,
-                 struct voters_step *ret)
-{
-    size_t voters = 0, able = 0, standbys = 0, goal;
+/* How things are, counted. */
+struct tally {
+    size_t voters, standbys;
+    size_t standbys_alive; /* Can be made voters now. */
+    size_t standbys_here;  /* Not lost. */
+    size_t others_here;    /* Machines that are not lost and neither voters nor standbys. */
+};
 
-    if (next_removal(servers, server_count, machines, machine_count, self, ret))
-        return true;
+static struct tally count(const struct store_server *servers, size_t server_count,
+                          const struct voters_machine *machines, size_t machine_count)
+{
+    struct tally tally = {0};
 
     for (size_t i = 0; i < server_count; i++) {
-        const struct voters_machine *machine = find_machine(machines, machine_count, servers[i].id);
-        bool voter = servers[i].role == SERVER_VOTER;
-
-        voters += voter;
-        standbys += servers[i].role == SERVER_STANDBY;
-        /* A voter that is away still counts: it is not replaced for being away. */
-        able += voter || (servers[i].role == SERVER_STANDBY && machine != NULL && machine->alive);
+        tally.voters += servers[i].role == SERVER_VOTER;
+        tally.standbys += servers[i].role == SERVER_STANDBY;
     }
+    for (size_t i = 0; i < machine_count; i++) {
+        const struct store_server *server = find_server(servers, server_count, machines[i].server_id);
 
-    goal = able < wanted ? able : wanted;
-    if (goal % 2 == 0 && goal > 0)
-        goal--;
-    for (size_t i = 0; voters < goal && i < server_count; i++) {
+        if (server == NULL || server->role == SERVER_SPARE) {
+            tally.others_here += !machines[i].lost;
+        } else if (server->role == SERVER_STANDBY) {
+            tally.standbys_alive += machines[i].alive;
+            tally.standbys_here += !machines[i].lost;
+        }
+    }
+    return tally;
+}
+
+/* The most voters that 'able' hosts make: an odd number, not more than wanted. */
+static size_t goal_of(size_t able, size_t wanted)
+{
+    size_t goal = able < wanted ? able : wanted;
+
+    return goal % 2 == 0 && goal > 0 ? goal - 1 : goal;
+}
+
+static bool next_voter(const struct store_server *servers, size_t server_count,
+                       const struct voters_machine *machines, size_t machine_count, struct voters_step *ret)
+{
+    for (size_t i = 0; i < server_count; i++) {
         const struct voters_machine *machine = find_machine(machines, machine_count, servers[i].id);
 
         if (servers[i].role != SERVER_STANDBY || machine == NULL || !machine->alive)
@@ -64,14 +83,65 @@ bool voters_next(const struct store_server *servers, size_t server_count,
         *ret = (struct voters_step){machine->server_id, machine->address, SERVER_VOTER};
         return true;
     }
+    return false;
+}
 
+static bool next_standby(const struct store_server *servers, size_t server_count,
+                         const struct voters_machine *machines, size_t machine_count, struct voters_step *ret)
+{
     for (size_t i = 0; i < machine_count; i++) {
         const struct store_server *server = find_server(servers, server_count, machines[i].server_id);
 
-        if (!machines[i].alive || (server != NULL && server->role != SERVER_SPARE) ||
-            voters + standbys >= wanted + STANDBYS_WANTED)
+        if (!machines[i].alive || (server != NULL && server->role != SERVER_SPARE))
             continue;
         *ret = (struct voters_step){machines[i].server_id, machines[i].address, SERVER_STANDBY};
+        return true;
+    }
+    return false;
+}
+
+/* The one of this role that is missed least: lost, or at least silent, or else the last. */
+static void step_down(const struct store_server *servers, size_t server_count,
+                      const struct voters_machine *machines, size_t machine_count, uint64_t self,
+                      enum server_role from, enum server_role to, struct voters_step *ret)
+{
+    int best = -1;
+
+    for (size_t i = 0; i < server_count; i++) {
+        const struct voters_machine *machine = find_machine(machines, machine_count, servers[i].id);
+        int rank = machine == NULL || machine->lost ? 2 : !machine->alive;
+
+        if (servers[i].role != from || servers[i].id == self || rank < best)
+            continue;
+        best = rank;
+        *ret = (struct voters_step){servers[i].id, servers[i].address, to};
+    }
+}
+
+bool voters_next(const struct store_server *servers, size_t server_count,
+                 const struct voters_machine *machines, size_t machine_count, unsigned wanted, uint64_t self,
+                 struct voters_step *ret)
+{
+    size_t most = wanted + STANDBYS_WANTED;
+    struct tally tally;
+
+    if (next_removal(servers, server_count, machines, machine_count, self, ret))
+        return true;
+    tally = count(servers, server_count, machines, machine_count);
+    /* A voter that is away still counts: it is not replaced for being away. */
+    if (tally.voters < goal_of(tally.voters + tally.standbys_alive, wanted))
+        return next_voter(servers, server_count, machines, machine_count, ret);
+    if (tally.voters + tally.standbys_here < most &&
+        next_standby(servers, server_count, machines, machine_count, ret))
+        return true;
+    /* Not as long as somebody might still call who makes the number odd by joining the voters. */
+    if (tally.voters > 1 &&
+        tally.voters > goal_of(tally.voters + tally.standbys_here + tally.others_here, wanted)) {
+        step_down(servers, server_count, machines, machine_count, self, SERVER_VOTER, SERVER_STANDBY, ret);
+        return true;
+    }
+    if (tally.standbys > 0 && tally.voters + tally.standbys > most) {
+        step_down(servers, server_count, machines, machine_count, self, SERVER_STANDBY, SERVER_REMOVED, ret);
         return true;
     }
     return false;

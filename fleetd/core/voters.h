@@ -5,8 +5,12 @@
  * Laws:
  *  - A server id that is no registered machine's is removed: its host lost its disk, or left.
  *  - There are as many voters as wanted and an odd number of them, as far as there are hosts for it.
- *  - A host becomes a standby first, and a voter when that makes, or is on the way to, an odd number.
- *  - One step only removes or adds; nobody is made a voter, or added, who is not alive. */
+ *  - A host becomes a standby first, and a voter when that makes, or is on the way to, an odd number. An even
+ *    number that nobody is left to mend upwards is mended downwards: two voters stand less than one.
+ *  - Nobody is made a voter, or added, who is not alive. A voter is not replaced for being away; a standby is
+ *    if it is lost, and there is another. The leader itself always votes.
+ *  - There are at most STANDBYS_WANTED more than wanted, except while one takes the place of another.
+ *  - While nothing else changes, every way ends, and no step undoes an earlier one. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,7 +24,7 @@
 struct voters_machine {
     uint64_t server_id;
     const char *address;
-    bool alive;
+    bool alive, lost; /* Neither: it is silent at the moment, or has not called this leader yet. */
 };
 
 struct voters_step {
