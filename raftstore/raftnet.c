@@ -25,7 +25,12 @@
 #define BACKOFF_MIN_MS  100u
 #define BACKOFF_MAX_MS  1000u
 #define BAD_LOG_MS      10000u
-#define PEERS_MAX       (4 * RAFT_SERVERS_MAX)
+
+/* Every request of Raft is answered. A peer whose power was cut answers nothing, and TCP would go on asking
+ * the dead connection for seconds, with growing pauses, when it is long back: so silence ends it. Longer than
+ * a slow disk makes a healthy peer wait, and where it does not, nothing is lost but a connection. */
+#define SILENCE_MS 1500u
+#define PEERS_MAX  (4 * RAFT_SERVERS_MAX)
 
 /* One connection, either way. */
 struct link {
@@ -55,6 +60,7 @@ struct peer {
     uint64_t last_heard_ms;
     struct link *out; /* Dialled, perhaps not open yet. */
     uint64_t backoff_ms, retry_ms;
+    uint64_t asked_ms; /* Since when 'out' owes an answer; 0: it does not. */
     bool complained;
     uint8_t *held; /* One small frame that waits for 'out' to open: an election need not wait for its next
                       round. */
@@ -292,6 +298,12 @@ static void link_refuse_message(struct link *link, const char *text)
     conn_close(link->conn, text);
 }
 
+static void peer_heard(struct peer *peer, uint64_t now_ms)
+{
+    peer->last_heard_ms = now_ms;
+    peer->asked_ms = 0;
+}
+
 static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, void *data)
 {
     struct link *link = data;
@@ -310,7 +322,7 @@ static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, voi
         link_refuse_message(link, err.text);
         return;
     }
-    peer_get(net, link->server_id)->last_heard_ms = net_now(net);
+    peer_heard(peer_get(net, link->server_id), net_now(net));
     if (message.type == RAFT_IO_INSTALL_SNAPSHOT && !assembly_add(&link->assembly, &message, &piece))
         return;
     message.server_id = link->server_id;
@@ -355,6 +367,7 @@ static void peer_lost(struct raftnet *net, struct peer *peer, const char *reason
     struct link *link = TAKE_PTR(peer->out);
     uint64_t now = net_now(net);
 
+    peer->asked_ms = 0;
     if (link->open && now - link->opened_ms >= BACKOFF_MAX_MS)
         peer->backoff_ms = 0;
     else if (!peer->complained && !net->closing) {
@@ -368,6 +381,17 @@ static void peer_lost(struct raftnet *net, struct peer *peer, const char *reason
     free(peer->held);
     peer->held = NULL;
     transfer_end(net, &peer->transfer, net->closing ? RAFT_CANCELED : RAFT_NOCONNECTION);
+}
+
+/* Gives a dialled connection up; the next message dials anew, without a pause. */
+static void peer_redial(struct raftnet *net, struct peer *peer, const char *reason)
+{
+    struct link *link = peer->out;
+
+    peer_lost(net, peer, reason);
+    link->open = false;
+    peer->retry_ms = 0;
+    conn_close(link->conn, reason);
 }
 
 static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome *refusal, void *data)
@@ -404,6 +428,7 @@ static void on_accepted(struct conn *conn, void *data)
 {
     struct link *link = data, *old;
     struct raftnet *net = link->net;
+    struct peer *peer;
 
     link->conn = conn;
     if (net->callbacks.on_resolve(link->server_id, link->address, net->data) < 0)
@@ -415,6 +440,13 @@ static void on_accepted(struct conn *conn, void *data)
         }
     }
     link->open = true;
+    /* It is there: what we dialled while it was not may be waiting for nothing. */
+    peer = peer_find(net, link->server_id);
+    if (peer != NULL && peer->out != NULL && !peer->out->open) {
+        old = TAKE_PTR(peer->out);
+        peer->retry_ms = 0;
+        conn_close(old->conn, "the peer has called meanwhile");
+    }
 }
 
 static const struct conn_callbacks link_callbacks = {.on_open = on_open,
@@ -504,17 +536,20 @@ static int hold(struct peer *peer, const struct raft_message *message)
     return raftwire_encode(message, 0, &peer->held, &peer->held_size) < 0 ? RAFT_NOCONNECTION : 0;
 }
 
+/* Whether the connection has owed an answer for too long. While a snapshot is on its way there is none to be
+ * had. */
+static bool peer_is_silent(const struct raftnet *net, const struct peer *peer)
+{
+    return peer->asked_ms != 0 && peer->transfer.req == NULL && net_now(net) - peer->asked_ms >= SILENCE_MS;
+}
+
 /* An open connection to the peer, NULL if there is none (yet). */
 static struct conn *peer_conn(struct raftnet *net, struct peer *peer, const char *address)
 {
-    if (peer->out != NULL && !streq(peer->out->address, address)) {
-        struct link *link = peer->out;
-
-        peer_lost(net, peer, "has moved to another address");
-        link->open = false;
-        peer->retry_ms = 0;
-        conn_close(link->conn, "the peer has moved to another address");
-    }
+    if (peer->out != NULL && !streq(peer->out->address, address))
+        peer_redial(net, peer, "has moved to another address");
+    else if (peer->out != NULL && peer->out->open && peer_is_silent(net, peer))
+        peer_redial(net, peer, "does not answer");
     peer_dial(net, peer, address);
     return peer->out != NULL && peer->out->open ? peer->out->conn : NULL;
 }
@@ -539,6 +574,8 @@ static int send_request(struct raftnet *net, struct raft_io_send *req, const str
     }
     if (conn_queued(conn) >= QUEUE_LIMIT)
         return RAFT_NOCONNECTION;
+    if (peer->asked_ms == 0)
+        peer->asked_ms = net_now(net);
     if (message->type == RAFT_IO_INSTALL_SNAPSHOT) {
         transfer_start(net, peer, req, &message->install_snapshot, cb);
         return 0;
