@@ -40,6 +40,33 @@ static void list_report(const char *unit, const char *machine_id, const struct c
     listing->count++;
 }
 
+/* Without leading, this host knows where units were placed, and what its own agent says: the others' states
+ * are unknown, which is better said than left out. */
+static void list_known(const struct api_request *request, struct listing *listing)
+{
+    static const struct core_report unknown = {.load_state = (char *)"unknown",
+                                               .active_state = (char *)"unknown",
+                                               .sub_state = (char *)"unknown",
+                                               .hash = (char *)"",
+                                               .result = (char *)"",
+                                               .error = (char *)""};
+    const struct core *core = api_core(request);
+    size_t unit_count, machine_count;
+    const struct registry_unit *const *units = registry_units(api_registry(request), &unit_count);
+    const struct registry_machine *const *machines = registry_machines(api_registry(request), &machine_count);
+
+    for (size_t i = 0; i < unit_count; i++) {
+        for (size_t j = 0; j < machine_count; j++) {
+            const struct core_report *report = core_report(core, machines[j]->id, units[i]->name);
+
+            if (report == NULL && streq(units[i]->target, machines[j]->id))
+                report = &unknown;
+            if (report != NULL)
+                list_report(units[i]->name, machines[j]->id, report, listing);
+        }
+    }
+}
+
 void api_state_list(struct api_request *request)
 {
     struct listing listing = {
@@ -49,7 +76,10 @@ void api_state_list(struct api_request *request)
 
     if (api_request_page(request, &listing.page) < 0)
         return;
-    core_reports_each(api_core(request), list_report, &listing);
+    if (core_leads(api_core(request)))
+        core_reports_each(api_core(request), list_report, &listing);
+    else
+        list_known(request, &listing);
     api_answer_json(request, api_page_end(&listing.page, "states", listing.count));
 }
 

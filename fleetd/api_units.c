@@ -63,7 +63,9 @@ static json_t *unit_json(const struct core *core, const struct registry_unit *un
 
     api_json_set_text(json, "name", unit->name);
     api_json_set_text(json, "desiredState", unit_state_to_string(unit->desired));
-    api_json_set_text(json, "currentState", unit_state_to_string(current_state(core, unit)));
+    /* Only the leader knows what other hosts have made of it. */
+    if (core_leads(core) || unit->target[0] == '\0' || core_report(core, unit->target, unit->name) != NULL)
+        api_json_set_text(json, "currentState", unit_state_to_string(current_state(core, unit)));
     api_json_set_text(json, "machineID", unit->target);
     api_json_set_text(json, "hash", unit->content->hash);
     api_json_set_count(json, "generation", unit->generation);

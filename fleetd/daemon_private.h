@@ -80,7 +80,7 @@ void leading_start(struct daemon *daemon, uint64_t term);
 void leading_stop(struct daemon *daemon);
 void leading_step(
     struct daemon *daemon); /* Gives what has changed to the core and carries out what it says. */
-void leading_tick(struct daemon *daemon); /* The core's deadline has come. */
+void leading_tick(struct daemon *daemon);    /* The core's deadline has come. */
 void leading_set_ttl(struct daemon *daemon); /* The configuration was read again. */
 void leading_chores(struct daemon *daemon);
 struct downlink *leading_downlink_new(struct daemon *daemon);
@@ -90,8 +90,9 @@ struct gate *leading_gate_new(struct daemon *daemon);
 void hosting_describe(struct daemon *daemon); /* Fills daemon->machine from configuration and identity. */
 int hosting_start(struct daemon *daemon, struct err *err);
 struct uplink *hosting_uplink_new(struct daemon *daemon);
-void hosting_step(struct daemon *daemon);     /* Sends reports that have changed. */
-void hosting_announce(struct daemon *daemon); /* Tells the leader what this host is, after a change. */
+void hosting_report_all(struct daemon *daemon); /* All that this host has counts as changed. */
+void hosting_step(struct daemon *daemon);       /* Sends reports that have changed. */
+void hosting_announce(struct daemon *daemon);   /* Tells the leader what this host is, after a change. */
 
 /* daemon.c */
 void daemon_update_status(struct daemon *daemon);

@@ -97,6 +97,11 @@ static void reports_clear(struct daemon *daemon)
     daemon->reports.count = 0;
 }
 
+void hosting_report_all(struct daemon *daemon)
+{
+    agent_each(daemon->agent, report_list_add, &daemon->reports);
+}
+
 void hosting_step(struct daemon *daemon)
 {
     Fleet__Reports reports = FLEET__REPORTS__INIT;
@@ -104,6 +109,9 @@ void hosting_step(struct daemon *daemon)
 
     if (daemon->reports.count == 0)
         return;
+    if (daemon->core != NULL)
+        core_local_reports(daemon->core, daemon->identity.machine_id, daemon->reports.items,
+                           daemon->reports.count);
     /* Without a session nothing is lost: the next one begins with everything. */
     if (daemon->uplink != NULL && uplink_is_open(daemon->uplink)) {
         reports.reports = daemon->reports.items;

@@ -223,6 +223,7 @@ void leading_stop(struct daemon *daemon)
 {
     log_notice("This host does not lead any more");
     core_yield(daemon->core);
+    hosting_report_all(daemon); /* From now on this is what is known here. */
     if (daemon->api != NULL)
         api_yield(daemon->api);
     downlink_drop_all(daemon->downlink, "this host does not lead any more");

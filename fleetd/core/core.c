@@ -373,6 +373,18 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     settle(core, now_ms, out);
 }
 
+void core_local_reports(struct core *core, const char *machine_id, Fleet__UnitReport *const *reports,
+                        size_t report_count)
+{
+    struct host *host;
+
+    if (core->leads)
+        return;
+    host = host_get(&core->hosts, machine_id, 0);
+    for (size_t i = 0; i < report_count; i++)
+        host_set_report(host, reports[i]);
+}
+
 static struct host *host_of_session(struct core *core, const char *machine_id, uint64_t session_id)
 {
     struct host *host = core->leads ? host_find(core->hosts, machine_id) : NULL;

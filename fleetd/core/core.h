@@ -146,6 +146,11 @@ void core_tick(struct core *core, uint64_t now_ms, struct effects *out);
 uint64_t
 core_deadline_ms(const struct core *core); /* When core_tick() wants to be called; UINT64_MAX: never. */
 
+/* What this host's own agent says, for the time when this host does not lead: then it is all that is known of
+ * the units' states. Means nothing while it leads. */
+void core_local_reports(struct core *core, const char *machine_id, Fleet__UnitReport *const *reports,
+                        size_t report_count);
+
 /* ---- questions; they change nothing ---- */
 
 enum machine_state core_machine_state(const struct core *core, const char *machine_id);
