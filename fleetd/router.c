@@ -28,7 +28,8 @@ struct pending {
     Fleet__ApiRequest message; /* Its pointers are the request's, or 'labels' and 'request_id'. */
     Fleet__Label *labels, **label_list;
     uint8_t request_id[REQUEST_ID_SIZE];
-    uint64_t deadline_ms; /* Of waiting for a leader; on the loop's clock. */
+    uint64_t deadline_ms; /* On the loop's clock. */
+    bool lasting;         /* A wait: once it is with the leader, it takes as long as it takes. */
     bool sent;            /* To the present leader. */
     bool uncertain;       /* It was sent to one that did not answer, and may have changed something. */
     UT_hash_handle hh;
@@ -98,33 +99,49 @@ static void pending_send(struct router *router, struct pending *pending)
     pending->sent = router->callbacks.send(&message, router->data);
 }
 
+static void on_timer(uv_timer_t *timer);
+
+/* Looks at what waits in so many milliseconds, or before. */
+static void look_in(struct router *router, uint64_t ms)
+{
+    if (!uv_is_active((uv_handle_t *)&router->timer) || uv_timer_get_due_in(&router->timer) > ms)
+        uv_timer_start(&router->timer, on_timer, ms, 0);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct router *router = timer->data;
     struct pending *pending, *next;
-    uint64_t now = uv_now(router->loop);
-    bool waiting = false;
+    uint64_t now = uv_now(router->loop), next_ms = UINT64_MAX;
+    bool unsent = false;
 
     HASH_ITER (hh, router->pending, pending, next) {
-        if (pending->sent)
+        if (pending->sent && pending->lasting)
             continue;
         if (now >= pending->deadline_ms) {
-            pending_fail(router, pending, trouble(router));
+            pending->uncertain = pending->uncertain || (pending->sent && pending->message.request_id.len > 0);
+            pending_fail(router, pending,
+                         pending->sent ? "the one there was does not answer" : trouble(router));
             continue;
         }
-        pending_send(router, pending);
-        waiting = waiting || !pending->sent;
+        if (!pending->sent)
+            pending_send(router, pending);
+        unsent = unsent || !pending->sent;
+        if (pending->deadline_ms < next_ms)
+            next_ms = pending->deadline_ms;
     }
-    if (waiting)
-        uv_timer_start(&router->timer, on_timer, RETRY_MS, 0);
+    if (unsent)
+        look_in(router, RETRY_MS);
+    else if (next_ms != UINT64_MAX)
+        look_in(router, next_ms - now);
 }
 
 static void wait_for_leader(struct router *router, struct pending *pending)
 {
     pending->sent = false;
-    pending->deadline_ms = uv_now(router->loop) + ROUTER_PATIENCE_MS;
-    if (!uv_is_active((uv_handle_t *)&router->timer))
-        uv_timer_start(&router->timer, on_timer, RETRY_MS, 0);
+    if (pending->lasting) /* It may have gone on for long; now it needs a leader again. */
+        pending->deadline_ms = uv_now(router->loop) + ROUTER_CHANGE_MS;
+    look_in(router, RETRY_MS);
 }
 
 /* ---- requests ---- */
@@ -171,12 +188,14 @@ static struct pending *pending_new(struct router *router, struct http_request *r
     struct pending *pending = NEW0(struct pending);
 
     pending->id = ++router->last_id;
-    pending->deadline_ms = uv_now(router->loop) + ROUTER_PATIENCE_MS;
     pending->request = request;
     request->owner = pending;
     if (getrandom(pending->request_id, sizeof pending->request_id, 0) != (ssize_t)sizeof pending->request_id)
         abort();
     fill_message(pending);
+    pending->lasting = streq(request->method, "POST") && pending->message.request_id.len == 0;
+    pending->deadline_ms =
+        uv_now(router->loop) + (streq(request->method, "GET") ? ROUTER_READ_MS : ROUTER_CHANGE_MS);
     HASH_ADD(hh, router->pending, id, sizeof pending->id, pending);
     return pending;
 }
@@ -242,8 +261,7 @@ void router_request(struct router *router, struct http_request *request)
         return;
     }
     pending_send(router, pending);
-    if (!pending->sent)
-        wait_for_leader(router, pending);
+    look_in(router, pending->sent ? ROUTER_READ_MS : RETRY_MS);
 }
 
 void router_gone(struct router *router, struct http_request *request)
@@ -276,8 +294,7 @@ void router_reply(struct router *router, const Fleet__ApiReply *reply)
     if ((reply->status == 503 || reply->status == 504) && uv_now(router->loop) < pending->deadline_ms) {
         pending->uncertain = pending->uncertain || reply->status == 504;
         pending->sent = false;
-        if (!uv_is_active((uv_handle_t *)&router->timer))
-            uv_timer_start(&router->timer, on_timer, RETRY_MS, 0);
+        look_in(router, RETRY_MS);
         return;
     }
     request = pending->request;

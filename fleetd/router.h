@@ -10,8 +10,11 @@
 #include "fleetd/http.h"
 #include "raftstore/fleet.pb-c.h"
 
-/* How long a request waits for a leader before it is answered 503, or 504 where its outcome is unknown. */
-#define ROUTER_PATIENCE_MS 8000u
+/* How long a request may take, from its arrival: then it is answered 503, or 504 where its outcome is
+ * unknown. Whoever only reads is better served soon by what this host knows (stale=yes). A wait has its own
+ * deadline, and goes on for as long as there is a leader. */
+#define ROUTER_CHANGE_MS 8000u
+#define ROUTER_READ_MS   3000u
 
 struct router;
 
