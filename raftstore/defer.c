@@ -3,6 +3,8 @@
 
 #include "raftstore/defer.h"
 
+#include <assert.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include <utlist.h>
@@ -18,6 +20,7 @@ struct call {
 struct defer {
     uv_idle_t idle; /* Active while calls wait: then the loop does not sleep. */
     struct call *calls;
+    bool running;
 };
 
 static void run(struct defer *defer)
@@ -25,10 +28,12 @@ static void run(struct defer *defer)
     struct call *calls = defer->calls, *call, *next;
 
     defer->calls = NULL;
+    defer->running = true;
     DL_FOREACH_SAFE (calls, call, next) {
         call->fn(call->data);
         free(call);
     }
+    defer->running = false;
 }
 
 static void on_idle(uv_idle_t *idle)
@@ -66,6 +71,7 @@ static void on_closed(uv_handle_t *handle)
 
 void defer_close(struct defer *defer)
 {
+    assert(!defer->running); /* What is left of the turn would come after its owner's end. */
     while (defer->calls != NULL)
         run(defer);
     uv_close((uv_handle_t *)&defer->idle, on_closed);

@@ -13,5 +13,6 @@ typedef void defer_fn(void *data);
 struct defer *defer_new(uv_loop_t *loop);
 void defer_call(struct defer *defer, defer_fn *fn, void *data);
 
-/* Makes what is still waiting happen now, then closes the handle; frees itself on the loop. */
+/* Makes what is still waiting happen now, then closes the handle; frees itself on the loop. Not from inside a
+ * deferred call. */
 void defer_close(struct defer *defer);

@@ -51,6 +51,33 @@ static inline raft_index raft_compat_durable_index(struct raft *raft)
 #endif
 }
 
+/* Up to where the leader knows the log of server 'id' to be its own; 0: it does not know, or does not lead.
+ */
+static inline raft_index raft_compat_match_index(struct raft *raft, raft_id id)
+{
+    raft_index index = 0;
+#if RAFT_COMPAT_IS_015
+    for (unsigned i = 0; raft_state(raft) == RAFT_LEADER && i < raft->configuration.n; i++)
+        if (raft->configuration.servers[i].id == id)
+            index = raft->leader_state.progress[i].match_index;
+#else
+    if (raft_match_index(raft, id, &index) != 0)
+        index = 0;
+#endif
+    return index;
+}
+
+/* 0.15: how many entries were applied since the last snapshot that is on the disk. */
+static inline unsigned raft_compat_behind_snapshot(struct raft *raft)
+{
+#if RAFT_COMPAT_IS_015
+    return (unsigned)(raft->last_applied - raft->log.snapshot.last_index);
+#else
+    (void)raft;
+    return 0;
+#endif
+}
+
 /* Whether this server leads or follows somebody: then raft refuses a vote that does not carry the disrupt
  * flag. (raft_leader() answers 0 during a transfer, so ask for the state first.) */
 static inline bool raft_compat_has_leader(struct raft *raft)

@@ -30,7 +30,10 @@
  * the dead connection for seconds, with growing pauses, when it is long back: so silence ends it. Longer than
  * a slow disk makes a healthy peer wait, and where it does not, nothing is lost but a connection. */
 #define SILENCE_MS 1500u
-#define PEERS_MAX  (4 * RAFT_SERVERS_MAX)
+
+/* A dial that has taken so long is to a host that was not there. */
+#define DIAL_STALE_MS 500u
+#define PEERS_MAX     (4 * RAFT_SERVERS_MAX)
 
 /* One connection, either way. */
 struct link {
@@ -38,7 +41,7 @@ struct link {
     struct raftnet *net;
     struct conn *conn;
     uint64_t server_id;
-    uint64_t opened_ms;
+    uint64_t begun_ms, opened_ms;
     bool dialled, open;
     char address[ADDRESS_MAX + 1]; /* That was dialled, for libraft: where the peer is. */
     struct assembly assembly;
@@ -339,6 +342,7 @@ static struct link *link_new(struct raftnet *net, uint64_t server_id, bool diall
     link->net = net;
     link->server_id = server_id;
     link->dialled = dialled;
+    link->begun_ms = net_now(net);
     DL_APPEND(net->links, link);
     return link;
 }
@@ -440,9 +444,11 @@ static void on_accepted(struct conn *conn, void *data)
         }
     }
     link->open = true;
-    /* It is there: what we dialled while it was not may be waiting for nothing. */
+    /* It is there: what we dialled while it was not may be waiting for nothing. Not what was dialled just
+     * now: two that dial each other at the same time would never meet. */
     peer = peer_find(net, link->server_id);
-    if (peer != NULL && peer->out != NULL && !peer->out->open) {
+    if (peer != NULL && peer->out != NULL && !peer->out->open &&
+        net_now(net) - peer->out->begun_ms >= DIAL_STALE_MS) {
         old = TAKE_PTR(peer->out);
         peer->retry_ms = 0;
         conn_close(old->conn, "the peer has called meanwhile");

@@ -55,9 +55,8 @@ static size_t format_line(const struct sidefile *file, char *line)
 
     id_to_hex(file->cluster_id, id);
     n = snprintf(line, LINE_MAX_SIZE,
-                 "fleet-progress %d cluster=%s server=%016" PRIx64 " term=%" PRIu64 " last=%" PRIu64
-                 "/%" PRIu64,
-                 FORMAT_VERSION, id, file->server_id, file->term, file->last_term, file->last_index);
+                 "fleet-progress %d cluster=%s server=%016" PRIx64 " term=%" PRIu64 " committed=%" PRIu64,
+                 FORMAT_VERSION, id, file->server_id, file->term, file->committed);
     n += snprintf(line + n, LINE_MAX_SIZE - (size_t)n, " crc=%08" PRIx32 "\n", crc32(line, (size_t)n));
     return (size_t)n;
 }
@@ -114,10 +113,8 @@ static int parse_line(const char *line, struct sidefile *ret)
         return -EBADMSG;
     if (version != FORMAT_VERSION)
         return -EPROTONOSUPPORT;
-    if (sscanf(line,
-               "fleet-progress %*u cluster=%32s server=%" SCNx64 " term=%" SCNu64 " last=%" SCNu64
-               "/%" SCNu64,
-               id, &file.server_id, &file.term, &file.last_term, &file.last_index) != 5 ||
+    if (sscanf(line, "fleet-progress %*u cluster=%32s server=%" SCNx64 " term=%" SCNu64 " committed=%" SCNu64,
+               id, &file.server_id, &file.term, &file.committed) != 4 ||
         !id_from_hex(id, file.cluster_id))
         return -EBADMSG;
     /* There is one way to write it, checksum included. */
@@ -181,36 +178,29 @@ int sidefile_look(const char *directory, struct sidefile_state *state, struct er
 
 /* ---- Judging ---- */
 
-static int check_log(const struct sidefile *file, const struct sidefile_state *state, const char *directory,
-                     struct err *err)
+int sidefile_check_owner(const struct sidefile *file, const struct sidefile_state *state,
+                         const char *directory, struct err *err)
 {
-    if (state->last_term < file->last_term)
-        return err_set(err, -ESTALE,
-                       "the log in %s ends at %" PRIu64 " of term %" PRIu64 " but had reached %" PRIu64
-                       " of term %" PRIu64 ": this disk went back in time; %s",
-                       directory, state->last_index, state->last_term, file->last_index, file->last_term,
-                       ADVICE);
-    if (state->last_term == file->last_term && state->last_index < file->last_index)
-        return err_set(err, -ESTALE,
-                       "the log in %s ends at %" PRIu64 " but had reached %" PRIu64
-                       ": this disk went back in time; %s",
-                       directory, state->last_index, file->last_index, ADVICE);
+    char recorded[2 * SIDEFILE_CLUSTER_ID_SIZE + 1], ours[2 * SIDEFILE_CLUSTER_ID_SIZE + 1];
+
+    if (memcmp(file->cluster_id, state->cluster_id, sizeof file->cluster_id) != 0) {
+        id_to_hex(file->cluster_id, recorded);
+        id_to_hex(state->cluster_id, ours);
+        return err_set(err, -EXDEV, "%s belongs to cluster %s, not to %s", directory, recorded, ours);
+    }
+    if (file->server_id != state->server_id)
+        return err_set(err, -EXDEV, "%s belongs to server %016" PRIx64 ", this is %016" PRIx64, directory,
+                       file->server_id, state->server_id);
     return 0;
 }
 
 int sidefile_check(const struct sidefile *file, const struct sidefile_state *state, const char *directory,
                    struct err *err)
 {
-    char recorded[2 * SIDEFILE_CLUSTER_ID_SIZE + 1], ours[2 * SIDEFILE_CLUSTER_ID_SIZE + 1];
+    int r = file != NULL ? sidefile_check_owner(file, state, directory, err) : 0;
 
-    if (file != NULL && memcmp(file->cluster_id, state->cluster_id, sizeof file->cluster_id) != 0) {
-        id_to_hex(file->cluster_id, recorded);
-        id_to_hex(state->cluster_id, ours);
-        return err_set(err, -EXDEV, "%s belongs to cluster %s, not to %s", directory, recorded, ours);
-    }
-    if (file != NULL && file->server_id != state->server_id)
-        return err_set(err, -EXDEV, "%s belongs to server %016" PRIx64 ", this is %016" PRIx64, directory,
-                       file->server_id, state->server_id);
+    if (r < 0)
+        return r;
     if (!state->has_metadata && (state->has_log || (file != NULL && file->term > 0)))
         return err_set(err, -ESTALE,
                        "%s has lost its term and vote (metadata1 and metadata2 are missing): this server "
@@ -223,5 +213,10 @@ int sidefile_check(const struct sidefile *file, const struct sidefile_state *sta
                        "the term in %s is %" PRIu64 " but had reached %" PRIu64
                        ": this disk went back in time; %s",
                        directory, state->term, file->term, ADVICE);
-    return check_log(file, state, directory, err);
+    if (state->last_index < file->committed)
+        return err_set(err, -ESTALE,
+                       "the log in %s ends at %" PRIu64 " but had reached %" PRIu64
+                       ": this disk went back in time; %s",
+                       directory, state->last_index, file->committed, ADVICE);
+    return 0;
 }

@@ -8,11 +8,10 @@
  * come; at the next start the log must have come as far.
  *
  * It is written about once a second and when the store closes, so it may lag behind: less than it says is
- * wrong, more is fine. It must only be told what is on the disk already: guard_stored(), not
- * raft_last_index(). A place in the log is compared as in elections (dissertation §3.6.1): by the entry's
- * term, then by its index. For a follower may rightly lose a tail that only an older leader had, and then its
- * log ends earlier, but in a later term. After raft_recover() the file must be removed: 0.15 ends the log
- * with term 1.
+ * wrong, more is fine. What it is told must be on the disk already, and committed. A committed entry is never
+ * cut off again, so its index alone tells; what is not committed a follower may rightly lose to a new leader,
+ * and a power cut may take it, and neither must keep a host from starting. After raft_recover() the file must
+ * be removed.
  *
  * The file is one line of text that ends in a checksum. It is replaced as a whole and fsync'ed. All functions
  * block: call them in a thread. */
@@ -30,20 +29,18 @@
 struct sidefile {
     uint8_t cluster_id[SIDEFILE_CLUSTER_ID_SIZE];
     uint64_t server_id;
-    uint64_t term;       /* raft's current term. */
-    uint64_t last_index; /* Of the last entry on the disk, */
-    uint64_t last_term;  /* and its term. */
+    uint64_t term;      /* raft's current term. */
+    uint64_t committed; /* Index of the last entry that is on the disk and committed. */
 };
 
 /* What the data directory holds, and what raft made of it. */
 struct sidefile_state {
     uint8_t cluster_id[SIDEFILE_CLUSTER_ID_SIZE]; /* As configured or recorded elsewhere. */
     uint64_t server_id;
-    uint64_t term; /* These three after raft_start(), and before anything is sent: the loop has not run. */
+    uint64_t term; /* These two after raft_start(), and before anything is sent: the loop has not run. */
     uint64_t last_index; /* 0: the log is empty. */
-    uint64_t last_term;
-    bool has_metadata; /* metadata1 or metadata2 exists. */
-    bool has_log;      /* A segment or a snapshot exists. */
+    bool has_metadata;   /* metadata1 or metadata2 exists. */
+    bool has_log;        /* A segment or a snapshot exists. */
 };
 
 /* Replaces the side file in 'directory'. On failure the old one is still there. */
@@ -61,3 +58,7 @@ int sidefile_look(const char *directory, struct sidefile_state *state, struct er
  * to another cluster or server. */
 int sidefile_check(const struct sidefile *file, const struct sidefile_state *state, const char *directory,
                    struct err *err);
+
+/* The part of it that needs only the ids: -EXDEV, before libraft touches the directory. */
+int sidefile_check_owner(const struct sidefile *file, const struct sidefile_state *state,
+                         const char *directory, struct err *err);

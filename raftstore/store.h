@@ -45,9 +45,9 @@ struct store_callbacks {
     void (*on_lead)(
         uint64_t term,
         void *data); /* Leader, and the term's barrier is through: leader-only work may start... */
-    void (*on_yield)(void *data); /* ...and must stop. */
-    void (*on_fatal)(const char *why,
-                     void *data); /* The store can go on only as a new process, if at all. Exit at once. */
+    void (*on_yield)(void *data);                  /* ...and must stop. */
+    void (*on_fatal)(const char *why, void *data); /* The store can go on only as a new process, if at all.
+                                                      Exit at once; when this returns the store does it. */
 };
 
 struct store_config {
@@ -55,12 +55,16 @@ struct store_config {
     uint64_t server_id;    /* Never 0, never used twice. */
     uint8_t cluster_id[CLUSTER_ID_SIZE];
     const char *address;  /* What the others dial: "host:port". */
-    bool bootstrap;       /* The first server of a new cluster: directory must be empty. */
+    bool bootstrap;       /* The first server of a new cluster. Later it is ignored; but once the log is lost
+                             it is refused: never the same cluster twice. */
     unsigned election_ms; /* 0: the default. */
+    uint64_t snapshot_log_bytes; /* A snapshot is taken after so much log; 0: 16 MiB. */
 };
 
 /* Opens the directory and starts Raft. A server that is in no configuration waits silently until a leader
- * adds it. */
+ * adds it. No callback comes from inside this call. -EXDEV: the directory is another server's or cluster's;
+ * -ESTALE: it went back in time; -EBADMSG: it is damaged; -ENOSPC; each with a text that says what to do.
+ * After a failure the loop may be left with handles of libraft: end the process. */
 int store_open(uv_loop_t *loop, struct port *port, const struct store_config *config,
                const struct store_callbacks *callbacks, void *data, struct store **ret, struct err *err);
 
@@ -88,8 +92,9 @@ size_t store_servers(const struct store *store, struct store_server *servers,
 const struct conn_callbacks *store_accept(struct store *store, uint64_t server_id, void **ret_data);
 
 /* One change of the configuration at a time (dissertation §4.1); this host must lead. 'role' as in struct
- * store_server, or -1 to remove. A server that is new is added first. 'done' once, with STORE_APPLIED,
- * STORE_REFUSED or STORE_UNKNOWN. */
+ * store_server, or -1 to remove. A server that is new is added first; one that is removed as a voter is made
+ * a standby first. 'done' once, with STORE_APPLIED; STORE_REFUSED: the role was not given, but a new server
+ * may have been added; or STORE_UNKNOWN. The leader cannot change itself. */
 void store_change_server(struct store *store, uint64_t id, const char *address, enum server_role role,
                          store_done *done, void *data);
 

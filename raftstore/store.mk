@@ -4,5 +4,15 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/registry_snapshot.c \
 	raftstore/defer.c raftstore/defer.h \
 	raftstore/servers.h \
-	raftstore/store.c raftstore/store.h \
+	raftstore/store.c raftstore/store.h raftstore/store_private.h \
+	raftstore/store_disk.c raftstore/store_fsm.c raftstore/store_members.c raftstore/store_propose.c \
 	raftstore/store_text.c raftstore/store_text.h
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-store
+TESTS += tests/unit/test-store
+tests_unit_test_store_SOURCES = tests/unit/test-store.c tests/unit/store-node.c tests/unit/store-node.h
+tests_unit_test_store_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_store_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_store_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
+endif

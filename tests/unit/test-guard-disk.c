@@ -338,8 +338,7 @@ static struct sidefile_state look(struct replica *replica)
     struct guard_position stored = guard_stored(&replica->guard);
     struct sidefile_state found = {.server_id = SERVER_ID,
                                    .term = raft_compat_term(&replica->raft),
-                                   .last_index = stored.index,
-                                   .last_term = stored.term};
+                                   .last_index = stored.index};
 
     assert_int_equal(sidefile_look(replica->directory, &found, NULL), 0);
     return found;
@@ -367,8 +366,7 @@ static void guarded_lost_segment_is_noticed(void **state)
     found = look(&replica);
     assert_true(found.has_log && found.has_metadata);
     file.term = found.term;
-    file.last_index = found.last_index;
-    file.last_term = found.last_term;
+    file.committed = found.last_index;
     assert_int_equal(sidefile_write(replica.directory, &file, NULL), 0);
     replica_done(&replica); /* And 4-5. */
 

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "raftstore/store_private.h"
+
+#define TURN_MS    1000u
+#define IDLE_TURNS 10u
+/* If the disks of all voters are low, leadership wanders no faster than this. */
+#define AWAY_AGAIN_MS 60000u
+/* Beside raft's directory, so that it outlives it. */
+#define FOUNDED_NAME "founded"
+
+/* ---- while it runs ---- */
+
+/* In a thread: what blocks. A full disk must be seen also if the side file does not fit on it any more. */
+static void work(uv_work_t *job)
+{
+    struct store *store = job->data;
+    struct store_disk *disk = &store->disk;
+    int r;
+
+    disk->error = (struct err){0};
+    disk->free_bytes = UINT64_MAX;
+    disk->status = sidefile_write(store->directory, &disk->writing, &disk->error);
+    r = disk_watch_free(store->directory, &disk->free_bytes, disk->status < 0 ? NULL : &disk->error);
+    if (disk->status >= 0)
+        disk->status = r;
+}
+
+void store_disk_yield_lead(struct store *store)
+{
+    struct store_disk *disk = &store->disk;
+
+    if (disk->level == DISK_LEVEL_OK || !store->leads || store->closing ||
+        uv_now(store->loop) < disk->next_away_ms)
+        return;
+    disk->next_away_ms = uv_now(store->loop) + AWAY_AGAIN_MS;
+    store_handover_begin(store);
+}
+
+static void set_level(struct store *store, uint64_t free_bytes)
+{
+    struct store_disk *disk = &store->disk;
+    enum disk_level old = disk->level;
+
+    disk->level = disk_level_next(old, free_bytes);
+    (void)disk_level_reason(disk->level, free_bytes, store->directory, &disk->reason);
+    if (disk->level == old)
+        return;
+    if (disk->level == DISK_LEVEL_OK)
+        log_notice("There is room on the disk of %s again", store->directory);
+    else
+        log_error("%s: writes are refused here until there is room again", disk->reason.text);
+}
+
+static void done(uv_work_t *job, int status)
+{
+    struct store *store = job->data;
+    struct store_disk *disk = &store->disk;
+
+    disk->busy = false;
+    if (disk->status < 0 && !disk->complained)
+        log_warn("Cannot look after the disk: %s", disk->error.text);
+    disk->complained = disk->status < 0;
+    if (disk->status >= 0)
+        disk->written = disk->writing;
+    if (store->raft_closed) {
+        if (disk->is_last)
+            store_finish(store);
+        else
+            store_disk_close(store);
+        return;
+    }
+    if (disk->free_bytes != UINT64_MAX)
+        set_level(store, disk->free_bytes);
+    store_disk_yield_lead(store);
+}
+
+/* What is committed is never cut off again. A tail that is not committed may go at any time, rightly, and
+ * must not keep this host from starting after a power cut. */
+static struct sidefile progress(struct store *store)
+{
+    struct sidefile file = store->disk.written;
+    raft_index committed = raft_compat_durable_index(&store->raft);
+
+    file.term = raft_compat_term(&store->raft);
+    if (committed > file.committed)
+        file.committed = committed;
+    return file;
+}
+
+static void begin(struct store *store, const struct sidefile *file)
+{
+    store->disk.writing = *file;
+    store->disk.busy = true;
+    store->disk.job.data = store;
+    uv_queue_work(store->loop, &store->disk.job, work, done);
+}
+
+/* Once a second while something happens, otherwise every few seconds. */
+static void on_timer(uv_timer_t *timer)
+{
+    struct store *store = timer->data;
+    struct sidefile file = progress(store);
+    bool is_new = file.term != store->disk.written.term || file.committed != store->disk.written.committed;
+
+    if (!store->disk.busy &&
+        (++store->disk.turn % IDLE_TURNS == 0 || is_new || store->disk.level != DISK_LEVEL_OK))
+        begin(store, &file);
+}
+
+void store_disk_start(struct store *store)
+{
+    set_level(store, store->disk.free_bytes);
+    uv_timer_start(&store->timer, on_timer, TURN_MS, TURN_MS);
+}
+
+void store_disk_close(struct store *store)
+{
+    struct sidefile file = progress(store);
+
+    if (store->disk.busy)
+        return; /* done() comes here again. */
+    store->disk.is_last = true;
+    begin(store, &file);
+}
+
+/* ---- before it runs ---- */
+
+/* A directory that was made is there after a power cut, and what was acknowledged in it. */
+static int make_directory(const char *parent, const char *path, struct err *err)
+{
+    _cleanup_(closep) int fd = -1;
+
+    if (mkdir(path, 0700) < 0)
+        return errno == EEXIST ? 0 : err_set(err, -errno, "cannot make %s: %s", path, strerror(errno));
+    fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) < 0)
+        return err_set(err, -errno, "cannot sync %s: %s", parent, strerror(errno));
+    return 0;
+}
+
+static char *parent_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (slash == NULL)
+        return xstrdup(".");
+    return slash == path ? xstrdup("/") : xstrndup(path, (size_t)(slash - path));
+}
+
+static int make_directories(struct store *store, const struct store_config *config, struct err *err)
+{
+    _cleanup_(freep) char *parent = parent_of(config->directory);
+    int r = make_directory(parent, config->directory, err);
+
+    return r < 0 ? r : make_directory(config->directory, store->directory, err);
+}
+
+/* A founder that has lost its log must not found again: two histories would carry the same ids. */
+static int check_founder(struct store *store, const struct store_config *config, struct err *err)
+{
+    _cleanup_(freep) char *path = xasprintf("%s/%s", config->directory, FOUNDED_NAME);
+
+    if (!config->bootstrap || store->disk.had_log || access(path, F_OK) < 0)
+        return 0;
+    return err_set(err, -ESTALE,
+                   "this host has founded its cluster already, but the log in %s is gone; wipe %s and let "
+                   "this host join again as a new server",
+                   store->directory, config->directory);
+}
+
+static int remember_founding(const struct store_config *config, struct err *err)
+{
+    _cleanup_(closep) int fd = -1, directory = open(config->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (directory >= 0)
+        fd = openat(directory, FOUNDED_NAME, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || fsync(directory) < 0)
+        return err_set(err, -errno, "cannot write %s/%s: %s", config->directory, FOUNDED_NAME,
+                       strerror(errno));
+    return 0;
+}
+
+int store_disk_prepare(struct store *store, const struct store_config *config, struct err *err)
+{
+    struct sidefile_state state = {.server_id = config->server_id};
+    struct sidefile file;
+    int r = make_directories(store, config, err);
+
+    memcpy(state.cluster_id, config->cluster_id, sizeof state.cluster_id);
+    if (r >= 0)
+        r = sidefile_look(store->directory, &state, err);
+    if (r < 0)
+        return r;
+    store->disk.had_metadata = state.has_metadata;
+    store->disk.had_log = state.has_log;
+
+    /* Whose it is, before anything in it is touched. */
+    r = sidefile_read(store->directory, &file, err);
+    if (r >= 0)
+        r = sidefile_check_owner(&file, &state, store->directory, err);
+    else if (r == -ENOENT)
+        r = 0;
+    if (r >= 0)
+        r = check_founder(store, config, err);
+    if (r < 0)
+        return r;
+
+    r = disk_watch_keep_ballast(store->directory, err);
+    if (r < 0 && r != -ENOSPC)
+        return r;
+    return disk_watch_free(store->directory, &store->disk.free_bytes, err);
+}
+
+int store_disk_check(struct store *store, const struct store_config *config, struct err *err)
+{
+    struct sidefile_state state = {.server_id = config->server_id,
+                                   .term = raft_compat_term(&store->raft),
+                                   .last_index = raft_last_index(&store->raft),
+                                   .has_metadata = store->disk.had_metadata,
+                                   .has_log = store->disk.had_log};
+    struct sidefile file = {.server_id = config->server_id};
+    int r = sidefile_read(store->directory, &file, err);
+    bool found = r >= 0;
+
+    memcpy(state.cluster_id, config->cluster_id, sizeof state.cluster_id);
+    memcpy(file.cluster_id, config->cluster_id, sizeof file.cluster_id);
+    if (r >= 0 || r == -ENOENT)
+        r = sidefile_check(found ? &file : NULL, &state, store->directory, err);
+    if (r < 0)
+        return r;
+    store->disk.written = file;
+    return config->bootstrap ? remember_founding(config, err) : 0;
+}
+
+int store_disk_error(struct store *store, int status, struct err *err)
+{
+    const char *detail = raft_errmsg(&store->raft), *directory = store->directory;
+
+    if (store->restore_error.text[0] != '\0')
+        detail = store->restore_error.text;
+    else if (detail[0] == '\0')
+        detail = store->io.errmsg[0] != '\0' ? store->io.errmsg : store_raft_text(status);
+    switch (status) {
+    case RAFT_NOSPACE:
+        return err_set(err, -ENOSPC,
+                       "no room is left on the disk of %s (%s): free at least %" PRIu64
+                       " MiB; removing %s/%s gives %" PRIu64 " to begin with",
+                       directory, detail, DISK_WATCH_LOW_BYTES / DISK_WATCH_MIB, directory,
+                       DISK_WATCH_BALLAST_NAME, DISK_WATCH_BALLAST_BYTES / DISK_WATCH_MIB);
+    case RAFT_TOOMANY:
+        return err_set(err, -EAGAIN, "cannot use %s: %s; raise the sysctl fs.aio-max-nr", directory, detail);
+    case RAFT_CORRUPT:
+    case RAFT_MALFORMED:
+        return err_set(err, -EBADMSG,
+                       "the log in %s is damaged: %s; if the cluster has other voters, wipe it and let this "
+                       "host join again as a new server",
+                       directory, detail);
+    default:
+        return err_set(err, -EIO,
+                       "cannot load the log in %s: %s; if the disk has lost data, wipe it and let this host "
+                       "join again as a new server",
+                       directory, detail);
+    }
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "raftstore/address.h"
+#include "raftstore/store_private.h"
+
+/* ---- the configuration ---- */
+
+const struct raft_server *store_find_server(const struct store *store, uint64_t id)
+{
+    if (store->raft_closed) /* libraft has freed them, and left the pointer. */
+        return NULL;
+    for (unsigned i = 0; i < store->raft.configuration.n; i++)
+        if (store->raft.configuration.servers[i].id == id)
+            return &store->raft.configuration.servers[i];
+    return NULL;
+}
+
+size_t store_servers(const struct store *store, struct store_server *servers, size_t max)
+{
+    size_t count = 0;
+
+    for (unsigned i = 0; !store->raft_closed && i < store->raft.configuration.n && count < max; i++) {
+        const struct raft_server *server = &store->raft.configuration.servers[i];
+
+        servers[count++] = (struct store_server){
+            .id = server->id, .address = server->address, .role = (enum server_role)server->role};
+    }
+    return count;
+}
+
+/* ---- changing it ---- */
+
+static void change_end(struct store *store, enum store_outcome outcome, const char *reason)
+{
+    struct server_change change = store->change;
+
+    store->change = (struct server_change){0};
+    change.done(outcome, NULL, reason, change.data);
+    free(change.address);
+}
+
+static void change_step(void *data);
+
+static void change_next(void *data)
+{
+    struct store *store = data;
+    struct server_change *change = &store->change;
+
+    switch (change->status) {
+    case 0:
+        change->steps++;
+        change_step(store);
+        break;
+    case RAFT_NOCONNECTION: /* libraft has given the promotion up before it wrote anything. */
+        change_end(store, STORE_REFUSED, "the server does not catch up, or cannot be reached");
+        break;
+    default: change_end(store, STORE_UNKNOWN, store_raft_text(change->status)); break;
+    }
+}
+
+static void on_changed(struct raft_change *request, int status)
+{
+    struct store *store = request->data;
+
+    store->change.status = status;
+    defer_call(store->defer, change_next, store);
+}
+
+/* One that is removed before it has heard that it does not vote any more never learns it, and campaigns for
+ * ever (libraft-notes §2.7). So whoever follows the log gets a moment to hear it. */
+static bool removal_must_wait(struct store *store, const struct raft_server *server)
+{
+    struct server_change *change = &store->change;
+
+    if (server->role == RAFT_SPARE)
+        return false;
+    if (change->wait_index == 0) {
+        change->wait_index = raft_compat_commit_index(&store->raft);
+        change->wait_until_ms = uv_now(store->loop) + 2u * store->election_ms;
+    }
+    return raft_compat_match_index(&store->raft, server->id) < change->wait_index &&
+           uv_now(store->loop) < change->wait_until_ms;
+}
+
+/* Submits the next step, which is one entry of the log (dissertation §4.1). -1: not yet. */
+static int change_submit(struct store *store, const struct raft_server *server)
+{
+    struct server_change *change = &store->change;
+
+    change->request.data = store;
+    if (server == NULL)
+        return raft_add(&store->raft, &change->request, change->id, change->address, on_changed);
+    if (change->role != SERVER_REMOVED)
+        return raft_assign(&store->raft, &change->request, change->id, (int)change->role, on_changed);
+    if (server->role == RAFT_VOTER)
+        return raft_assign(&store->raft, &change->request, change->id, RAFT_STANDBY, on_changed);
+    change->waits = removal_must_wait(store, server);
+    if (change->waits)
+        return -1;
+    return raft_remove(&store->raft, &change->request, change->id, on_changed);
+}
+
+static void change_step(void *data)
+{
+    struct store *store = data;
+    struct server_change *change = &store->change;
+    const struct raft_server *server = store_find_server(store, change->id);
+    enum store_outcome no = change->steps > 0 ? STORE_UNKNOWN : STORE_REFUSED;
+    int r;
+
+    change->waits = false;
+    if (!store_leads(store) || store->closing)
+        change_end(store, no, store_raft_text(RAFT_NOTLEADER));
+    else if (server == NULL ? change->role == SERVER_REMOVED : (int)change->role == server->role)
+        change_end(store, STORE_APPLIED, "");
+    else if (change->id == store->server_id)
+        change_end(store, STORE_REFUSED, "the leader cannot take itself out: another one must do it");
+    else if (server == NULL && store->raft.configuration.n >= RAFT_SERVERS_MAX)
+        change_end(store, STORE_REFUSED, "there are as many consensus servers as there may be (64)");
+    else if ((r = change_submit(store, server)) > 0)
+        change_end(store, no, store_raft_text(r));
+}
+
+void store_members_turn(struct store *store)
+{
+    if (store->change.waits)
+        change_step(store);
+}
+
+struct refusal {
+    store_done *done;
+    void *data;
+    char *reason;
+};
+
+static void refuse_now(void *data)
+{
+    struct refusal *refusal = data;
+
+    refusal->done(STORE_REFUSED, NULL, refusal->reason, refusal->data);
+    free(refusal->reason);
+    free(refusal);
+}
+
+static void refuse_change(struct store *store, store_done *done, void *data, const char *reason)
+{
+    struct refusal *refusal = NEW0(struct refusal);
+
+    *refusal = (struct refusal){.done = done, .data = data, .reason = xstrdup(reason)};
+    defer_call(store->defer, refuse_now, refusal);
+}
+
+void store_change_server(struct store *store, uint64_t id, const char *address, enum server_role role,
+                         store_done *done, void *data)
+{
+    struct err err = {0};
+    struct address parsed;
+
+    if (store->change.active) {
+        refuse_change(store, done, data, store_raft_text(RAFT_CANTCHANGE));
+        return;
+    }
+    /* What is in the log stays there: nobody could dial it, and who loads it would choke on it. */
+    if (role != SERVER_REMOVED && (id == 0 || strlen(address) > ADDRESS_MAX ||
+                                   address_parse(address, &parsed, &err) < 0 || parsed.host[0] == '\0')) {
+        refuse_change(store, done, data,
+                      err.text[0] != '\0' ? err.text : "that is no server's id and address");
+        return;
+    }
+    store->change = (struct server_change){
+        .id = id, .address = xstrdup(address), .role = role, .done = done, .data = data, .active = true};
+    defer_call(store->defer, change_step, store);
+}
+
+/* ---- handing over ---- */
+
+static bool was_tried(const struct handover *handover, raft_id id)
+{
+    for (unsigned i = 0; i < handover->tries; i++)
+        if (handover->tried[i] == id)
+            return true;
+    return false;
+}
+
+/* The voter that was heard last; libraft itself would take a dead one if its log is complete. 0: none. */
+static raft_id choose_heir(const struct store *store)
+{
+    uint64_t now = uv_now(store->loop), latest = 0;
+    raft_id heir = 0;
+
+    for (unsigned i = 0; i < store->raft.configuration.n; i++) {
+        const struct raft_server *server = &store->raft.configuration.servers[i];
+        uint64_t heard = raftnet_last_heard_ms(store->net, server->id);
+
+        if (server->id == store->server_id || server->role != RAFT_VOTER ||
+            was_tried(&store->handover, server->id) || heard + store->election_ms < now || heard <= latest)
+            continue;
+        latest = heard;
+        heir = server->id;
+    }
+    return heir;
+}
+
+static void on_transferred(struct raft_transfer *transfer)
+{
+    struct store *store = transfer->data;
+
+    store->handover.in_flight = false;
+    defer_call(store->defer, store_handover_step, store);
+}
+
+static bool handover_submit(struct store *store)
+{
+    struct handover *handover = &store->handover;
+
+    while (handover->tries < HANDOVER_TRIES_MAX) {
+        raft_id heir = choose_heir(store);
+
+        if (heir == 0)
+            return false;
+        handover->tried[handover->tries++] = heir;
+        handover->request.data = store;
+        handover->in_flight = true;
+        if (raft_transfer(&store->raft, &handover->request, heir, on_transferred) == 0)
+            return true;
+        handover->in_flight = false;
+    }
+    return false;
+}
+
+/* What is under way is waited for: then its outcome is known. Without a majority that ends when libraft steps
+ * down, after one election timeout. */
+void store_handover_step(void *data)
+{
+    struct store *store = data;
+    struct handover *handover = &store->handover;
+
+    if (!handover->wanted || handover->in_flight)
+        return;
+    if (raft_state(&store->raft) == RAFT_LEADER) {
+        if (!store_is_idle(store))
+            return;
+        if (handover_submit(store))
+            return;
+    }
+    handover->wanted = false;
+    handover->tries = 0;
+    if (store->closing)
+        store_close_raft(store);
+}
+
+void store_handover_begin(struct store *store)
+{
+    if (!store->handover.wanted) {
+        store->handover.wanted = true;
+        defer_call(store->defer, store_handover_step, store);
+    }
+    store_refuse_queued(store, store->closing ? "fleetd is stopping" : "leadership is being handed over");
+}

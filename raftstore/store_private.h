@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the store share; nobody else includes this.
+ *
+ *      store.c          opening and closing, and what the world is told
+ *      store_fsm.c      the registry as libraft's state machine; when a snapshot is due
+ *      store_propose.c  proposals and barriers
+ *      store_members.c  the Raft configuration, and handing leadership over
+ *      store_disk.c     the side file, the free space, what a start needs to know about the directory
+ *
+ * libraft calls back from deep inside itself. Such a callback only notes what happened; whoever asked hears
+ * of it through store->defer, in order, when raft is in the middle of nothing. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <raft.h>
+#include <raft/uv.h>
+#include <uv.h>
+
+#include "base/err.h"
+#include "raftstore/defer.h"
+#include "raftstore/disk_watch.h"
+#include "raftstore/guard.h"
+#include "raftstore/limits.h"
+#include "raftstore/raftnet.h"
+#include "raftstore/sidefile.h"
+#include "raftstore/store.h"
+#include "raftstore/store_text.h"
+
+#define HANDOVER_TRIES_MAX 3u
+
+struct proposal;
+struct barrier_wait;
+
+/* A change of the Raft configuration, in as many steps as it takes. */
+struct server_change {
+    struct raft_change request;
+    uint64_t id;
+    char *address;
+    enum server_role role;
+    store_done *done;
+    void *data;
+    bool active;
+    unsigned steps; /* That are committed. */
+    int status;     /* Of the last one. */
+    /* One that is to be removed must have the log up to here first, if it can before the deadline. */
+    bool waits;
+    raft_index wait_index;
+    uint64_t wait_until_ms;
+};
+
+/* Giving leadership away. As long as it is wanted no new proposal is taken. */
+struct handover {
+    bool wanted, in_flight;
+    struct raft_transfer request; /* libraft 0.15 may touch it after its callback (canonical/raft #396): it
+                                     lives as long as we do. */
+    raft_id tried[HANDOVER_TRIES_MAX];
+    unsigned tries;
+};
+
+struct store_disk {
+    enum disk_level level;
+    struct err reason;     /* Why writes are refused, unless the level is OK. */
+    uint64_t next_away_ms; /* When leadership may be given away again for it. */
+    bool had_metadata, had_log;
+    unsigned turn;
+    /* The job in the thread owns these while it is busy. */
+    uv_work_t job;
+    bool busy, is_last;
+    struct sidefile writing;
+    uint64_t free_bytes;
+    int status;
+    struct err error;
+    /* */
+    struct sidefile written;
+    bool complained;
+};
+
+struct store {
+    uv_loop_t *loop;
+    struct store_callbacks callbacks;
+    void *data;
+    struct raft raft;
+    struct raft_io io; /* raft_uv: the disk. */
+    struct raft_uv_transport transport;
+    struct raft_fsm fsm;
+    struct guard guard;
+    struct raftnet *net;
+    struct defer *defer;
+    uv_check_t check;
+    uv_timer_t timer; /* The disk's while running, watchdog while closing. */
+    char *directory;  /* raft's. */
+    uint64_t server_id;
+    unsigned election_ms;
+
+    struct registry *registry;
+    struct registry_snapshot *snapshot; /* While raft writes it. */
+    uint64_t snapshot_log_bytes;        /* A snapshot is due after that much, */
+    uint64_t log_bytes;                 /* and there is this much since the last, */
+    unsigned log_entries;               /* in so many commands. */
+    struct err restore_error;
+    bool changed_early; /* Before store_open() had returned. */
+
+    struct proposal *queued; /* Not yet handed to raft: the window is full. */
+    unsigned queued_count, in_flight;
+    bool pumping;
+
+    struct raft_barrier barrier;
+    bool barrier_in_flight;
+    struct barrier_wait *barrier_now, *barrier_next;
+    int barrier_status;
+
+    struct server_change change;
+    struct handover handover;
+    struct store_disk disk;
+
+    /* As last told. */
+    enum store_role role;
+    uint64_t term, leader_id;
+    char leader_address[ADDRESS_MAX + 1];
+    bool leads;
+    uint64_t refused_told_ms; /* When a refused message was last told, */
+    unsigned refused_untold;  /* and how many were not. */
+
+    bool started, closing, raft_closed;
+    unsigned handles;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+/* Does not return, whatever the owner does: nothing half done may be told to anybody, or be finished. */
+void store_fatal(struct store *store, const char *why) __attribute__((noreturn));
+
+/* ---- store_fsm.c ---- */
+
+void store_fsm_init(struct store *store);
+/* After raft_init(). */
+void store_fsm_start(struct store *store);
+
+/* ---- store_propose.c ---- */
+
+/* Answers everything that waits outside of raft: it may be asked again elsewhere. */
+void store_refuse_queued(struct store *store, const char *reason);
+/* Nothing of ours is on its way through raft. */
+bool store_is_idle(const struct store *store);
+
+/* ---- store_members.c ---- */
+
+/* NULL: no such server, or raft is closed. */
+const struct raft_server *store_find_server(const struct store *store, uint64_t id);
+/* In every turn of the loop. */
+void store_members_turn(struct store *store);
+/* Gives leadership to a voter that answers, if there is one and we have it; when closing, closes raft then.
+ */
+void store_handover_begin(struct store *store);
+/* A defer_fn: to be deferred when the store has become idle. */
+void store_handover_step(void *data);
+/* For store_members.c, in store.c: what follows the handover. */
+void store_close_raft(struct store *store);
+
+/* ---- store_disk.c ---- */
+
+/* Before libraft touches the directory: makes it, looks what is there and whose it is. */
+int store_disk_prepare(struct store *store, const struct store_config *config, struct err *err);
+/* After raft_start(): whether the log has come as far as it had when we last looked. */
+int store_disk_check(struct store *store, const struct store_config *config, struct err *err);
+/* What went wrong with the directory when raft_init() or so failed, as a negative errno, for a person. */
+int store_disk_error(struct store *store, int status, struct err *err);
+void store_disk_start(struct store *store);
+/* While the disk is low, leadership is somebody else's. */
+void store_disk_yield_lead(struct store *store);
+/* After raft is closed: waits for the thread, writes the side file for the last time, calls store_finish().
+ */
+void store_disk_close(struct store *store);
+void store_finish(struct store *store);

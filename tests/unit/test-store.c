@@ -1,0 +1,679 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store, several in one process and on one loop: what a cluster is for, and what must be refused. What
+ * takes kill -9 or a full disk is in test-store-kill.c. */
+#include <config.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "raftstore/sidefile.h"
+#include "store-node.h"
+
+#define DEADLINE_MS 20000
+#define NODES_MAX   5u
+
+/* ---- a world: a loop, servers, a deadline ---- */
+
+struct world {
+    uv_loop_t loop;
+    uv_timer_t deadline;
+    bool expired;
+    char directory[64];
+    struct node nodes[NODES_MAX];
+    unsigned count, closed;
+    /* What came of what was asked. */
+    unsigned outcomes[3], bad_status, next_done;
+    bool out_of_order;
+    size_t seen; /* Units, when a barrier came through. */
+    char reason[256];
+};
+
+/* One answer that is waited for by itself. */
+struct answer {
+    bool came;
+    enum store_outcome outcome;
+    char reason[256];
+};
+
+static struct world the_world;
+
+static void on_deadline(uv_timer_t *timer)
+{
+    ((struct world *)timer->data)->expired = true;
+}
+
+#define WAIT(w, condition)                                                     \
+    do {                                                                       \
+        (w)->expired = false;                                                  \
+        uv_timer_start(&(w)->deadline, on_deadline, DEADLINE_MS, 0);           \
+        while (!(condition) && !(w)->expired)                                  \
+            uv_run(&(w)->loop, UV_RUN_ONCE);                                   \
+        uv_timer_stop(&(w)->deadline);                                         \
+        if (!(condition))                                                      \
+            fail_msg("never came true in %d ms: %s", DEADLINE_MS, #condition); \
+    } while (0)
+
+static void sink(int priority, const char *message, const char *const *fields)
+{
+    if (getenv("VERBOSE") != NULL)
+        fprintf(stderr, "%s\n", message);
+}
+
+static int setup(void **state)
+{
+    struct world *w = &the_world;
+
+    memset(w, 0, sizeof *w);
+    log_set_sink(sink);
+    uv_loop_init(&w->loop);
+    uv_timer_init(&w->loop, &w->deadline);
+    w->deadline.data = w;
+    make_test_directory(w->directory, sizeof w->directory);
+    *state = w;
+    return 0;
+}
+
+static void on_closed(void *data)
+{
+    struct world *w = data;
+
+    w->closed++;
+}
+
+static void world_close(struct world *w, struct node *node)
+{
+    unsigned before = w->closed;
+
+    if (node->store == NULL)
+        return;
+    node_close(node, on_closed, w);
+    WAIT(w, w->closed > before);
+    node->store = NULL;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+
+    for (unsigned i = w->count; i-- > 0;)
+        world_close(w, &w->nodes[i]);
+    for (unsigned i = 0; i < w->count; i++) {
+        w->closed = 0;
+        port_close(w->nodes[i].port, on_closed, w);
+        WAIT(w, w->closed > 0);
+    }
+    uv_close((uv_handle_t *)&w->deadline, NULL);
+    uv_run(&w->loop, UV_RUN_DEFAULT);
+    remove_directory(w->directory);
+    return uv_loop_close(&w->loop);
+}
+
+static struct node *add_node(struct world *w)
+{
+    struct node *node = &w->nodes[w->count++];
+
+    node->loop = &w->loop;
+    node->id = w->count;
+    node->bootstrap = w->count == 1;
+    node->cluster = 7;
+    snprintf(node->directory, sizeof node->directory, "%s/%u", w->directory, w->count);
+    node_listen(node);
+    return node;
+}
+
+static void open_node(struct node *node)
+{
+    struct err err = {0};
+
+    if (node_open(node, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_int_equal(node->early_changes, 0);
+}
+
+static struct node *leader(struct world *w)
+{
+    for (unsigned i = 0; i < w->count; i++)
+        if (w->nodes[i].store != NULL && w->nodes[i].leads)
+            return &w->nodes[i];
+    return NULL;
+}
+
+/* ---- asking ---- */
+
+static void on_answer(enum store_outcome outcome, const struct registry_result *result, const char *reason,
+                      void *data)
+{
+    struct answer *answer = data;
+
+    assert_false(answer->came);
+    answer->came = true;
+    answer->outcome = outcome;
+    snprintf(answer->reason, sizeof answer->reason, "%s", reason);
+}
+
+static void change(struct world *w, const struct node *node, enum server_role role)
+{
+    struct answer answer = {0};
+
+    store_change_server(leader(w)->store, node->id, node->address, role, on_answer, &answer);
+    assert_false(answer.came);
+    WAIT(w, answer.came);
+    if (answer.outcome != STORE_APPLIED)
+        fail_msg("%s", answer.reason);
+}
+
+static void barrier(struct world *w)
+{
+    struct answer answer = {0};
+
+    store_barrier(leader(w)->store, on_answer, &answer);
+    WAIT(w, answer.came);
+    assert_int_equal(answer.outcome, STORE_APPLIED);
+}
+
+static void on_proposed(enum store_outcome outcome, const struct registry_result *result, const char *reason,
+                        void *data)
+{
+    struct world *w = &the_world;
+
+    w->outcomes[outcome]++;
+    w->out_of_order |= (uintptr_t)data != w->next_done++;
+    if (outcome == STORE_APPLIED)
+        w->bad_status += result->status != 0;
+    else
+        snprintf(w->reason, sizeof w->reason, "%s", reason);
+}
+
+static unsigned answered(const struct world *w)
+{
+    return w->outcomes[STORE_APPLIED] + w->outcomes[STORE_REFUSED] + w->outcomes[STORE_UNKNOWN];
+}
+
+static void ask_many(struct world *w, struct node *node, unsigned first, unsigned count, size_t text_size)
+{
+    memset(w->outcomes, 0, sizeof w->outcomes);
+    w->next_done = 0;
+    w->out_of_order = false;
+    for (unsigned i = 0; i < count; i++)
+        node_propose(node, first + i, text_size, on_proposed, (void *)(uintptr_t)i);
+    assert_int_equal(answered(w), 0);
+}
+
+static void propose_many(struct world *w, unsigned first, unsigned count, size_t text_size)
+{
+    ask_many(w, leader(w), first, count, text_size);
+    WAIT(w, answered(w) == count);
+    assert_int_equal(w->outcomes[STORE_APPLIED], count);
+    assert_int_equal(w->bad_status, 0);
+    assert_false(w->out_of_order);
+}
+
+static bool all_have(const struct world *w, size_t units)
+{
+    for (unsigned i = 0; i < w->count; i++)
+        if (w->nodes[i].store != NULL && registry_unit_count(store_registry(w->nodes[i].store)) != units)
+            return false;
+    return true;
+}
+
+static void assert_equal_everywhere(struct world *w, size_t units)
+{
+    _cleanup_(freep) uint8_t *first = NULL;
+    size_t first_size = 0;
+
+    WAIT(w, all_have(w, units));
+    for (unsigned i = 0; i < w->count; i++) {
+        _cleanup_(freep) uint8_t *bytes = NULL;
+        size_t size;
+
+        if (w->nodes[i].store == NULL)
+            continue;
+        node_registry(&w->nodes[i], &bytes, &size);
+        if (first == NULL) {
+            first = TAKE_PTR(bytes);
+            first_size = size;
+            continue;
+        }
+        assert_int_equal(size, first_size);
+        assert_memory_equal(bytes, first, size);
+    }
+}
+
+static void found(struct world *w)
+{
+    open_node(add_node(w));
+    WAIT(w, leader(w) != NULL);
+}
+
+static struct node *join(struct world *w, bool votes)
+{
+    struct node *node = add_node(w);
+
+    open_node(node);
+    change(w, node, SERVER_STANDBY);
+    if (votes)
+        change(w, node, SERVER_VOTER);
+    return node;
+}
+
+static void found_three(struct world *w)
+{
+    found(w);
+    join(w, true);
+    join(w, true);
+}
+
+/* ---- a cluster ---- */
+
+static void test_one_server(void **state)
+{
+    struct world *w = *state;
+    struct node *node;
+    struct answer answer = {0};
+
+    found(w);
+    node = &w->nodes[0];
+    propose_many(w, 0, 1000, NODE_TEXT_SMALL);
+    assert_int_equal(store_role(node->store), STORE_LEADER);
+    assert_int_equal(store_leader_id(node->store), 1);
+    assert_string_equal(store_leader_address(node->store), node->address);
+
+    world_close(w, node);
+    node->leads = false;
+    node->changes = 0;
+    open_node(node); /* Applies its whole log before it returns. */
+    WAIT(w, leader(w) != NULL);
+    assert_true(node->changes > 0);
+    assert_int_equal(registry_unit_count(store_registry(node->store)), 1000);
+
+    /* The same requests again: remembered, not repeated. */
+    propose_many(w, 0, 1000, NODE_TEXT_SMALL);
+    assert_int_equal(registry_version(store_registry(node->store)), 1000);
+
+    store_change_server(node->store, 1, node->address, SERVER_REMOVED, on_answer, &answer);
+    WAIT(w, answer.came);
+    assert_int_equal(answer.outcome, STORE_REFUSED);
+}
+
+static void test_three_servers(void **state)
+{
+    struct world *w = *state;
+    struct store_server servers[NODES_MAX];
+    struct node *old;
+    struct answer answer = {0};
+    uint64_t began;
+
+    found_three(w);
+    for (unsigned i = 0; i < 3; i++)
+        WAIT(w, streq(store_leader_address(w->nodes[i].store), w->nodes[0].address));
+    propose_many(w, 0, 1000, NODE_TEXT_SMALL);
+    assert_equal_everywhere(w, 1000);
+
+    /* Whoever follows refuses. */
+    ask_many(w, &w->nodes[1], 5000, 1, NODE_TEXT_SMALL);
+    store_barrier(w->nodes[1].store, on_answer, &answer);
+    WAIT(w, answer.came && answered(w) == 1);
+    assert_int_equal(w->outcomes[STORE_REFUSED], 1);
+    assert_int_equal(answer.outcome, STORE_REFUSED);
+
+    /* A leader that closes hands over, and leaves no outcome in doubt. */
+    old = leader(w);
+    ask_many(w, old, 1000, 200, NODE_TEXT_SMALL);
+    WAIT(w, answered(w) > 0);
+    began = uv_hrtime();
+    world_close(w, old);
+    assert_false(old->leads);
+    WAIT(w, leader(w) != NULL);
+    if (getenv("VERBOSE") != NULL)
+        fprintf(stderr, "closed and led again in %u ms\n", (unsigned)((uv_hrtime() - began) / 1000000));
+    assert_int_equal(answered(w), 200);
+    assert_int_equal(w->outcomes[STORE_UNKNOWN], 0);
+    assert_true(w->outcomes[STORE_REFUSED] > 0);
+    assert_equal_everywhere(w, 1000 + w->outcomes[STORE_APPLIED]);
+    propose_many(w, 1000, 200, NODE_TEXT_SMALL); /* Of which some are there already. */
+    open_node(old);
+    assert_equal_everywhere(w, 1200);
+
+    assert_int_equal(store_servers(leader(w)->store, servers, NODES_MAX), 3);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(servers[i].role, SERVER_VOTER);
+}
+
+static void on_read(enum store_outcome outcome, const struct registry_result *result, const char *reason,
+                    void *data)
+{
+    struct world *w = &the_world;
+
+    assert_int_equal(outcome, STORE_APPLIED);
+    w->seen = registry_unit_count(store_registry(leader(w)->store));
+    assert_true(w->seen >= (uintptr_t)data);
+    w->closed++;
+}
+
+/* A read behind a barrier sees at least what was acknowledged before it was asked for. */
+static void test_barriers(void **state)
+{
+    struct world *w = *state;
+    unsigned asked = 0;
+
+    found_three(w);
+    w->closed = 0;
+    ask_many(w, leader(w), 0, 500, NODE_TEXT_SMALL);
+    while (answered(w) < 500) {
+        store_barrier(leader(w)->store, on_read, (void *)(uintptr_t)w->outcomes[STORE_APPLIED]);
+        store_barrier(leader(w)->store, on_read, (void *)(uintptr_t)w->outcomes[STORE_APPLIED]);
+        asked += 2;
+        uv_run(&w->loop, UV_RUN_ONCE);
+    }
+    WAIT(w, w->closed == asked);
+    barrier(w);
+}
+
+/* A majority is gone: what is in flight is unknown, what waits is refused, nothing is left without answer. */
+static void test_lost_majority(void **state)
+{
+    struct world *w = *state;
+    struct answer answer = {0};
+    struct node *node;
+
+    found_three(w);
+    node = leader(w);
+    for (unsigned i = 0; i < 3; i++)
+        if (&w->nodes[i] != node)
+            world_close(w, &w->nodes[i]);
+    ask_many(w, node, 0, 300, NODE_TEXT_SMALL);
+    store_barrier(node->store, on_answer, &answer);
+    WAIT(w, answered(w) == 300 && answer.came);
+    assert_true(w->outcomes[STORE_UNKNOWN] > 0 && w->outcomes[STORE_UNKNOWN] <= PROPOSALS_IN_FLIGHT_MAX);
+    assert_int_equal(w->outcomes[STORE_REFUSED], 300 - w->outcomes[STORE_UNKNOWN]);
+    assert_int_equal(answer.outcome, STORE_REFUSED);
+    assert_false(node->leads);
+}
+
+/* ---- members ---- */
+
+static void test_server_is_removed_and_joins_anew(void **state)
+{
+    struct world *w = *state;
+    struct store_server servers[NODES_MAX];
+    struct node *gone, *anew;
+    size_t n;
+
+    found_three(w);
+    propose_many(w, 0, 100, NODE_TEXT_SMALL);
+    gone = &w->nodes[2];
+    world_close(w, gone);
+    node_wipe(gone);
+
+    anew = join(w, false);
+    change(w, gone, SERVER_REMOVED);
+    change(w, anew, SERVER_VOTER);
+    assert_int_equal(store_servers(leader(w)->store, servers, NODES_MAX), 3);
+    assert_equal_everywhere(w, 100);
+
+    /* One that is alive learns that it does not vote any more, and so keeps quiet. */
+    change(w, anew, SERVER_REMOVED);
+    n = store_servers(anew->store, servers, NODES_MAX);
+    for (size_t i = 0; i < n; i++)
+        assert_true(servers[i].id != anew->id || servers[i].role != SERVER_VOTER);
+    propose_many(w, 100, 10, NODE_TEXT_SMALL);
+}
+
+static void test_bad_members_are_refused(void **state)
+{
+    static const struct {
+        uint64_t id;
+        const char *address;
+    } cases[] = {{9, ""}, {9, "host:port"}, {9, ":7390"}, {0, "127.0.0.1:1"}, {9, "[::1"}};
+    struct world *w = *state;
+    struct answer first = {0}, second = {0};
+
+    found(w);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct answer answer = {0};
+
+        store_change_server(w->nodes[0].store, cases[i].id, cases[i].address, SERVER_STANDBY, on_answer,
+                            &answer);
+        WAIT(w, answer.came);
+        assert_int_equal(answer.outcome, STORE_REFUSED);
+        assert_true(answer.reason[0] != '\0');
+    }
+    store_change_server(w->nodes[0].store, 9, "127.0.0.1:1", SERVER_STANDBY, on_answer, &first);
+    store_change_server(w->nodes[0].store, 8, "127.0.0.1:2", SERVER_STANDBY, on_answer, &second);
+    WAIT(w, first.came && second.came);
+    assert_int_equal(first.outcome, STORE_APPLIED);
+    assert_int_equal(second.outcome, STORE_REFUSED);
+}
+
+static bool has_file(const struct node *node, const char *prefix)
+{
+    _cleanup_(freep) char *path = node_find_file(node, prefix);
+
+    return path != NULL;
+}
+
+static void test_late_joiner_gets_the_snapshot(void **state)
+{
+    struct world *w = *state;
+    struct node *node;
+
+    node = add_node(w);
+    node->snapshot_log_bytes = 1024 * 1024;
+    open_node(node);
+    WAIT(w, leader(w) != NULL);
+    assert_false(has_file(node, "snapshot-"));
+    propose_many(w, 0, 40, 64 * 1024);
+    WAIT(w, has_file(node, "snapshot-"));
+
+    node = join(w, true);
+    assert_true(has_file(node, "snapshot-"));
+    propose_many(w, 40, 10, NODE_TEXT_SMALL);
+    assert_equal_everywhere(w, 50);
+
+    world_close(w, node);
+    open_node(node);
+    propose_many(w, 50, 1, NODE_TEXT_SMALL);
+    assert_equal_everywhere(w, 51);
+}
+
+/* ---- closing ---- */
+
+static void test_close_answers_everything(void **state)
+{
+    struct world *w = *state;
+    struct answer answers[3] = {0}, late = {0};
+    struct node *node;
+
+    found_three(w);
+    node = leader(w);
+    ask_many(w, node, 0, 300, NODE_TEXT_SMALL);
+    store_barrier(node->store, on_answer, &answers[0]);
+    store_change_server(node->store, 77, "127.0.0.1:9", SERVER_STANDBY, on_answer, &answers[1]);
+    node_close(node, on_closed, w);
+    node_propose(node, 999, NODE_TEXT_SMALL, on_answer, &answers[2]);
+    store_barrier(node->store, on_answer, &late);
+    w->closed = 0;
+    WAIT(w, w->closed == 1);
+    node->store = NULL;
+    assert_int_equal(answered(w), 300);
+    assert_int_equal(answers[2].outcome, STORE_REFUSED);
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(answers[i].came);
+    assert_true(late.came);
+}
+
+/* The side file is written a last time. */
+static void test_clean_close_remembers_all(void **state)
+{
+    struct world *w = *state;
+    _cleanup_(freep) char *path = NULL;
+    struct sidefile file;
+
+    found(w);
+    propose_many(w, 0, 10, NODE_TEXT_SMALL);
+    path = xasprintf("%s/raft", w->nodes[0].directory);
+    world_close(w, &w->nodes[0]);
+    assert_int_equal(sidefile_read(path, &file, NULL), 0);
+    assert_int_equal(file.committed, 12); /* The configuration, the barrier, and these. */
+    assert_int_equal(file.term, 1);
+}
+
+/* ---- what is refused at the start ---- */
+
+/* In a child: after a failure the loop is not usable. Returns what store_open() did. */
+static int try_open(struct node *node, char *text, size_t size)
+{
+    struct err err = {0};
+    int fds[2], status;
+    ssize_t n;
+    pid_t pid;
+
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        uv_loop_t loop;
+        int r;
+
+        uv_loop_init(&loop);
+        node->loop = &loop;
+        node->port = NULL;
+        r = node_open(node, &err);
+        if (write(fds[1], err.text, strlen(err.text) + 1) < 0)
+            _exit(255);
+        _exit(-r);
+    }
+    close(fds[1]);
+    n = read(fds[0], text, size - 1);
+    text[n > 0 ? n : 0] = '\0';
+    close(fds[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    if (getenv("VERBOSE") != NULL)
+        fprintf(stderr, "%s\n", text);
+    return -WEXITSTATUS(status);
+}
+
+static void assert_open_refused(struct node *node, int code, const char *text)
+{
+    char said[ERR_TEXT_MAX];
+
+    assert_int_equal(try_open(node, said, sizeof said), code);
+    if (strstr(said, text) == NULL)
+        fail_msg("\"%s\" is not in \"%s\"", text, said);
+}
+
+/* Three closed segments of the log, and a clean end. */
+static struct node *make_log(struct world *w)
+{
+    struct node *node;
+
+    found(w);
+    node = &w->nodes[0];
+    for (unsigned i = 0; i < 3; i++) {
+        propose_many(w, 100 * i, 100, 1024);
+        world_close(w, node);
+        node->leads = false;
+        if (i < 2) {
+            open_node(node);
+            WAIT(w, leader(w) != NULL);
+        }
+    }
+    return node;
+}
+
+static void test_another_directory_is_refused(void **state)
+{
+    struct world *w = *state;
+    struct node *node = make_log(w), other = *node;
+
+    other.cluster = 8;
+    assert_open_refused(&other, -EXDEV, "belongs to cluster 07");
+    other = *node;
+    other.id = 55;
+    assert_open_refused(&other, -EXDEV, "belongs to server 0000000000000001, this is 0000000000000037");
+    other = *node;
+    strcpy(other.address, "nonsense:port");
+    assert_open_refused(&other, -EINVAL, "the address of this server, \"nonsense:port\"");
+    open_node(node); /* Nothing of that has harmed it. */
+}
+
+static void test_log_behind_its_record_is_refused(void **state)
+{
+    struct world *w = *state;
+    struct node *node = make_log(w);
+    _cleanup_(freep) char *path = xasprintf("%s/raft", node->directory);
+    struct sidefile file;
+
+    assert_int_equal(sidefile_read(path, &file, NULL), 0);
+    file.committed++;
+    assert_int_equal(sidefile_write(path, &file, NULL), 0);
+    assert_open_refused(node, -ESTALE, "this disk went back in time; wipe it");
+}
+
+static void test_damaged_log_is_refused(void **state)
+{
+    struct world *w = *state;
+    struct node *node = make_log(w);
+    _cleanup_(freep) char *path = node_find_file(node, "0000000000000104-");
+    _cleanup_(closep) int fd = -1;
+    struct stat st;
+    char byte;
+
+    if (path == NULL)
+        path = node_find_file(node, "00000000000001");
+    assert_non_null(path);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(pread(fd, &byte, 1, st.st_size / 2), 1);
+    byte ^= 4;
+    assert_int_equal(pwrite(fd, &byte, 1, st.st_size / 2), 1);
+    assert_open_refused(node, -EBADMSG, "is damaged");
+}
+
+static void test_cluster_is_not_founded_twice(void **state)
+{
+    struct world *w = *state;
+    struct node *node = make_log(w);
+    _cleanup_(freep) char *path = xasprintf("%s/raft", node->directory);
+
+    remove_directory(path);
+    assert_open_refused(node, -ESTALE, "has founded its cluster already");
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        TEST(test_one_server),
+        TEST(test_three_servers),
+        TEST(test_barriers),
+        TEST(test_lost_majority),
+        TEST(test_server_is_removed_and_joins_anew),
+        TEST(test_bad_members_are_refused),
+        TEST(test_late_joiner_gets_the_snapshot),
+        TEST(test_close_answers_everything),
+        TEST(test_clean_close_remembers_all),
+        TEST(test_another_directory_is_refused),
+        TEST(test_log_behind_its_record_is_refused),
+        TEST(test_damaged_log_is_refused),
+        TEST(test_cluster_is_not_founded_twice),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
