@@ -15,6 +15,22 @@ fleetd_libcore_a_SOURCES = \
 
 CORE_LIBS = fleetd/libcore.a constraints/libconstraints.a
 
+if HAVE_CMOCKA
+CORE_TEST_LIBS = fleetd/libcore.a constraints/libconstraints.a raftstore/libraftstore.a raftstore/libschema.a \
+	$(UNITS_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/unit/test-core tests/unit/test-voters
+TESTS += tests/unit/test-core tests/unit/test-voters
+tests_unit_test_core_SOURCES = tests/unit/test-core.c tests/unit/core-world.c tests/unit/core-world.h
+tests_unit_test_core_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_core_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_core_LDADD = $(CORE_TEST_LIBS)
+tests_unit_test_voters_SOURCES = tests/unit/test-voters.c
+tests_unit_test_voters_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_voters_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_voters_LDADD = $(CORE_TEST_LIBS)
+endif
+
 sbin_PROGRAMS += fleetd/fleetd
 fleetd_fleetd_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS) $(JANSSON_CFLAGS) \
 	$(INIH_CFLAGS)

@@ -81,14 +81,13 @@ static void on_flush(uv_prepare_t *handle)
     struct port *port = handle->data;
     struct conn *conn;
 
-    uv_idle_stop(&port->awake);
-
     while ((conn = port->dirty) != NULL) {
         port->dirty = conn->next_dirty;
         conn->dirty = false;
         conn_flush(conn);
     }
     uv_prepare_stop(handle);
+    uv_idle_stop(&port->awake);
 }
 
 void port_mark_dirty(struct port *port, struct conn *conn)

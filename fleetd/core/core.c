@@ -305,6 +305,17 @@ static void expect_machines(struct core *core, uint64_t now_ms)
     }
 }
 
+/* A machine may have been removed just before its units were moved: it is waited for like any other. */
+static void expect_targets(struct core *core, uint64_t now_ms)
+{
+    size_t count;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    for (size_t i = 0; i < count; i++)
+        if (units[i]->target[0] != '\0')
+            host_get(&core->hosts, units[i]->target, now_ms);
+}
+
 void core_lead(struct core *core, uint64_t term, uint64_t now_ms, struct effects *out)
 {
     core_yield(core);
@@ -313,6 +324,7 @@ void core_lead(struct core *core, uint64_t term, uint64_t now_ms, struct effects
     core->retry_ms = now_ms;
     core->now_ms = now_ms;
     core->gather_until_ms = now_ms + CORE_GATHER_MS;
+    expect_targets(core, now_ms);
     expect_machines(core, now_ms);
     mark_all(core);
     settle(core, now_ms, out);

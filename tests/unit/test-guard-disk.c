@@ -336,9 +336,8 @@ static void guarded_full_disk(void **state)
 static struct sidefile_state look(struct replica *replica)
 {
     struct guard_position stored = guard_stored(&replica->guard);
-    struct sidefile_state found = {.server_id = SERVER_ID,
-                                   .term = raft_compat_term(&replica->raft),
-                                   .last_index = stored.index};
+    struct sidefile_state found = {
+        .server_id = SERVER_ID, .term = raft_compat_term(&replica->raft), .last_index = stored.index};
 
     assert_int_equal(sidefile_look(replica->directory, &found, NULL), 0);
     return found;

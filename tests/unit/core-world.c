@@ -1,0 +1,764 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include "tests/unit/core-world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "fleetd/core/core_private.h"
+
+#define TICKS_AT_ONCE_MAX 20u /* More at one point in time: a hot loop. */
+#define DELAY_MS_MAX      400u
+#define WORK_MS_MAX       3000u
+
+static void carry_out(struct world *w, struct effects *effects);
+
+/* ---- life ---- */
+
+void world_init(struct world *w)
+{
+    *w = (struct world){.now_ms = 1000000};
+    w->registry = registry_new();
+    w->core = core_new(w->registry, TTL_MS);
+    for (size_t i = 0; i < MACHINES_ALL; i++)
+        memset(w->machines[i].id, 'a' + (int)i, MACHINE_ID_SIZE - 1);
+}
+
+static void mail_free(struct mail *mail)
+{
+    strlist_done(&mail->names);
+    strlist_done(&mail->removed);
+    free(mail->generations);
+    if (mail->report != NULL)
+        fleet__unit_report__free_unpacked(mail->report, NULL);
+    free(mail);
+}
+
+static void mail_lost(struct machine *m)
+{
+    struct mail *mail, *next;
+
+    DL_FOREACH_SAFE (m->down, mail, next)
+        mail_free(mail);
+    DL_FOREACH_SAFE (m->up, mail, next)
+        mail_free(mail);
+    m->down = m->up = NULL;
+}
+
+static void item_remove(struct machine *m, struct item *item)
+{
+    size_t index = (size_t)(item - m->items);
+
+    free(item->unit);
+    memmove(item, item + 1, (m->count - index - 1) * sizeof *item);
+    m->count--;
+}
+
+static void effect_free(struct effect *effect)
+{
+    struct effects one = {.items = effect, .count = 1, .capacity = 1};
+
+    if (effect != NULL)
+        effects_done(&one); /* Frees 'effect', too. */
+}
+
+void world_forget(struct world *w)
+{
+    w->schedules = w->shares = w->drops = w->logs = w->placements = 0;
+    strlist_done(&w->settled);
+    w->settled = (struct strlist){0};
+}
+
+void world_done(struct world *w)
+{
+    for (size_t i = 0; i < MACHINES_ALL; i++) {
+        struct machine *m = &w->machines[i];
+
+        mail_lost(m);
+        while (m->count > 0)
+            item_remove(m, m->items);
+        free(m->items);
+    }
+    effect_free(w->held);
+    world_forget(w);
+    core_free(w->core);
+    registry_free(w->registry);
+}
+
+uint64_t world_random(struct world *w, uint64_t below)
+{
+    uint64_t x = w->chance += 0x9e3779b97f4a7c15u; /* splitmix64 */
+
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return (x ^ x >> 31) % below;
+}
+
+/* ---- machines ---- */
+
+struct machine *machine_of(struct world *w, const char *name)
+{
+    assert_in_range(name[0], 'a', 'a' + (int)MACHINES_ALL - 1);
+    return &w->machines[name[0] - 'a'];
+}
+
+static struct machine *machine_by_id(struct world *w, const char *id)
+{
+    return w->unchecked ? NULL : machine_of(w, id);
+}
+
+struct item *item_of(const struct machine *m, const char *unit)
+{
+    for (size_t i = 0; i < m->count; i++)
+        if (streq(m->items[i].unit, unit))
+            return &m->items[i];
+    return NULL;
+}
+
+static struct item *item_get(struct machine *m, const char *unit)
+{
+    struct item *item = item_of(m, unit);
+
+    if (item != NULL)
+        return item;
+    GROW(m->items, m->capacity, m->count + 1);
+    item = &m->items[m->count++];
+    *item = (struct item){.unit = xstrdup(unit), .active = "inactive"};
+    return item;
+}
+
+/* Whether the machine has anything of the unit, or a share on its way says that it shall. */
+static bool may_have(const struct machine *m, const char *unit)
+{
+    const struct mail *mail;
+
+    DL_FOREACH (m->down, mail)
+        if (strlist_has(&mail->names, unit))
+            return true;
+    return item_of(m, unit) != NULL;
+}
+
+static Fleet__UnitReport *report_new(const struct item *item, bool gone)
+{
+    Fleet__UnitReport *report = NEW0(Fleet__UnitReport);
+
+    fleet__unit_report__init(report);
+    report->name = xstrdup(item->unit);
+    report->load_state = xstrdup("loaded");
+    report->active_state = xstrdup(item->active);
+    report->sub_state = xstrdup(streq(item->active, "active") ? "running" : "dead");
+    report->hash = xstrdup("");
+    report->result = xstrdup(item->result);
+    report->error = xstrdup("");
+    report->generation = item->carried_out;
+    report->launched = item->launched;
+    report->gone = gone;
+    return report;
+}
+
+/* Takes ownership of 'report'. */
+static void deliver_report(struct world *w, struct machine *m, Fleet__UnitReport *report)
+{
+    struct effects effects = {0};
+
+    m->heard_ms = w->now_ms;
+    core_session_report(w->core, m->id, m->session, &report, 1, w->now_ms, &effects);
+    fleet__unit_report__free_unpacked(report, NULL);
+    carry_out(w, &effects);
+}
+
+static void post(struct world *w, struct mail **box, struct mail *mail)
+{
+    mail->due_ms = w->now_ms + world_random(w, DELAY_MS_MAX);
+    if (*box != NULL && (*box)->prev->due_ms > mail->due_ms)
+        mail->due_ms = (*box)->prev->due_ms; /* In order. */
+    DL_APPEND(*box, mail);
+}
+
+static void send_report(struct world *w, struct machine *m, const struct item *item, bool gone)
+{
+    struct mail *mail;
+
+    if (m->session == 0)
+        return;
+    if (!w->slow) {
+        deliver_report(w, m, report_new(item, gone));
+        return;
+    }
+    mail = NEW0(struct mail);
+    mail->report = report_new(item, gone);
+    post(w, &m->up, mail);
+}
+
+/* ---- the agent ---- */
+
+static void want(struct world *w, struct machine *m, const char *unit, uint64_t generation)
+{
+    struct item *item = item_get(m, unit);
+
+    item->wanted = generation;
+    item->busy_until_ms = w->now_ms + world_random(w, WORK_MS_MAX);
+}
+
+static void take_share(struct world *w, struct machine *m, const struct mail *mail)
+{
+    for (size_t i = 0; i < mail->removed.count; i++)
+        if (item_of(m, mail->removed.items[i]) != NULL)
+            want(w, m, mail->removed.items[i], 0);
+    for (size_t i = 0; i < mail->names.count; i++)
+        want(w, m, mail->names.items[i], mail->generations[i]);
+    for (size_t i = 0; mail->complete && i < m->count; i++)
+        if (!strlist_has(&mail->names, m->items[i].unit))
+            want(w, m, m->items[i].unit, 0);
+}
+
+/* A pretend agent gets on with its work; true if it did something. */
+static bool agent_works(struct world *w, struct machine *m)
+{
+    for (size_t i = 0; i < m->count; i++) {
+        struct item *item = &m->items[i];
+
+        if (item->busy_until_ms > w->now_ms || (item->wanted != 0 && item->wanted == item->carried_out))
+            continue;
+        item->carried_out = item->wanted;
+        item->launched = true;
+        strcpy(item->active, "active");
+        strcpy(item->result, "done");
+        send_report(w, m, item, item->wanted == 0);
+        if (item->wanted == 0)
+            item_remove(m, item);
+        return true;
+    }
+    return false;
+}
+
+static bool mail_arrives(struct world *w, struct machine *m)
+{
+    struct mail *mail = m->down;
+
+    if (mail != NULL && mail->due_ms <= w->now_ms) {
+        DL_DELETE(m->down, mail);
+        take_share(w, m, mail);
+        mail_free(mail);
+        return true;
+    }
+    mail = m->up;
+    if (mail == NULL || mail->due_ms > w->now_ms)
+        return false;
+    DL_DELETE(m->up, mail);
+    deliver_report(w, m, TAKE_PTR(mail->report));
+    mail_free(mail);
+    return true;
+}
+
+/* ---- carrying out ---- */
+
+static void write_effect(struct world *w, const struct effect *effect)
+{
+    if (w->transcript == NULL)
+        return;
+    fprintf(w->transcript, "%llu %d %.4s %d %s", (unsigned long long)w->now_ms, (int)effect->kind,
+            effect->machine_id, effect->complete, effect->text != NULL ? effect->text : "");
+    for (size_t i = 0; i < effect->names.count; i++)
+        fprintf(w->transcript, " +%s", effect->names.items[i]);
+    for (size_t i = 0; i < effect->removed.count; i++)
+        fprintf(w->transcript, " -%s", effect->removed.items[i]);
+    for (size_t i = 0; i < effect->placement_count; i++)
+        fprintf(w->transcript, " %s:%.4s>%.4s(%s)", effect->placements[i].unit, effect->placements[i].from,
+                effect->placements[i].to, effect->placements[i].reason);
+    fprintf(w->transcript, "\n");
+}
+
+/* The law: who is given a unit anew is alone with it. What a host has that has not called this leader yet is
+ * only known of the unit's last place; and a removed one is known only as long as it has a session, or units
+ * that are still placed there. */
+static void check_alone(struct world *w, const struct machine *to, const char *name)
+{
+    const struct registry_unit *unit = registry_unit(w->registry, name);
+
+    if (unit->requirements->global || may_have(to, name))
+        return;
+    for (size_t i = 0; i < MACHINES_ALL; i++) {
+        const struct machine *m = &w->machines[i];
+        enum machine_state state = core_machine_state(w->core, m->id);
+
+        if (m == to || !may_have(m, name) || w->now_ms - m->heard_ms >= TTL_MS || state == MACHINE_LOST ||
+            (state == MACHINE_EXPECTED && !streq(unit->last_target, m->id)) ||
+            host_find(w->core->hosts, m->id) == NULL)
+            continue;
+        fail_msg("%llu: %s is given to %.1s while %.1s (%s) may have it", (unsigned long long)w->now_ms, name,
+                 to->id, m->id, machine_state_to_string(state));
+    }
+}
+
+static void do_share(struct world *w, const struct effect *effect)
+{
+    struct machine *m = machine_by_id(w, effect->machine_id);
+    struct mail *mail;
+
+    w->shares++;
+    if (m == NULL)
+        return;
+    assert_true(m->session != 0);
+    mail = NEW0(struct mail);
+    mail->complete = effect->complete;
+    mail->generations = xcalloc(effect->names.count, sizeof *mail->generations);
+    for (size_t i = 0; i < effect->names.count; i++) {
+        const char *name = effect->names.items[i];
+
+        assert_true(i == 0 || strcmp(effect->names.items[i - 1], name) < 0);
+        check_alone(w, m, name);
+        strlist_add(&mail->names, name);
+        mail->generations[i] = registry_unit(w->registry, name)->generation;
+    }
+    for (size_t i = 0; i < effect->removed.count; i++)
+        strlist_add(&mail->removed, effect->removed.items[i]);
+    if (w->slow) {
+        post(w, &m->down, mail);
+        return;
+    }
+    take_share(w, m, mail);
+    mail_free(mail);
+}
+
+static void do_drop(struct world *w, const struct effect *effect)
+{
+    struct machine *m = machine_by_id(w, effect->machine_id);
+
+    w->drops++;
+    if (m == NULL)
+        return;
+    m->session = 0;
+    mail_lost(m);
+}
+
+static void apply(struct world *w, Fleet__Command *command)
+{
+    struct registry_changes changes;
+    struct effects effects = {0};
+    uint8_t *bytes;
+    size_t size;
+
+    command->format = COMMAND_FORMAT;
+    assert_int_equal(command_encode(command, &bytes, &size), 0);
+    assert_int_equal(registry_apply(w->registry, bytes, size)->status, 0);
+    free(bytes);
+    core_registry_touched(w->core);
+    registry_changes_take(w->registry, &changes);
+    core_registry_changed(w->core, &changes, w->now_ms, &effects);
+    registry_changes_done(&changes);
+    carry_out(w, &effects);
+}
+
+static void apply_schedule(struct world *w, const struct effect *effect)
+{
+    Fleet__Command command = FLEET__COMMAND__INIT;
+    Fleet__Schedule schedule = FLEET__SCHEDULE__INIT;
+    size_t count = effect->placement_count;
+    _cleanup_(freep) Fleet__Placement *items = xcalloc(count, sizeof *items);
+    _cleanup_(freep) Fleet__Placement **list = xcalloc(count, sizeof *list);
+
+    for (size_t i = 0; i < count; i++) {
+        fleet__placement__init(&items[i]);
+        items[i].unit = effect->placements[i].unit;
+        items[i].from = effect->placements[i].from;
+        items[i].to = effect->placements[i].to;
+        items[i].reason = effect->placements[i].reason;
+        items[i].if_generation = effect->placements[i].generation;
+        list[i] = &items[i];
+    }
+    schedule.placements = list;
+    schedule.n_placements = count;
+    command.body_case = FLEET__COMMAND__BODY_SCHEDULE;
+    command.schedule = &schedule;
+    apply(w, &command);
+}
+
+static void schedule_ends(struct world *w, const struct effect *effect, bool applied)
+{
+    struct effects effects = {0};
+
+    if (applied)
+        apply_schedule(w, effect);
+    core_schedule_done(w->core, effect->term, applied, w->now_ms, &effects);
+    carry_out(w, &effects);
+}
+
+static void do_schedule(struct world *w, struct effect *effect)
+{
+    w->schedules++;
+    w->placements += (unsigned)effect->placement_count;
+    assert_int_equal(effect->term, w->term);
+    if (w->hold) {
+        assert_null(w->held); /* One decision at a time. */
+        w->held = xmemdup(effect, sizeof *effect);
+        *effect = (struct effect){.kind = EFFECT_LOG};
+    } else if (w->refuse > 0) {
+        w->refuse--;
+        schedule_ends(w, effect, false);
+    } else {
+        schedule_ends(w, effect, true);
+    }
+}
+
+void held_is(struct world *w, bool applied)
+{
+    struct effect *effect = TAKE_PTR(w->held);
+
+    assert_non_null(effect);
+    w->hold = false;
+    schedule_ends(w, effect, applied);
+    effect_free(effect);
+}
+
+/* Decisions come last: the outcome of one is a later event. */
+static void carry_out(struct world *w, struct effects *effects)
+{
+    for (size_t i = 0; i < effects->count; i++) {
+        const struct effect *effect = &effects->items[i];
+
+        write_effect(w, effect);
+        switch (effect->kind) {
+        case EFFECT_SHARE: do_share(w, effect); break;
+        case EFFECT_DROP: do_drop(w, effect); break;
+        case EFFECT_SETTLED: strlist_add(&w->settled, effect->names.items[0]); break;
+        case EFFECT_LOG: w->logs++; break;
+        case EFFECT_SCHEDULE: break;
+        }
+    }
+    for (size_t i = 0; i < effects->count; i++)
+        if (effects->items[i].kind == EFFECT_SCHEDULE)
+            do_schedule(w, &effects->items[i]);
+    effects_done(effects);
+}
+
+/* ---- what happens ---- */
+
+void leads(struct world *w)
+{
+    struct effects effects = {0};
+
+    effect_free(TAKE_PTR(w->held));
+    for (size_t i = 0; i < MACHINES_ALL; i++) {
+        w->machines[i].session = 0;
+        w->machines[i].heard_ms = w->now_ms;
+        mail_lost(&w->machines[i]);
+    }
+    core_lead(w->core, ++w->term, w->now_ms, &effects);
+    carry_out(w, &effects);
+}
+
+void registers(struct world *w, const char *name, const char *metadata)
+{
+    Fleet__Label label = FLEET__LABEL__INIT, *labels[] = {&label};
+    Fleet__RegisterMachine body = FLEET__REGISTER_MACHINE__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+    _cleanup_(freep) char *text = xstrdup(metadata), *host = xasprintf("host-%s", name);
+    char id[MACHINE_ID_SIZE];
+
+    if (w->unchecked)
+        snprintf(id, sizeof id, "%s", name);
+    else
+        memcpy(id, machine_of(w, name)->id, sizeof id);
+    if (text != NULL) {
+        label.value = strchr(text, '=') + 1;
+        label.value[-1] = '\0';
+        label.key = text;
+    }
+    body.machine_id = id;
+    body.hostname = host;
+    body.server_id = 1 + (uint64_t)name[0];
+    body.metadata = labels;
+    body.n_metadata = text != NULL;
+    command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
+    command.register_machine = &body;
+    apply(w, &command);
+}
+
+void is_removed(struct world *w, const char *name)
+{
+    Fleet__RemoveMachine body = FLEET__REMOVE_MACHINE__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    body.machine_id = machine_of(w, name)->id;
+    command.body_case = FLEET__COMMAND__BODY_REMOVE_MACHINE;
+    command.remove_machine = &body;
+    apply(w, &command);
+}
+
+void gets_metadata(struct world *w, const char *name, const char *key, const char *value)
+{
+    Fleet__MetadataChange change = FLEET__METADATA_CHANGE__INIT, *list[] = {&change};
+    Fleet__ChangeMetadata body = FLEET__CHANGE_METADATA__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    change.machine_id = machine_of(w, name)->id;
+    change.key = (char *)key;
+    change.value = (char *)value;
+    body.changes = list;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_METADATA;
+    command.change_metadata = &body;
+    apply(w, &command);
+}
+
+void machine_calls(struct world *w, const char *name)
+{
+    struct machine *m = machine_of(w, name);
+    _cleanup_(freep) Fleet__UnitReport **list = xcalloc(m->count, sizeof *list);
+    struct effects effects = {0};
+    size_t count = m->count;
+
+    mail_lost(m);
+    m->session = ++w->sessions;
+    m->beats = true;
+    m->heard_ms = w->now_ms;
+    for (size_t i = 0; i < count; i++)
+        list[i] = report_new(&m->items[i], false);
+    core_session_open(w->core, m->id, m->session, list, count, w->now_ms, &effects);
+    for (size_t i = 0; i < count; i++)
+        fleet__unit_report__free_unpacked(list[i], NULL);
+    carry_out(w, &effects);
+}
+
+void stranger_calls(struct world *w, const char *id, uint64_t session)
+{
+    struct effects effects = {0};
+
+    core_session_open(w->core, id, session, NULL, 0, w->now_ms, &effects);
+    carry_out(w, &effects);
+}
+
+void machine_hangs_up(struct world *w, const char *name)
+{
+    struct machine *m = machine_of(w, name);
+    struct effects effects = {0};
+    uint64_t session = m->session;
+
+    m->session = 0;
+    mail_lost(m);
+    core_session_closed(w->core, m->id, session, w->now_ms, &effects);
+    carry_out(w, &effects);
+}
+
+void falls_silent(struct world *w, const char *name)
+{
+    machine_of(w, name)->beats = false;
+}
+
+void is_heard(struct world *w, const char *name)
+{
+    struct machine *m = machine_of(w, name);
+
+    m->beats = true;
+    m->heard_ms = w->now_ms;
+    core_session_heard(w->core, m->id, m->session, w->now_ms);
+}
+
+static struct item *carries_out(struct world *w, struct machine *m, const char *unit)
+{
+    struct item *item = item_of(m, unit);
+
+    if (item == NULL)
+        fail_msg("%.1s was not told to have %s", m->id, unit);
+    item->carried_out = item->wanted;
+    item->launched = true;
+    return item;
+}
+
+void reports(struct world *w, const char *name, const char *unit, const char *active)
+{
+    struct machine *m = machine_of(w, name);
+    struct item *item = carries_out(w, m, unit);
+
+    strcpy(item->active, active);
+    strcpy(item->result, "done");
+    send_report(w, m, item, false);
+}
+
+void fails(struct world *w, const char *name, const char *unit, const char *result)
+{
+    struct machine *m = machine_of(w, name);
+    struct item *item = carries_out(w, m, unit);
+
+    strcpy(item->active, "failed");
+    strcpy(item->result, result);
+    send_report(w, m, item, false);
+}
+
+void lets_go(struct world *w, const char *name, const char *unit)
+{
+    struct machine *m = machine_of(w, name);
+    struct item item = *item_of(m, unit);
+
+    item.unit = xstrdup(unit);
+    item_remove(m, item_of(m, unit));
+    send_report(w, m, &item, true);
+    free(item.unit);
+}
+
+static void user_changes(struct world *w, const char *unit, const char *text, Fleet__DesiredState desired,
+                         bool destroy)
+{
+    Fleet__UnitChange change = FLEET__UNIT_CHANGE__INIT, *list[] = {&change};
+    Fleet__ChangeUnits body = FLEET__CHANGE_UNITS__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    if (text == NULL && !destroy && registry_unit(w->registry, unit) == NULL)
+        text = PLAIN;
+    change.name = (char *)unit;
+    change.has_text = text != NULL;
+    if (text != NULL)
+        change.text = (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)text};
+    change.desired = desired;
+    change.destroy = destroy;
+    body.changes = list;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
+    command.change_units = &body;
+    apply(w, &command);
+}
+
+void user_submits(struct world *w, const char *unit, const char *text, Fleet__DesiredState desired)
+{
+    user_changes(w, unit, text, desired, false);
+}
+
+void user_starts(struct world *w, const char *unit)
+{
+    user_changes(w, unit, NULL, FLEET__DESIRED_STATE__DESIRED_LAUNCHED, false);
+}
+
+void user_loads(struct world *w, const char *unit)
+{
+    user_changes(w, unit, NULL, FLEET__DESIRED_STATE__DESIRED_LOADED, false);
+}
+
+void user_stops(struct world *w, const char *unit)
+{
+    user_changes(w, unit, NULL, FLEET__DESIRED_STATE__DESIRED_INACTIVE, false);
+}
+
+void user_destroys(struct world *w, const char *unit)
+{
+    user_changes(w, unit, NULL, FLEET__DESIRED_STATE__DESIRED_UNCHANGED, true);
+}
+
+/* ---- time ---- */
+
+static void tick(struct world *w)
+{
+    struct effects effects = {0};
+
+    core_tick(w->core, w->now_ms, &effects);
+    carry_out(w, &effects);
+}
+
+/* All that is due at this moment. */
+static void happen(struct world *w)
+{
+    unsigned ticks = 0;
+
+    for (size_t i = 0; i < MACHINES_ALL; i++) {
+        struct machine *m = &w->machines[i];
+
+        if (m->session != 0 && m->beats && w->now_ms - m->heard_ms >= BEAT_MS) {
+            m->heard_ms = w->now_ms;
+            core_session_heard(w->core, m->id, m->session, w->now_ms);
+        }
+        while (w->slow && m->beats && (mail_arrives(w, m) || agent_works(w, m)))
+            ;
+    }
+    while (core_deadline_ms(w->core) <= w->now_ms) {
+        if (++ticks > TICKS_AT_ONCE_MAX)
+            fail_msg("the core wants to be called again and again");
+        tick(w);
+    }
+}
+
+static uint64_t earliest(const struct world *w, uint64_t until)
+{
+    uint64_t when = core_deadline_ms(w->core) < until ? core_deadline_ms(w->core) : until;
+
+    for (size_t i = 0; i < MACHINES_ALL; i++) {
+        const struct machine *m = &w->machines[i];
+
+        if (m->session != 0 && m->beats && m->heard_ms + BEAT_MS < when)
+            when = m->heard_ms + BEAT_MS;
+        if (!w->slow || !m->beats)
+            continue;
+        if (m->down != NULL && m->down->due_ms < when)
+            when = m->down->due_ms;
+        if (m->up != NULL && m->up->due_ms < when)
+            when = m->up->due_ms;
+        for (size_t j = 0; j < m->count; j++)
+            if (m->items[j].busy_until_ms > w->now_ms && m->items[j].busy_until_ms < when)
+                when = m->items[j].busy_until_ms;
+    }
+    return when > w->now_ms ? when : w->now_ms;
+}
+
+void advance(struct world *w, uint64_t ms)
+{
+    uint64_t until = w->now_ms + ms;
+
+    do {
+        w->now_ms = earliest(w, until);
+        happen(w);
+    } while (w->now_ms < until);
+}
+
+void stands_still(struct world *w, uint64_t ms)
+{
+    w->now_ms += ms;
+    tick(w); /* Timers are the first to run when it goes on. */
+    happen(w);
+}
+
+/* ---- what has come of it ---- */
+
+bool is_told(struct world *w, const char *name, const char *unit)
+{
+    const struct item *item = item_of(machine_of(w, name), unit);
+
+    return item != NULL && item->wanted != 0;
+}
+
+const char *placed_on(struct world *w, const char *unit)
+{
+    static char name[2];
+
+    name[0] = registry_unit(w->registry, unit)->target[0];
+    return name;
+}
+
+enum machine_state state_of(struct world *w, const char *name)
+{
+    return core_machine_state(w->core, machine_of(w, name)->id);
+}
+
+const char *outcome_of(struct world *w, const char *unit)
+{
+    _cleanup_(core_status_freep) struct core_status *status = core_status_new(w->core, unit);
+
+    return unit_outcome_to_string(status->outcome);
+}
+
+const char *reason_of(struct world *w, const char *unit)
+{
+    static char reason[512];
+    _cleanup_(core_status_freep) struct core_status *status = core_status_new(w->core, unit);
+
+    snprintf(reason, sizeof reason, "%s", status->reason);
+    return reason;
+}

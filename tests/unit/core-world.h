@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A small world for the core: a real registry, a real core, machines with pretend agents, and a clock that
+ * only advance() moves. What the core asks for is carried out at once and checked: shares are sent only where
+ * there is a session, and a unit is given to a machine only while no other may have it. */
+#pragma once
+
+#include <stdio.h>
+
+#include "base/str.h"
+#include "fleetd/core/core.h"
+
+#define TTL_MS       10000u
+#define BEAT_MS      2000u
+#define MACHINES_ALL 6u
+
+/* A unit on a machine, as its agent sees it. */
+struct item {
+    char *unit;
+    uint64_t wanted, carried_out; /* Generations; 'wanted' 0: to be removed. */
+    char active[16], result[16];
+    bool launched;
+    uint64_t busy_until_ms; /* An agent that works by itself is done with it then. */
+};
+
+/* A message between a machine and the leader, on its way. */
+struct mail {
+    struct strlist names, removed; /* Down: a share... */
+    uint64_t *generations;
+    bool complete;
+    Fleet__UnitReport *report; /* ...up: a report. */
+    uint64_t due_ms;
+    struct mail *prev, *next;
+};
+
+struct machine {
+    char id[MACHINE_ID_SIZE];
+    uint64_t session; /* 0: none. */
+    bool beats;       /* It is heard as long as it has a session. */
+    uint64_t heard_ms;
+    struct item *items;
+    size_t count, capacity;
+    struct mail *down, *up;
+};
+
+struct world {
+    struct registry *registry;
+    struct core *core;
+    uint64_t now_ms, term, sessions;
+    struct machine machines[MACHINES_ALL];
+    bool slow;           /* Mail and agents take their time, by chance. */
+    bool unchecked;      /* Many machines that are none of 'machines'. */
+    unsigned refuse;     /* So many of the next schedules are refused. */
+    bool hold;           /* The outcome of a schedule stays open... */
+    struct effect *held; /* ...of this one. */
+    unsigned schedules, shares, drops, logs, placements;
+    struct strlist settled; /* Since world_forget(). */
+    FILE *transcript;       /* All effects as text; may be NULL. */
+    uint64_t chance;        /* State of the generator. */
+};
+
+#define PLAIN "[Service]\nExecStart=/bin/sleep inf\n"
+
+void world_init(struct world *w);
+void world_done(struct world *w);
+void world_forget(struct world *w); /* Counts from here. */
+uint64_t world_random(struct world *w, uint64_t below);
+
+struct machine *machine_of(struct world *w, const char *name);
+struct item *item_of(const struct machine *m, const char *unit);
+
+/* ---- what happens ---- */
+
+void leads(struct world *w); /* A new leader, with an empty mind. */
+void registers(struct world *w, const char *name, const char *metadata); /* "role=web"; NULL: none. */
+void is_removed(struct world *w, const char *name);
+void gets_metadata(struct world *w, const char *name, const char *key, const char *value);
+void machine_calls(struct world *w, const char *name);
+void stranger_calls(struct world *w, const char *id, uint64_t session); /* Of an unchecked world. */
+void machine_hangs_up(struct world *w, const char *name);
+void falls_silent(struct world *w, const char *name); /* Its session stays; nothing is heard. */
+void is_heard(struct world *w, const char *name);
+void reports(struct world *w, const char *name, const char *unit, const char *active);
+void fails(struct world *w, const char *name, const char *unit, const char *result);
+void lets_go(struct world *w, const char *name, const char *unit);
+void user_submits(struct world *w, const char *unit, const char *text, Fleet__DesiredState desired);
+void user_starts(struct world *w, const char *unit); /* PLAIN, where it is new. */
+void user_loads(struct world *w, const char *unit);
+void user_stops(struct world *w, const char *unit);
+void user_destroys(struct world *w, const char *unit);
+void advance(struct world *w, uint64_t ms);
+void stands_still(struct world *w, uint64_t ms); /* The leader: nothing is read, no timer runs. */
+void held_is(struct world *w, bool applied);
+
+/* ---- what has come of it ---- */
+
+bool is_told(struct world *w, const char *name, const char *unit);
+const char *placed_on(struct world *w, const char *unit); /* "a", or "". */
+enum machine_state state_of(struct world *w, const char *name);
+const char *outcome_of(struct world *w, const char *unit);
+const char *reason_of(struct world *w, const char *unit); /* Valid until the next call. */

@@ -1,0 +1,1135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The core: its laws, as transcripts in virtual time; then by chance (seeded); then what it costs. */
+#include <config.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "fleetd/core/core_private.h"
+#include "tests/unit/core-world.h"
+
+#define LOADED   FLEET__DESIRED_STATE__DESIRED_LOADED
+#define LAUNCHED FLEET__DESIRED_STATE__DESIRED_LAUNCHED
+#define INACTIVE FLEET__DESIRED_STATE__DESIRED_INACTIVE
+
+#define ON_WEB      PLAIN "[X-Fleet]\nMachineMetadata=role=web\n"
+#define GLOBAL      PLAIN "[X-Fleet]\nGlobal=true\n"
+#define WEB_ALL     PLAIN "[X-Fleet]\nGlobal=true\nMachineMetadata=role=web\n"
+#define OTHER       "[Service]\nExecStart=/bin/sleep 1\n"
+#define ONLY_ON(id) PLAIN "[X-Fleet]\nMachineID=" id "\n"
+#define ON_A        ONLY_ON("aaaaaaaa")
+#define ON_B        ONLY_ON("bbbbbbbb")
+#define ON_C        ONLY_ON("cccccccc")
+
+/* Machines a, b and c have called a leader. */
+static void three_machines(struct world *w)
+{
+    world_init(w);
+    registers(w, "a", NULL);
+    registers(w, "b", NULL);
+    registers(w, "c", NULL);
+    leads(w);
+    machine_calls(w, "a");
+    machine_calls(w, "b");
+    machine_calls(w, "c");
+}
+
+/* ---- machines ---- */
+
+static void test_nobody_is_lost_before_the_ttl(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    advance(&w, 1000);
+    falls_silent(&w, "a");
+    is_heard(&w, "a");
+    falls_silent(&w, "a");
+    advance(&w, TTL_MS / 2 - 1);
+    assert_int_equal(state_of(&w, "a"), MACHINE_READY);
+    advance(&w, 1);
+    assert_int_equal(state_of(&w, "a"), MACHINE_SUSPECTED);
+    advance(&w, TTL_MS / 2 - 1);
+    assert_int_equal(state_of(&w, "a"), MACHINE_SUSPECTED);
+    assert_int_equal(w.drops, 0);
+    advance(&w, 1);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    assert_int_equal(w.drops, 1);
+    machine_calls(&w, "a");
+    assert_int_equal(state_of(&w, "a"), MACHINE_READY);
+    world_done(&w);
+}
+
+static void test_who_is_heard_again_is_ready_again(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    falls_silent(&w, "a");
+    advance(&w, TTL_MS / 2 + 500);
+    assert_int_equal(state_of(&w, "a"), MACHINE_SUSPECTED);
+    is_heard(&w, "a");
+    advance(&w, 1);
+    assert_int_equal(state_of(&w, "a"), MACHINE_READY);
+    world_done(&w);
+}
+
+static void test_a_new_leader_gives_everybody_a_ttl(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    falls_silent(&w, "c");
+    advance(&w, TTL_MS - 1);
+    leads(&w);
+    assert_int_equal(state_of(&w, "a"), MACHINE_EXPECTED);
+    machine_calls(&w, "a");
+    advance(&w, TTL_MS - 1);
+    assert_int_equal(state_of(&w, "b"), MACHINE_EXPECTED);
+    assert_int_equal(state_of(&w, "c"), MACHINE_EXPECTED);
+    advance(&w, 1);
+    assert_int_equal(state_of(&w, "a"), MACHINE_READY);
+    assert_int_equal(state_of(&w, "b"), MACHINE_LOST);
+    assert_int_equal(state_of(&w, "c"), MACHINE_LOST);
+    world_done(&w);
+}
+
+static void test_nobody_calls_the_new_leader(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    leads(&w);
+    advance(&w, TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    assert_int_equal(state_of(&w, "c"), MACHINE_LOST);
+    assert_int_equal(core_deadline_ms(w.core), UINT64_MAX);
+    world_done(&w);
+}
+
+static void test_a_new_leader_gathers_before_it_places(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "one.service");
+    leads(&w);
+    user_starts(&w, "two.service");
+    machine_calls(&w, "a");
+    assert_string_equal(placed_on(&w, "two.service"), "");
+    advance(&w, CORE_GATHER_MS - 1);
+    assert_string_equal(placed_on(&w, "two.service"), "");
+    advance(&w, 1);
+    assert_string_equal(placed_on(&w, "two.service"), "a");
+    leads(&w);
+    machine_calls(&w, "a");
+    user_starts(&w, "three.service");
+    machine_calls(&w, "b");
+    assert_string_equal(placed_on(&w, "three.service"), "");
+    machine_calls(&w, "c"); /* A full house need not wait. */
+    assert_string_not_equal(placed_on(&w, "three.service"), "");
+    world_done(&w);
+}
+
+static void test_the_leader_stands_still(void **state)
+{
+    static const uint64_t standstills_ms[] = {5000, 6000, 7000, 9000, 10000, 15000, 60000, 3600000};
+
+    for (size_t i = 0; i < ARRAY_SIZE(standstills_ms); i++) {
+        struct world w;
+
+        three_machines(&w);
+        user_starts(&w, "x.service");
+        advance(&w, 3 * BEAT_MS);
+        world_forget(&w);
+        stands_still(&w, standstills_ms[i]);
+        advance(&w, 100);
+        assert_int_equal(state_of(&w, "a"), MACHINE_READY);
+        assert_int_equal(state_of(&w, "b"), MACHINE_READY);
+        assert_int_equal(w.drops + w.schedules + w.shares, 0);
+        falls_silent(&w, "b"); /* And it still notices who is. */
+        advance(&w, TTL_MS);
+        assert_int_equal(state_of(&w, "b"), MACHINE_LOST);
+        world_done(&w);
+    }
+}
+
+static void test_another_ttl_begins_anew(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    core_set_ttl(w.core, 10 * TTL_MS, w.now_ms);
+    falls_silent(&w, "a");
+    advance(&w, 2 * TTL_MS);
+    core_set_ttl(w.core, TTL_MS, w.now_ms);
+    advance(&w, 1);
+    assert_int_equal(state_of(&w, "a"), MACHINE_READY);
+    advance(&w, TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    world_done(&w);
+}
+
+/* ---- sessions ---- */
+
+static void test_a_session_is_replaced(void **state)
+{
+    struct world w;
+    struct effects effects = {0};
+    uint64_t older;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    older = machine_of(&w, "a")->session;
+    machine_calls(&w, "a");
+    world_forget(&w);
+    core_session_closed(w.core, machine_of(&w, "a")->id, older, w.now_ms, &effects);
+    assert_int_equal(effects.count, 0);
+    assert_int_equal(state_of(&w, "a"), MACHINE_READY);
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    world_done(&w);
+}
+
+static void test_a_stale_session_is_not_listened_to(void **state)
+{
+    Fleet__UnitReport report = FLEET__UNIT_REPORT__INIT, *list[] = {&report};
+    struct effects effects = {0};
+    struct world w;
+    uint64_t older;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    older = machine_of(&w, "a")->session;
+    machine_calls(&w, "a");
+    report.name = (char *)"x.service";
+    report.gone = true;
+    core_session_report(w.core, machine_of(&w, "a")->id, older, list, 1, w.now_ms, &effects);
+    assert_int_equal(effects.count, 0);
+    assert_non_null(core_report(w.core, machine_of(&w, "a")->id, "x.service"));
+    falls_silent(&w, "a");
+    for (unsigned i = 0; i < TTL_MS / BEAT_MS; i++) {
+        advance(&w, BEAT_MS);
+        core_session_heard(w.core, machine_of(&w, "a")->id, older, w.now_ms);
+    }
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    world_done(&w);
+}
+
+static void test_who_cannot_be_taken_in_is_dropped(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    world_forget(&w);
+    machine_calls(&w, "f"); /* No member. */
+    assert_int_equal(w.drops, 1);
+    core_yield(w.core);
+    machine_calls(&w, "a");
+    assert_int_equal(w.drops, 2);
+    world_done(&w);
+}
+
+static void test_a_short_break_moves_nothing(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", NULL, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    world_forget(&w);
+    machine_hangs_up(&w, "a");
+    assert_int_equal(state_of(&w, "a"), MACHINE_SUSPECTED);
+    advance(&w, TTL_MS - 1000);
+    machine_calls(&w, "a");
+    assert_int_equal(w.schedules, 0);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    assert_true(is_told(&w, "a", "x.service"));
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    world_done(&w);
+}
+
+/* ---- moving ---- */
+
+static void test_a_unit_moves_after_it_was_let_go(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    user_submits(&w, "x.service", ON_B, LAUNCHED);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_false(is_told(&w, "a", "x.service"));
+    assert_false(is_told(&w, "b", "x.service"));
+    assert_string_equal(reason_of(&w, "x.service"), "host-a must let go of it first");
+    lets_go(&w, "a", "x.service");
+    assert_true(is_told(&w, "b", "x.service"));
+    reports(&w, "b", "x.service", "active");
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    world_done(&w);
+}
+
+static void test_a_told_unit_counts_before_it_is_reported(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    assert_true(is_told(&w, "a", "x.service"));
+    user_submits(&w, "x.service", ON_B, LAUNCHED);
+    assert_false(is_told(&w, "b", "x.service"));
+    machine_hangs_up(&w, "a");
+    advance(&w, 1000);
+    assert_false(is_told(&w, "b", "x.service"));
+    machine_calls(&w, "a"); /* With it: it was at it. */
+    assert_false(is_told(&w, "a", "x.service"));
+    assert_false(is_told(&w, "b", "x.service"));
+    lets_go(&w, "a", "x.service");
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
+static void test_stopped_and_started_at_once(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    user_stops(&w, "x.service");
+    user_starts(&w, "x.service");
+    assert_false(is_told(&w, "a", "x.service")); /* What it had is still about to stop. */
+    assert_string_equal(reason_of(&w, "x.service"), "host-a is still stopping what it had");
+    lets_go(&w, "a", "x.service");
+    assert_true(is_told(&w, "a", "x.service"));
+    reports(&w, "a", "x.service", "active");
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    world_done(&w);
+}
+
+static void test_replaced_content_stays_where_it_is(void **state)
+{
+    struct world w;
+    uint64_t generation;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    world_forget(&w);
+    generation = item_of(machine_of(&w, "a"), "x.service")->wanted;
+    user_submits(&w, "x.service", OTHER, LAUNCHED);
+    assert_int_equal(w.schedules, 0);
+    assert_int_equal(w.shares, 1);
+    assert_true(item_of(machine_of(&w, "a"), "x.service")->wanted > generation);
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    reports(&w, "a", "x.service", "active");
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    world_done(&w);
+}
+
+static void test_a_lost_machines_units_are_placed_anew_once(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    user_starts(&w, "y.service");
+    user_starts(&w, "z.service");
+    reports(&w, "a", "x.service", "active");
+    reports(&w, "b", "y.service", "active");
+    reports(&w, "c", "z.service", "active");
+    world_forget(&w);
+    falls_silent(&w, "a");
+    advance(&w, TTL_MS - BEAT_MS);
+    assert_int_equal(w.schedules, 0);
+    advance(&w, 5 * TTL_MS);
+    assert_int_equal(w.placements, 1);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_true(is_told(&w, "b", "x.service"));
+    assert_string_equal(placed_on(&w, "y.service"), "b");
+    assert_string_equal(placed_on(&w, "z.service"), "c");
+    world_done(&w);
+}
+
+static void test_a_lost_machine_comes_back(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    falls_silent(&w, "a");
+    advance(&w, TTL_MS + BEAT_MS);
+    reports(&w, "b", "x.service", "active");
+    world_forget(&w);
+    machine_calls(&w, "a"); /* It has run on. */
+    assert_false(is_told(&w, "a", "x.service"));
+    assert_true(is_told(&w, "b", "x.service"));
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    lets_go(&w, "a", "x.service");
+    advance(&w, TTL_MS);
+    assert_int_equal(w.schedules, 0);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    world_done(&w);
+}
+
+static void test_back_before_its_units_were_moved(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    falls_silent(&w, "a");
+    w.hold = true;
+    advance(&w, TTL_MS + BEAT_MS);
+    machine_calls(&w, "a");
+    assert_true(is_told(&w, "a", "x.service")); /* Nothing is decided yet: it keeps running. */
+    held_is(&w, true);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_false(is_told(&w, "b", "x.service"));
+    lets_go(&w, "a", "x.service");
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
+static void test_the_old_place_has_not_called_the_new_leader(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    user_submits(&w, "x.service", ON_B, LAUNCHED);
+    leads(&w);
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    advance(&w, TTL_MS / 2);
+    assert_false(is_told(&w, "b", "x.service"));
+    assert_string_equal(reason_of(&w, "x.service"), "host-a must let go of it first");
+    advance(&w, TTL_MS / 2);
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
+/* ---- decisions ---- */
+
+static void test_a_refused_decision_is_made_again(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    world_forget(&w);
+    w.refuse = 3;
+    user_starts(&w, "x.service");
+    assert_int_equal(w.schedules, 1);
+    advance(&w, CORE_RETRY_MS - 1);
+    assert_int_equal(w.schedules, 1);
+    advance(&w, 1);
+    assert_int_equal(w.schedules, 2);
+    advance(&w, 10 * CORE_RETRY_MS);
+    assert_int_equal(w.schedules, 4);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    world_done(&w);
+}
+
+static void test_one_decision_at_a_time(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    world_forget(&w);
+    w.hold = true;
+    user_starts(&w, "x.service");
+    user_starts(&w, "y.service");
+    advance(&w, TTL_MS);
+    assert_int_equal(w.schedules, 1);
+    held_is(&w, true);
+    assert_int_equal(w.schedules, 2);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    assert_string_equal(placed_on(&w, "y.service"), "b");
+    world_done(&w);
+}
+
+static void test_a_decision_of_an_older_term(void **state)
+{
+    struct effects effects = {0};
+    struct world w;
+    uint64_t older;
+
+    three_machines(&w);
+    w.hold = true;
+    user_starts(&w, "x.service");
+    older = w.term;
+    leads(&w);
+    machine_calls(&w, "a");
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    assert_non_null(w.held);
+    core_schedule_done(w.core, older, false, w.now_ms, &effects);
+    assert_int_equal(effects.count, 0);
+    advance(&w, TTL_MS); /* Asserts that there is no second one. */
+    held_is(&w, true);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    world_done(&w);
+}
+
+static void test_a_leader_that_yields_says_nothing(void **state)
+{
+    struct effects effects = {0};
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    core_yield(w.core);
+    world_forget(&w);
+    user_starts(&w, "y.service");
+    falls_silent(&w, "a");
+    core_tick(w.core, w.now_ms + 10 * TTL_MS, &effects);
+    assert_int_equal(effects.count, 0);
+    assert_int_equal(core_deadline_ms(w.core), UINT64_MAX);
+    assert_int_equal(w.schedules + w.shares + w.drops + w.logs, 0);
+    world_done(&w);
+}
+
+/* ---- members come and go ---- */
+
+static void test_registered_later(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "web.service", ON_WEB, LAUNCHED);
+    user_submits(&w, "all.service", GLOBAL, LAUNCHED);
+    assert_string_equal(outcome_of(&w, "web.service"), "unplaced");
+    registers(&w, "d", "role=web");
+    assert_int_equal(state_of(&w, "d"), MACHINE_EXPECTED);
+    machine_calls(&w, "d");
+    assert_string_equal(placed_on(&w, "web.service"), "d");
+    assert_true(is_told(&w, "d", "web.service"));
+    assert_true(is_told(&w, "d", "all.service"));
+    world_done(&w);
+}
+
+static void test_a_dead_machine_is_removed(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    falls_silent(&w, "a");
+    advance(&w, 2 * TTL_MS);
+    assert_string_equal(outcome_of(&w, "x.service"), "unplaced");
+    is_removed(&w, "a");
+    assert_int_equal(state_of(&w, "a"), MACHINE_EXPECTED); /* Unknown. */
+    user_submits(&w, "x.service", PLAIN, LAUNCHED);
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
+static void test_a_living_machine_is_removed(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    world_forget(&w);
+    is_removed(&w, "a");
+    assert_false(is_told(&w, "a", "x.service"));
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_false(is_told(&w, "b", "x.service")); /* a is no member, but runs it. */
+    assert_int_equal(w.drops, 0);
+    lets_go(&w, "a", "x.service");
+    assert_int_equal(w.drops, 1); /* It has nothing any more: forgotten. */
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
+static void test_a_removed_machine_falls_silent(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    falls_silent(&w, "a");
+    is_removed(&w, "a");
+    advance(&w, TTL_MS - 1);
+    assert_false(is_told(&w, "b", "x.service"));
+    advance(&w, 1);
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
+static void test_removed_just_before_the_leader_changed(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    w.hold = true;
+    is_removed(&w, "a");
+    leads(&w);
+    w.hold = false;
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    advance(&w, TTL_MS - 1);
+    assert_false(is_told(&w, "b", "x.service")); /* a cannot call any more, and may still run it. */
+    advance(&w, 1);
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
+/* ---- global units ---- */
+
+static void test_global_units_follow_metadata(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "g.service", WEB_ALL, LAUNCHED);
+    assert_false(is_told(&w, "a", "g.service"));
+    gets_metadata(&w, "a", "role", "web");
+    gets_metadata(&w, "b", "role", "web");
+    assert_true(is_told(&w, "a", "g.service"));
+    assert_true(is_told(&w, "b", "g.service"));
+    assert_false(is_told(&w, "c", "g.service"));
+    gets_metadata(&w, "a", "role", "db");
+    assert_false(is_told(&w, "a", "g.service"));
+    gets_metadata(&w, "a", "role", "web");
+    assert_false(is_told(&w, "a", "g.service")); /* Once it has let go. */
+    lets_go(&w, "a", "g.service");
+    assert_true(is_told(&w, "a", "g.service"));
+    world_done(&w);
+}
+
+static void test_placed_units_follow_metadata(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    gets_metadata(&w, "a", "role", "web");
+    user_submits(&w, "x.service", ON_WEB, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    gets_metadata(&w, "b", "role", "web");
+    gets_metadata(&w, "a", "role", "db");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_false(is_told(&w, "b", "x.service"));
+    lets_go(&w, "a", "x.service");
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
+static void test_global_status_counts(void **state)
+{
+    struct world w;
+    struct core_status *status;
+
+    three_machines(&w);
+    user_submits(&w, "g.service", GLOBAL, LAUNCHED);
+    reports(&w, "a", "g.service", "active");
+    fails(&w, "b", "g.service", "timeout");
+    status = core_status_new(w.core, "g.service");
+    assert_int_equal(status->outcome, OUTCOME_WAITING);
+    assert_int_equal(status->done_count, 1);
+    assert_int_equal(status->wanted_count, 3);
+    assert_string_equal(status->machine_id, "");
+    core_status_free(status);
+    reports(&w, "c", "g.service", "active");
+    status = core_status_new(w.core, "g.service");
+    assert_int_equal(status->outcome, OUTCOME_FAILED);
+    assert_int_equal(status->machine_count, 1);
+    assert_string_equal(status->machines[0].hostname, "host-b");
+    assert_string_equal(status->reason, "failed on 1 of 3 machines");
+    core_status_free(status);
+    reports(&w, "b", "g.service", "active");
+    assert_string_equal(outcome_of(&w, "g.service"), "active");
+    falls_silent(&w, "b");
+    advance(&w, 2 * TTL_MS);
+    assert_string_equal(reason_of(&w, "g.service"), "on 2 machines");
+    world_done(&w);
+}
+
+/* ---- status ---- */
+
+static void test_status_of_a_start(void **state)
+{
+    struct world w;
+
+    world_init(&w);
+    registers(&w, "a", NULL);
+    user_starts(&w, "x.service");
+    leads(&w);
+    assert_string_equal(outcome_of(&w, "x.service"), "unplaced"); /* Nobody is available yet. */
+    machine_calls(&w, "a");
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    assert_string_equal(reason_of(&w, "x.service"), "host-a has just been told");
+    reports(&w, "a", "x.service", "activating");
+    assert_string_equal(reason_of(&w, "x.service"), "host-a is at it (activating/dead)");
+    machine_hangs_up(&w, "a");
+    user_submits(&w, "x.service", OTHER, LAUNCHED);
+    assert_string_equal(reason_of(&w, "x.service"), "host-a does not answer at the moment");
+    leads(&w);
+    assert_string_equal(reason_of(&w, "x.service"), "host-a has not called the leader yet");
+    machine_calls(&w, "a");
+    reports(&w, "a", "x.service", "active");
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    reports(&w, "a", "x.service", "inactive");
+    assert_string_equal(outcome_of(&w, "x.service"), "finished");
+    fails(&w, "a", "x.service", "timeout");
+    assert_string_equal(outcome_of(&w, "x.service"), "failed");
+    assert_non_null(
+        strstr(reason_of(&w, "x.service"), "\"timeout\" (see: journalctl -u x.service, on host-a)"));
+    user_loads(&w, "x.service");
+    reports(&w, "a", "x.service", "inactive");
+    assert_string_equal(outcome_of(&w, "x.service"), "loaded");
+    world_done(&w);
+}
+
+static void test_status_of_a_stop(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    user_destroys(&w, "x.service"); /* While it starts, nothing is reported yet. */
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    assert_string_equal(reason_of(&w, "x.service"), "host-a has not said yet whether it still has it");
+    reports(&w, "a", "x.service", "deactivating");
+    assert_string_equal(reason_of(&w, "x.service"), "being stopped on host-a (deactivating/dead)");
+    lets_go(&w, "a", "x.service");
+    assert_string_equal(outcome_of(&w, "x.service"), "gone");
+    user_submits(&w, "y.service", PLAIN, INACTIVE);
+    assert_string_equal(outcome_of(&w, "y.service"), "inactive");
+    leads(&w);
+    assert_string_equal(outcome_of(&w, "y.service"), "waiting"); /* Nobody has called yet. */
+    advance(&w, TTL_MS);
+    assert_string_equal(outcome_of(&w, "y.service"), "inactive");
+    world_done(&w);
+}
+
+static void test_status_says_why_nothing_fits(void **state)
+{
+    struct world w;
+    struct core_status *status;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_WEB, LAUNCHED);
+    status = core_status_new(w.core, "x.service");
+    assert_int_equal(status->outcome, OUTCOME_UNPLACED);
+    assert_int_equal(status->machine_count, 3);
+    assert_string_equal(status->machines[2].hostname, "host-c");
+    assert_string_not_equal(status->machines[2].reason, "");
+    core_status_free(status);
+    world_forget(&w);
+    gets_metadata(&w, "c", "role", "web");
+    assert_true(strlist_has(&w.settled, "x.service")); /* Who waits looks again. */
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    world_done(&w);
+}
+
+static void count_row(const char *unit, const char *machine_id, const struct core_report *report, void *data)
+{
+    strbuf_addf(data, "%s@%.1s ", unit, machine_id);
+}
+
+static void test_reports_come_in_order(void **state)
+{
+    _cleanup_(strbuf_done) struct strbuf rows = {0};
+    struct world w;
+
+    world_init(&w);
+    registers(&w, "c", NULL);
+    registers(&w, "a", NULL);
+    leads(&w);
+    machine_calls(&w, "c");
+    machine_calls(&w, "a");
+    user_submits(&w, "z.service", GLOBAL, LAUNCHED);
+    user_submits(&w, "b.service", GLOBAL, LAUNCHED);
+    reports(&w, "c", "z.service", "active");
+    reports(&w, "c", "b.service", "active");
+    reports(&w, "a", "z.service", "active");
+    core_reports_each(w.core, count_row, &rows);
+    assert_string_equal(rows.text, "b.service@c z.service@a z.service@c ");
+    world_done(&w);
+}
+
+/* ---- the same in, the same out ---- */
+
+/* One registry however it came to be: a new leader does the same, byte for byte. */
+static char *lead_from(bool backwards)
+{
+    static const char *const names[] = {"a", "b", "c", "d"};
+    struct world w;
+    char *text = NULL;
+    size_t size;
+
+    world_init(&w);
+    for (size_t i = 0; i < 4; i++)
+        registers(&w, names[backwards ? 3 - i : i], NULL);
+    for (size_t i = 0; i < 20; i++) {
+        size_t number = backwards ? 19 - i : i;
+        _cleanup_(freep) char *unit = xasprintf("u%02zu.service", number);
+
+        user_submits(&w, unit, number % 5 == 0 ? GLOBAL : PLAIN, LAUNCHED);
+    }
+    w.transcript = open_memstream(&text, &size);
+    leads(&w);
+    for (size_t i = 0; i < 4; i++)
+        machine_calls(&w, names[i]);
+    falls_silent(&w, "b");
+    advance(&w, 2 * TTL_MS);
+    fclose(w.transcript);
+    world_done(&w);
+    return text;
+}
+
+static void test_order_of_arrival_does_not_matter(void **state)
+{
+    _cleanup_(freep) char *forwards = lead_from(false), *backwards = lead_from(true);
+
+    assert_string_equal(forwards, backwards);
+}
+
+/* ---- by chance ---- */
+
+#define UNITS_ALL 8u
+
+static void some_unit(struct world *w, char name[16])
+{
+    snprintf(name, 16, "u%llu.service", (unsigned long long)world_random(w, UNITS_ALL));
+}
+
+static const char *some_text(struct world *w)
+{
+    static const char *const texts[] = {PLAIN,
+                                        OTHER,
+                                        ON_WEB,
+                                        ON_A,
+                                        ON_B,
+                                        ON_C,
+                                        PLAIN "[X-Fleet]\nConflicts=u*\n",
+                                        PLAIN "[X-Fleet]\nMachineOf=u0.service\n",
+                                        GLOBAL};
+
+    return texts[world_random(w, ARRAY_SIZE(texts))];
+}
+
+static void something_of_a_user(struct world *w)
+{
+    char name[16];
+
+    some_unit(w, name);
+    switch (world_random(w, 6)) {
+    case 0: user_submits(w, name, some_text(w), LAUNCHED); break;
+    case 1: user_starts(w, name); break;
+    case 2: user_stops(w, name); break;
+    case 3: user_loads(w, name); break;
+    case 4:
+        if (registry_unit(w->registry, name) != NULL)
+            user_destroys(w, name);
+        break;
+    default:
+        gets_metadata(w, (const char[]){(char)('a' + world_random(w, MACHINES_ALL)), 0}, "role",
+                      world_random(w, 2) == 0 ? "web" : "db");
+    }
+}
+
+static void something_of_a_machine(struct world *w)
+{
+    char name[2] = {(char)('a' + world_random(w, MACHINES_ALL)), 0};
+    struct machine *m = machine_of(w, name);
+    const struct registry_machine *known = registry_machine(w->registry, m->id);
+    bool member = known != NULL && known->registered;
+
+    switch (world_random(w, 8)) {
+    case 0:
+        if (m->session != 0)
+            machine_hangs_up(w, name);
+        break;
+    case 1: falls_silent(w, name); break;
+    case 2:
+        if (m->session != 0)
+            is_heard(w, name);
+        break;
+    case 3:
+        if (world_random(w, 4) == 0 && member)
+            is_removed(w, name);
+        break;
+    case 4: registers(w, name, world_random(w, 2) == 0 ? "role=web" : NULL); break;
+    default:
+        if (member)
+            machine_calls(w, name);
+    }
+}
+
+static void something(struct world *w)
+{
+    switch (world_random(w, 20)) {
+    case 0:
+        if (world_random(w, 4) == 0)
+            leads(w);
+        break;
+    case 1: w->refuse = (unsigned)world_random(w, 3); break;
+    case 2:
+        if (w->held == NULL)
+            w->hold = true;
+        break;
+    case 3:
+        if (w->held != NULL)
+            held_is(w, world_random(w, 2) == 0);
+        break;
+    case 4:
+        if (world_random(w, 4) == 0)
+            stands_still(w, world_random(w, 3 * TTL_MS));
+        break;
+    default:
+        if (world_random(w, 2) == 0)
+            something_of_a_user(w);
+        else
+            something_of_a_machine(w);
+    }
+    advance(w, world_random(w, 8) == 0 ? world_random(w, 12000) : world_random(w, 800));
+}
+
+/* Faults end: everybody is there. */
+static void calm_down(struct world *w)
+{
+    w->hold = false;
+    w->refuse = 0;
+    if (w->held != NULL)
+        held_is(w, true);
+    for (unsigned i = 0; i < MACHINES_ALL; i++) {
+        char name[2] = {(char)('a' + i), 0};
+
+        registers(w, name, i == 0 ? "role=web" : NULL);
+        machine_calls(w, name);
+    }
+}
+
+static void check_settled(struct world *w)
+{
+    size_t count;
+    const struct registry_unit *const *units = registry_units(w->registry, &count);
+
+    for (size_t i = 0; i < count; i++) {
+        const char *outcome = outcome_of(w, units[i]->name);
+
+        if (streq(outcome, "waiting") || streq(outcome, "failed"))
+            fail_msg("%s: %s (%s)", units[i]->name, outcome, reason_of(w, units[i]->name));
+    }
+    for (size_t i = 0; i < MACHINES_ALL; i++)
+        for (size_t j = 0; j < w->machines[i].count; j++) {
+            const char *name = w->machines[i].items[j].unit;
+            const struct registry_unit *unit = registry_unit(w->registry, name);
+
+            if (unit == NULL || !core_machine_wants(w->core, w->machines[i].id, unit))
+                fail_msg("%s is still on %.1s", name, w->machines[i].id);
+        }
+}
+
+static char *run(uint64_t seed, unsigned steps)
+{
+    struct world w;
+    char *text = NULL;
+    size_t size;
+
+    world_init(&w);
+    w.chance = seed;
+    w.slow = true;
+    w.transcript = open_memstream(&text, &size);
+    registers(&w, "a", NULL);
+    registers(&w, "b", NULL);
+    registers(&w, "c", "role=web");
+    leads(&w);
+    for (unsigned i = 0; i < steps; i++)
+        something(&w);
+    calm_down(&w);
+    advance(&w, 6 * TTL_MS);
+    check_settled(&w);
+    world_forget(&w);
+    advance(&w, 6 * TTL_MS);
+    assert_int_equal(w.schedules + w.shares + w.drops + w.logs + w.settled.count, 0);
+    fclose(w.transcript);
+    world_done(&w);
+    return text;
+}
+
+static void test_by_chance(void **state)
+{
+    const char *seed = getenv("FLEET_SEED"), *seeds = getenv("FLEET_SEEDS");
+    uint64_t first = seed != NULL ? strtoull(seed, NULL, 0) : 1;
+    uint64_t last = seed != NULL ? first : seeds != NULL ? strtoull(seeds, NULL, 0) : 200;
+
+    for (uint64_t i = first; i <= last; i++) {
+        fprintf(stderr, "%sFLEET_SEED=%llu", i == first ? "" : "\r", (unsigned long long)i);
+        free(run(i, 300));
+    }
+    fprintf(stderr, "\n");
+}
+
+static void test_a_seed_reproduces(void **state)
+{
+    _cleanup_(freep) char *one = run(4711, 300), *two = run(4711, 300);
+
+    assert_true(strlen(one) > 1000);
+    assert_string_equal(one, two);
+}
+
+/* ---- what it costs ---- */
+
+struct costs {
+    double start_s, report_s;
+};
+
+static double seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void big_world(struct world *w, size_t machines, size_t units)
+{
+    char name[MACHINE_ID_SIZE];
+
+    world_init(w);
+    w->unchecked = true;
+    for (size_t i = 0; i < machines; i++) {
+        snprintf(name, sizeof name, "%032zx", i + 1);
+        registers(w, name, NULL);
+    }
+    for (size_t i = 0; i < units; i++) {
+        snprintf(name, sizeof name, "unit-%zu.service", i);
+        user_starts(w, name);
+    }
+    leads(w);
+    for (size_t i = 0; i < machines; i++) {
+        snprintf(name, sizeof name, "%032zx", i + 1);
+        stranger_calls(w, name, i + 1);
+    }
+}
+
+static struct costs costs_of(size_t machines, size_t units)
+{
+    struct effects effects = {0};
+    struct costs costs;
+    struct world w;
+    double begin;
+
+    big_world(&w, machines, units);
+    assert_int_equal(w.placements, units);
+    for (size_t i = 0; i < units; i += units / 10) {
+        char name[32];
+
+        snprintf(name, sizeof name, "unit-%zu.service", i);
+        assert_string_not_equal(registry_unit(w.registry, name)->target, "");
+    }
+    begin = seconds();
+    for (int i = 0; i < 10; i++) {
+        char name[32];
+
+        snprintf(name, sizeof name, "late-%d.service", i);
+        user_starts(&w, name);
+        assert_string_not_equal(registry_unit(w.registry, name)->target, "");
+    }
+    costs.start_s = (seconds() - begin) / 10;
+    begin = seconds();
+    for (int i = 0; i < 100; i++) {
+        Fleet__UnitReport report = FLEET__UNIT_REPORT__INIT, *list[] = {&report};
+
+        report.name = (char *)"unit-0.service";
+        report.active_state = (char *)(i % 2 == 0 ? "active" : "inactive");
+        core_session_report(w.core, registry_unit(w.registry, "unit-0.service")->target, 1, list, 1, w.now_ms,
+                            &effects);
+        effects_done(&effects);
+    }
+    costs.report_s = (seconds() - begin) / 100;
+    world_done(&w);
+    return costs;
+}
+
+/* Ten times as much of everything may cost a start about ten times as much, and a report, which plans
+ * nothing, as much as there are machines. Quadratic would be a hundred times. */
+static void test_what_it_costs(void **state)
+{
+    struct costs small = costs_of(100, 1000), large = costs_of(1000, 10000);
+
+    fprintf(stderr, "a start: %.2f ms and %.2f ms; a report: %.3f ms and %.3f ms\n", small.start_s * 1e3,
+            large.start_s * 1e3, small.report_s * 1e3, large.report_s * 1e3);
+    assert_true(large.start_s < 40 * small.start_s);
+    assert_true(large.report_s < 40 * small.report_s + 1e-5);
+}
+
+static void test_a_large_plan_is_carried_out_in_pieces(void **state)
+{
+    struct world w;
+
+    big_world(&w, 20, 10000); /* apply() asserts that each piece is a command. */
+    assert_int_equal(w.placements, 10000);
+    assert_true(w.schedules > 1);
+    world_done(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nobody_is_lost_before_the_ttl),
+        cmocka_unit_test(test_who_is_heard_again_is_ready_again),
+        cmocka_unit_test(test_a_new_leader_gives_everybody_a_ttl),
+        cmocka_unit_test(test_nobody_calls_the_new_leader),
+        cmocka_unit_test(test_a_new_leader_gathers_before_it_places),
+        cmocka_unit_test(test_the_leader_stands_still),
+        cmocka_unit_test(test_another_ttl_begins_anew),
+        cmocka_unit_test(test_a_session_is_replaced),
+        cmocka_unit_test(test_a_stale_session_is_not_listened_to),
+        cmocka_unit_test(test_who_cannot_be_taken_in_is_dropped),
+        cmocka_unit_test(test_a_short_break_moves_nothing),
+        cmocka_unit_test(test_a_unit_moves_after_it_was_let_go),
+        cmocka_unit_test(test_a_told_unit_counts_before_it_is_reported),
+        cmocka_unit_test(test_stopped_and_started_at_once),
+        cmocka_unit_test(test_replaced_content_stays_where_it_is),
+        cmocka_unit_test(test_a_lost_machines_units_are_placed_anew_once),
+        cmocka_unit_test(test_a_lost_machine_comes_back),
+        cmocka_unit_test(test_back_before_its_units_were_moved),
+        cmocka_unit_test(test_the_old_place_has_not_called_the_new_leader),
+        cmocka_unit_test(test_a_refused_decision_is_made_again),
+        cmocka_unit_test(test_one_decision_at_a_time),
+        cmocka_unit_test(test_a_decision_of_an_older_term),
+        cmocka_unit_test(test_a_leader_that_yields_says_nothing),
+        cmocka_unit_test(test_registered_later),
+        cmocka_unit_test(test_a_dead_machine_is_removed),
+        cmocka_unit_test(test_a_living_machine_is_removed),
+        cmocka_unit_test(test_a_removed_machine_falls_silent),
+        cmocka_unit_test(test_removed_just_before_the_leader_changed),
+        cmocka_unit_test(test_global_units_follow_metadata),
+        cmocka_unit_test(test_placed_units_follow_metadata),
+        cmocka_unit_test(test_global_status_counts),
+        cmocka_unit_test(test_status_of_a_start),
+        cmocka_unit_test(test_status_of_a_stop),
+        cmocka_unit_test(test_status_says_why_nothing_fits),
+        cmocka_unit_test(test_reports_come_in_order),
+        cmocka_unit_test(test_order_of_arrival_does_not_matter),
+        cmocka_unit_test(test_by_chance),
+        cmocka_unit_test(test_a_seed_reproduces),
+        cmocka_unit_test(test_a_large_plan_is_carried_out_in_pieces),
+        cmocka_unit_test(test_what_it_costs),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who votes: every law, over every case of up to five hosts. */
+#include <config.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fleetd/core/voters.h"
+
+#define HOSTS_MAX 5
+#define STEPS_MAX 32
+
+/* A host is a machine, a server, both or neither: its own id is its number, from 1. */
+enum life { LIFE_NO_MACHINE, LIFE_ALIVE, LIFE_SILENT, LIFE_LOST, LIFE_COUNT };
+enum part { PART_NONE, PART_VOTER, PART_STANDBY, PART_SPARE, PART_COUNT };
+
+struct fleet {
+    size_t count;
+    enum life life[HOSTS_MAX];
+    enum part part[HOSTS_MAX];
+};
+
+static const enum server_role roles[] = {
+    [PART_VOTER] = SERVER_VOTER, [PART_STANDBY] = SERVER_STANDBY, [PART_SPARE] = SERVER_SPARE};
+
+/* The leader is the first host: a voter. */
+static bool next(const struct fleet *f, unsigned wanted, struct voters_step *ret)
+{
+    struct store_server servers[HOSTS_MAX];
+    struct voters_machine machines[HOSTS_MAX];
+    size_t server_count = 0, machine_count = 0;
+
+    for (size_t i = 0; i < f->count; i++) {
+        if (f->part[i] != PART_NONE)
+            servers[server_count++] = (struct store_server){i + 1, "server", roles[f->part[i]]};
+        if (f->life[i] != LIFE_NO_MACHINE)
+            machines[machine_count++] =
+                (struct voters_machine){i + 1, "machine", f->life[i] == LIFE_ALIVE, f->life[i] == LIFE_LOST};
+    }
+    return voters_next(servers, server_count, machines, machine_count, wanted, 1, ret);
+}
+
+static void take(struct fleet *f, const struct voters_step *step)
+{
+    size_t i = (size_t)step->server_id - 1;
+
+    assert_true(i < f->count);
+    switch (step->role) {
+    case SERVER_VOTER:
+        assert_int_equal(f->part[i], PART_STANDBY); /* A standby first. */
+        assert_int_equal(f->life[i], LIFE_ALIVE);
+        f->part[i] = PART_VOTER;
+        break;
+    case SERVER_STANDBY:
+        assert_true(f->part[i] == PART_VOTER ||
+                    (f->life[i] == LIFE_ALIVE && (f->part[i] == PART_NONE || f->part[i] == PART_SPARE)));
+        assert_true(i != 0);
+        f->part[i] = PART_STANDBY;
+        break;
+    default:
+        assert_true(f->part[i] != PART_NONE);
+        assert_true(i != 0);
+        assert_true(f->life[i] == LIFE_NO_MACHINE || f->part[i] == PART_STANDBY);
+        f->part[i] = PART_NONE;
+    }
+}
+
+static size_t count_part(const struct fleet *f, enum part part)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < f->count; i++)
+        count += f->part[i] == part;
+    return count;
+}
+
+static size_t count_life(const struct fleet *f, enum life life)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < f->count; i++)
+        count += f->life[i] == life;
+    return count;
+}
+
+/* What must hold when nothing is left to do. */
+static void check_rest(const struct fleet *f, unsigned wanted)
+{
+    size_t voters = count_part(f, PART_VOTER), standbys = count_part(f, PART_STANDBY), able = voters;
+    size_t silent = count_life(f, LIFE_SILENT);
+
+    for (size_t i = 1; i < f->count; i++) {
+        assert_false(f->life[i] == LIFE_NO_MACHINE && f->part[i] != PART_NONE);
+        able += f->part[i] != PART_VOTER && f->life[i] == LIFE_ALIVE;
+    }
+    if (able > wanted)
+        able = wanted;
+    /* As many as there are hosts for (one that is silent is not yet replaced as a standby)... */
+    assert_true(voters >= (able % 2 == 0 ? able - 1 : able) || silent > 0);
+    assert_true(voters <= wanted);
+    assert_true(voters % 2 == 1 || silent > 0); /* ...and odd, unless somebody may still call. */
+    assert_true(voters + standbys <= wanted + STANDBYS_WANTED);
+    for (size_t i = 0; i < f->count; i++) /* There is a living standby if there is a host for it. */
+        assert_false(f->life[i] == LIFE_ALIVE && f->part[i] != PART_VOTER && f->part[i] != PART_STANDBY &&
+                     voters + standbys < wanted + STANDBYS_WANTED);
+}
+
+static void settles(struct fleet f, unsigned wanted)
+{
+    struct fleet seen[STEPS_MAX];
+    struct voters_step step;
+    size_t steps = 0;
+
+    while (next(&f, wanted, &step)) {
+        for (size_t i = 0; i < steps; i++)
+            if (memcmp(&seen[i], &f, sizeof f) == 0)
+                fail_msg("goes in a circle");
+        assert_true(steps < STEPS_MAX);
+        seen[steps++] = f;
+        take(&f, &step);
+    }
+    check_rest(&f, wanted);
+}
+
+static void test_every_case(void **state)
+{
+    static const unsigned wanted[] = {1, 3, 5, 7};
+
+    for (size_t count = 1; count <= HOSTS_MAX; count++) {
+        size_t cases = LIFE_COUNT;
+
+        for (size_t i = 1; i < count; i++)
+            cases *= LIFE_COUNT * PART_COUNT;
+        for (size_t number = 0; number < cases; number++) {
+            struct fleet f;
+            size_t rest = number;
+
+            memset(&f, 0, sizeof f);
+            f.count = count;
+            f.part[0] = PART_VOTER;
+            f.life[0] = (enum life)(rest % LIFE_COUNT);
+            rest /= LIFE_COUNT;
+            for (size_t i = 1; i < count; i++) {
+                f.life[i] = (enum life)(rest % LIFE_COUNT);
+                rest /= LIFE_COUNT;
+                f.part[i] = (enum part)(rest % PART_COUNT);
+                rest /= PART_COUNT;
+            }
+            for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+                settles(f, wanted[i]);
+        }
+    }
+}
+
+/* A host that comes and goes changes nothing any more once it votes, and does not push anybody out. */
+static void test_coming_and_going(void **state)
+{
+    struct fleet f = {.count = 4,
+                      .life = {LIFE_ALIVE, LIFE_ALIVE, LIFE_ALIVE, LIFE_ALIVE},
+                      .part = {PART_VOTER, PART_VOTER, PART_VOTER, PART_STANDBY}};
+    struct voters_step step;
+
+    for (size_t i = 1; i < f.count; i++)
+        for (enum life life = LIFE_ALIVE; life < LIFE_COUNT; life++) {
+            f.life[i] = life;
+            assert_false(next(&f, 3, &step));
+            f.life[i] = LIFE_ALIVE;
+            assert_false(next(&f, 3, &step));
+        }
+}
+
+static void test_a_lost_standby_is_replaced(void **state)
+{
+    struct fleet f = {.count = 5,
+                      .life = {LIFE_ALIVE, LIFE_ALIVE, LIFE_ALIVE, LIFE_SILENT, LIFE_ALIVE},
+                      .part = {PART_VOTER, PART_VOTER, PART_VOTER, PART_STANDBY, PART_NONE}};
+    struct voters_step step;
+
+    assert_false(next(&f, 3, &step));
+    f.life[3] = LIFE_LOST;
+    assert_true(next(&f, 3, &step));
+    assert_int_equal(step.server_id, 5);
+    assert_int_equal(step.role, SERVER_STANDBY);
+    take(&f, &step);
+    assert_true(next(&f, 3, &step));
+    assert_int_equal(step.server_id, 4);
+    assert_int_equal(step.role, SERVER_REMOVED);
+    take(&f, &step);
+    f.life[3] = LIFE_ALIVE;
+    assert_false(next(&f, 3, &step));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_case),
+        cmocka_unit_test(test_coming_and_going),
+        cmocka_unit_test(test_a_lost_standby_is_replaced),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
