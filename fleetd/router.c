@@ -19,6 +19,9 @@
 #define JSON_TYPE "application/json"
 #define RETRY_MS  50u
 
+/* How long a request is tried again that a leader has refused: long enough for the next one to be elected. */
+#define REFUSED_MS 4000u
+
 /* Path, query and the like: bounded by HTTP_CONNECTION_MEMORY. */
 #define REQUEST_OVERHEAD_MAX (2 * HTTP_CONNECTION_MEMORY)
 
@@ -31,6 +34,7 @@ struct pending {
     uint64_t deadline_ms; /* On the loop's clock. */
     bool lasting;         /* A wait: once it is with the leader, it takes as long as it takes. */
     bool sent;            /* To the present leader. */
+    char *refusal;        /* The leader's answer when it sent us away, a JSON error; NULL: it did not. */
     bool uncertain;       /* It was sent to one that did not answer, and may have changed something. */
     UT_hash_handle hh;
 };
@@ -61,6 +65,7 @@ static void pending_free(struct router *router, struct pending *pending)
 {
     HASH_DEL(router->pending, pending);
     pending->request->owner = NULL;
+    free(pending->refusal);
     free(pending->labels);
     free(pending->label_list);
     free(pending);
@@ -70,9 +75,13 @@ static void pending_fail(struct router *router, struct pending *pending, const c
 {
     struct http_request *request = pending->request;
     bool uncertain = pending->uncertain;
-    _cleanup_(freep) char *text = NULL;
+    _cleanup_(freep) char *text = NULL, *refusal = TAKE_PTR(pending->refusal);
 
     pending_free(router, pending);
+    if (refusal != NULL && !uncertain) { /* It knows better than we do: its disk is full, say. */
+        http_reply(request, 503, JSON_TYPE, refusal, strlen(refusal));
+        return;
+    }
     if (uncertain)
         text = xasprintf(
             "outcome unknown: the leader was lost before it answered (%s); the request may be repeated", why);
@@ -281,6 +290,19 @@ void router_gone(struct router *router, struct http_request *request)
     pending_free(router, pending);
 }
 
+static void retry(struct router *router, struct pending *pending, const Fleet__ApiReply *reply)
+{
+    uint64_t until_ms = uv_now(router->loop) + REFUSED_MS;
+
+    pending->uncertain = pending->uncertain || reply->status == 504;
+    if (reply->status == 503 && pending->refusal == NULL && until_ms < pending->deadline_ms)
+        pending->deadline_ms = until_ms;
+    free(pending->refusal);
+    pending->refusal = reply->body.len > 0 ? xstrndup((const char *)reply->body.data, reply->body.len) : NULL;
+    pending->sent = false;
+    look_in(router, RETRY_MS);
+}
+
 void router_reply(struct router *router, const Fleet__ApiReply *reply)
 {
     struct pending *pending;
@@ -292,9 +314,7 @@ void router_reply(struct router *router, const Fleet__ApiReply *reply)
     /* It did not lead any more, or lost leadership over it: the next leader will know (the request id makes
      * it safe). */
     if ((reply->status == 503 || reply->status == 504) && uv_now(router->loop) < pending->deadline_ms) {
-        pending->uncertain = pending->uncertain || reply->status == 504;
-        pending->sent = false;
-        look_in(router, RETRY_MS);
+        retry(router, pending, reply);
         return;
     }
     request = pending->request;
