@@ -30,6 +30,7 @@ class Machine:
 
     id: str
     ip: str
+    state: str  # "ready" for one that is there.
     metadata: str
 
 
@@ -108,12 +109,18 @@ class Cluster:
         self.wait_ready()
 
     def wait_ready(self, count: int | None = None, deadline_s: float = READY_DEADLINE_S) -> None:
-        """Waits until every running host lists 'count' machines (by default: as many as hosts are running)."""
+        """Waits until every running host lists 'count' machines as ready (by default: as many as hosts are running)."""
         running = [host for host in self.hosts if host.is_up]
         count = len(running) if count is None else count
         for host in running:
-            wait_until(lambda: self.machines(host), deadline_s, f"{host.name} to list {count} machines",
-                       accept=lambda machines: len(machines) == count)
+            wait_until(lambda: self.machines(host), deadline_s, f"{host.name} to list {count} machines as ready",
+                       accept=lambda machines: sum(machine.state == "ready" for machine in machines) == count)
+
+    def wait_voters(self, count: int, deadline_s: float = READY_DEADLINE_S) -> None:
+        """Waits until so many hosts vote: before that, a young cluster may not outlive its founder."""
+        asked = next(host for host in self.hosts if host.is_up)
+        wait_until(lambda: [row[0] for row in self._table(asked, "list-members", ("role",))], deadline_s,
+                   f"{count} voters", accept=lambda roles: roles.count("voter") == count)
 
     # Asking.
 
@@ -128,7 +135,7 @@ class Cluster:
         return [line.split(None, len(fields) - 1) for line in text.splitlines() if line.strip()]
 
     def machines(self, host: Host) -> list[Machine]:
-        return [Machine(*row) for row in self._table(host, "list-machines", ("machine", "ip", "metadata"))]
+        return [Machine(*row) for row in self._table(host, "list-machines", ("machine", "ip", "state", "metadata"))]
 
     def units(self, host: Host) -> list[Unit]:
         rows = self._table(host, "list-units", ("unit", "load", "active", "sub", "machine"))

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's life and its units' lives are separate: whatever happens to fleetd, units run on and are adopted."""
+
+from __future__ import annotations
+
+import random
+
+from fleet import Cluster, write_service
+from lab import Host, wait_until
+from testing import Needs, lab_test
+from witness import assert_stays, fleetd_pid, homes, lives, of_host, wait_once_each
+
+SHARED = True
+# Time enough for a daemon to be away without being taken for dead.
+NEEDS = Needs(hosts=3, conf={"agent_ttl": "30s"})
+NAMES = [f"job@{number}.service" for number in range(9)]
+
+
+def start_jobs(cluster: Cluster) -> None:
+    write_service(cluster.hosts[0], "job@.service")
+    cluster.ctl(cluster.hosts[0], "start", *(f"/root/units/{name}" for name in NAMES))
+
+
+def wait_back(cluster: Cluster, host: Host, old_pid: int) -> None:
+    """Waits until the host's fleetd is another than before, and its cluster has it again."""
+    wait_until(lambda: fleetd_pid(host), 20, f"a new fleetd on {host.name}",
+               accept=lambda pid: pid not in (0, old_pid))
+    cluster.wait_leader()
+    cluster.wait_ready(3)
+    # And it says itself what its units do.
+    mine = sorted(of_host(lives(cluster.hosts, "job@*"), host))
+    wait_until(lambda: sorted(u.name for u in cluster.units(host)
+                              if u.machine == host.machine_id and u.active == "active" and u.name in NAMES), 10,
+               f"{host.name} to report its units", accept=lambda seen: seen == mine)
+
+
+def write_counting_service(host: Host, name: str, version: int, home: Host) -> str:
+    """A service that leaves a line, with its version, wherever and whenever it is started."""
+    return write_service(host, name, {"MachineID": home.machine_id},
+                         execstart=f"/bin/sh -c 'echo version {version} >>/var/starts-%n; exec sleep infinity'")
+
+
+def starts(host: Host, unit: str) -> list[str]:
+    return host.read(f"/var/starts-{unit}").splitlines()
+
+
+@lab_test(deadline_s=120)
+def test_units_run_on_when_fleetd_ends_and_returns(cluster: Cluster) -> None:
+    start_jobs(cluster)
+    before = wait_once_each(cluster.hosts, NAMES, 5)
+    for host in cluster.hosts:
+        for way in ("stop", "kill", "restart"):
+            pid = fleetd_pid(host)
+            if way == "stop":
+                host.systemctl("stop", "fleetd")
+                assert host.show("fleetd", "Result") == "success", "fleetd crashed while it stopped"
+                assert fleetd_pid(host) == 0 and lives(cluster.hosts, "job@*") == before
+                host.systemctl("start", "fleetd")
+            elif way == "kill":
+                host.systemctl("kill", "--signal=KILL", "fleetd")
+            else:
+                host.systemctl("restart", "fleetd")
+            wait_back(cluster, host, pid)
+            assert lives(cluster.hosts, "job@*") == before, f"after {way} on {host.name}"
+
+
+@lab_test(deadline_s=60)
+def test_adopted_units_obey(cluster: Cluster) -> None:
+    before = lives(cluster.hosts, "job@*")
+    for host in cluster.hosts:
+        pid = fleetd_pid(host)
+        host.systemctl("kill", "--signal=KILL", "fleetd")
+        wait_back(cluster, host, pid)
+    for host in cluster.hosts:
+        unit = sorted(of_host(before, host))[0]
+        cluster.ctl(host, "stop", unit)
+        assert not host.is_active(unit)
+        cluster.ctl(host, "start", unit)
+        after = lives(cluster.hosts, "job@*")
+        assert [life.host for life in after[unit]] == [host.name] and after[unit] != before[unit]
+        before[unit] = after[unit]
+        assert after == before
+
+
+@lab_test(deadline_s=60)
+def test_an_adopted_unit_that_dies_is_noticed(cluster: Cluster) -> None:
+    """It is watched again, not only listed."""
+    host = cluster.hosts[1]
+    unit = sorted(of_host(lives(cluster.hosts, "job@*"), host))[0]
+    host.run(["systemctl", "kill", "--signal=KILL", unit])
+    wait_until(lambda: [u.active for u in cluster.units(cluster.hosts[0]) if u.name == unit], 5,
+               "the failed unit to be listed so", accept=lambda seen: seen == ["failed"])
+    cluster.ctl(cluster.hosts[0], "stop", unit)
+    cluster.ctl(cluster.hosts[0], "start", unit)
+    assert host.is_active(unit)
+
+
+@lab_test(deadline_s=60)
+def test_what_was_changed_while_fleetd_was_down(cluster: Cluster) -> None:
+    for home in cluster.hosts[1:]:  # The first one is where the changes come from.
+        one = cluster.hosts[0]
+        cluster.ctl(one, "start", *(write_counting_service(one, f"{name}-{home.name}.service", 1, home)
+                                    for name in ("gone", "stopped", "replaced", "same")))
+        before = lives(cluster.hosts, f"*-{home.name}.service", "job@*")
+        gone, stopped, replaced = (f"{name}-{home.name}.service" for name in ("gone", "stopped", "replaced"))
+
+        home.systemctl("stop", "fleetd")
+        cluster.ctl(one, "destroy", "--no-block", gone)
+        cluster.ctl(one, "stop", "--no-block", stopped)
+        changed = write_counting_service(one, replaced, 2, home)
+        cluster.ctl(one, "start", "--no-block", "--replace", changed)
+        assert lives(cluster.hosts, f"*-{home.name}.service", "job@*") == before
+        home.systemctl("start", "fleetd")
+
+        wait_until(lambda: starts(home, replaced), 10, "the replaced unit to run again",
+                   accept=lambda seen: seen[-1] == "version 2")
+        wait_until(lambda: homes(cluster.hosts, gone, stopped), 10, f"{gone} and {stopped} to end",
+                   accept=lambda seen: not seen)
+        assert_stays(lambda: lives(cluster.hosts, f"*-{home.name}.service", "job@*"), 1, "who runs what")
+        after = lives(cluster.hosts, f"*-{home.name}.service", "job@*")
+        assert starts(home, replaced) == ["version 1", "version 2"]
+        assert [life.host for life in after.pop(replaced)] == [home.name]
+        for unit in (gone, stopped, replaced):
+            del before[unit]
+        assert after == before
+        assert home.show(gone, "LoadState") == "not-found" and home.show(stopped, "LoadState") == "loaded"
+        assert gone not in home.run(["ls", "/run/fleet/units"]).stdout
+        cluster.ctl(one, "destroy", f"*-{home.name}.service")
+        home.run(["sh", "-c", "rm /var/starts-*"])
+
+
+@lab_test(deadline_s=60)
+def test_all_daemons_killed_at_once(cluster: Cluster) -> None:
+    before = lives(cluster.hosts, "job@*")
+    assert sorted(before) == NAMES
+
+    def as_listed() -> tuple[list[str], list[str]]:
+        return tuple(sorted(cluster.ctl(cluster.hosts[0], verb, "--full", "--no-legend", "--fields", fields)
+                            .stdout.splitlines())
+                     for verb, fields in (("list-units", "unit,load,active,sub,machine,hash"),
+                                          ("list-unit-files", "unit,hash,dstate,state,target,desc")))
+
+    listed = as_listed()
+    pids = [fleetd_pid(host) for host in cluster.hosts]
+    killing = [host.popen(["systemctl", "kill", "--signal=KILL", "fleetd"]) for host in cluster.hosts]
+    assert [process.wait(10) for process in killing] == [0, 0, 0]
+    for host, pid in zip(cluster.hosts, pids):
+        wait_back(cluster, host, pid)
+    wait_until(as_listed, 10, "the lists to be as before", accept=lambda seen: seen == listed)
+    assert_stays(lambda: lives(cluster.hosts, "job@*"), 1, "who runs what")
+    assert lives(cluster.hosts, "job@*") == before
+    cluster.ctl(cluster.hosts[0], "destroy", "job@*")
+
+
+@lab_test(deadline_s=60)
+def test_leader_frozen_for_less_than_the_ttl(cluster: Cluster) -> None:
+    start_jobs(cluster)
+    before = wait_once_each(cluster.hosts, NAMES, 5)
+    frozen = cluster.wait_leader()
+    others = [host for host in cluster.hosts if host is not frozen]
+    frozen.freeze()
+    try:
+        assert_stays(lambda: lives(others, "job@*"), 5, "who runs what")
+    finally:
+        frozen.thaw()
+    cluster.wait_leader()
+    cluster.wait_ready(3)
+    assert_stays(lambda: lives(cluster.hosts, "job@*"), 1, "who runs what")
+    assert lives(cluster.hosts, "job@*") == before
+
+
+# Tries to store one unit after the other, and writes down which were acknowledged.
+LEDGER = r"""i=0
+while ! [ -e /run/ledger-end ]; do
+    i=$((i + 1))
+    cp /root/units/entry.service /root/units/entry-$i.service
+    if fleetctl submit /root/units/entry-$i.service 2>>/root/ledger-errors; then
+        echo entry-$i.service >>/root/ledger
+    fi
+done >/dev/null"""
+
+
+@lab_test(deadline_s=120)
+def test_what_was_acknowledged_outlives_kills(cluster: Cluster) -> None:
+    start_jobs(cluster)
+    before = wait_once_each(cluster.hosts, NAMES, 5)
+    seed = random.randrange(10**6)
+    dice = random.Random(seed)
+    one = cluster.hosts[0]
+    write_service(one, "entry.service")
+    client = one.popen(["sh", "-c", LEDGER])
+    try:
+        for _ in range(10):
+            host = dice.choice(cluster.hosts)
+            pid = wait_until(lambda: fleetd_pid(host), 20, f"fleetd on {host.name} to be back")
+            host.run(["systemctl", "kill", "--signal=KILL", "fleetd"])
+            wait_until(lambda: fleetd_pid(host), 20, f"fleetd on {host.name} to be another",
+                       accept=lambda now: now not in (0, pid))
+    finally:
+        one.write("/run/ledger-end", "")
+        client.wait(60)
+    cluster.wait_ready(3)
+    acknowledged = one.read("/root/ledger").split()
+    refused = one.read("/root/ledger-errors")
+    print(f"       seed {seed}: {len(acknowledged)} units acknowledged, {len(refused.splitlines())} lines on stderr")
+    assert len(acknowledged) > 10, refused
+    for host in cluster.hosts:
+        stored = cluster.ctl(host, "list-unit-files", "--no-legend", "--fields=unit", "entry-*").stdout.split()
+        assert not set(acknowledged) - set(stored), f"lost, as {host.name} says (seed {seed})"
+        assert len(stored) == len(set(stored)), f"listed twice (seed {seed})"
+    assert lives(cluster.hosts, "job@*") == before
+    assert len(cluster.ctl(one, "cat", acknowledged[-1]).stdout) > 10
