@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "raftstore/guard_message.h"
 
 /* A term this far ahead of ours was not reached by elections. */
@@ -66,6 +67,14 @@ const char *guard_rule_name(enum guard_rule rule)
     return rule_names[rule];
 }
 
+/* Whose inner io this is. (Not before raft_init().) */
+static struct guard *guard_of(struct raft_io *inner)
+{
+    const struct raft *raft = inner->data;
+
+    return CONTAINER_OF(raft->io, struct guard, io);
+}
+
 static bool fire(struct guard *guard, enum guard_rule rule)
 {
     guard->fired[rule]++;
@@ -90,17 +99,27 @@ static int pass_error(struct guard *guard, int r)
     return r;
 }
 
+/* The same for one that the process must end of. 0.22 frees things twice on its way out of a failed write, so
+ * it hears of none: what follows goes nowhere. */
+static int pass_fatal_error(struct guard *guard, int r)
+{
+    return RAFT_COMPAT_IS_015 ? pass_error(guard, r) : 0;
+}
+
 /* ---- The start of leadership ---- */
 
 static void on_barrier(struct raft_barrier *barrier, int status)
 {
     struct guard *guard = barrier->data;
 
-    /* Called deep inside raft: note it only. */
+    /* 0.15 calls from deep inside raft: note it only. */
     guard->barrier_in_flight = false;
     guard->barrier_through = status == 0;
     if (status != 0)
         guard->barrier_term = 0;
+    /* 0.22 calls in a turn of the loop of which nobody else may take notice before the next tick. */
+    if (!RAFT_COMPAT_IS_015 && status == 0 && !raft_compat_is_closing(guard->raft))
+        guard_observe(guard);
 }
 
 /* An entry of the leader's own term at the head of everything that it will commit (dissertation §3.6.2 and
@@ -138,9 +157,10 @@ static void observe_leader(struct guard *guard)
 
 void guard_observe(struct guard *guard)
 {
-    int old = guard->role, role = raft_state(guard->raft);
+    int old = guard->role, role = guard->closing ? RAFT_UNAVAILABLE : (int)raft_state(guard->raft);
     raft_term term = raft_compat_term(guard->raft);
 
+    raft_compat_copy_capacity(&guard->io, guard->inner);
     if (role != old || term != guard->term) {
         guard->role = role;
         guard->term = term;
@@ -283,12 +303,13 @@ static void clip_commit(struct guard *guard, struct raft_append_entries *append)
 
 static void on_recv(struct raft_io *inner, struct raft_message *message)
 {
-    struct guard *guard = inner->data;
+    struct guard *guard = guard_of(inner);
 
     if (guard->dead || guard->closing || must_refuse(guard, message) || must_drop(guard, message)) {
         guard_message_drop(message);
         return;
     }
+    raft_compat_copy_capacity(&guard->io, guard->inner);
     if (RAFT_COMPAT_IS_015 && message->type == RAFT_IO_APPEND_ENTRIES)
         clip_commit(guard, &message->append_entries);
     guard->recv(&guard->io, message);
@@ -298,7 +319,7 @@ static void on_recv(struct raft_io *inner, struct raft_message *message)
 
 static void on_tick(struct raft_io *inner)
 {
-    struct guard *guard = inner->data;
+    struct guard *guard = guard_of(inner);
 
     if (guard->dead || guard->closing)
         return;
@@ -308,6 +329,7 @@ static void on_tick(struct raft_io *inner)
         fire(guard, GUARD_RULE_ELECTION_HELD);
         raft_compat_postpone_election(guard->raft, inner->time(inner));
     }
+    raft_compat_copy_capacity(&guard->io, guard->inner);
     guard->tick(&guard->io);
     guard_observe(guard);
 }
@@ -316,11 +338,13 @@ static void on_tick(struct raft_io *inner)
 
 /* Makes a message that can not or must not be sent a lost one. For 0.15 any other failure than NOCONNECTION
  * of an answer is a reason to give up for good; and after a failed answer to AppendEntries recvMessage()
- * frees the entries for the second time, whatever the failure. So that one is said to be on its way. */
+ * frees the entries for the second time, whatever the failure. So that one is said to be on its way; for
+ * 0.22, every one (RAFT_COMPAT_SEND_MAY_FAIL). */
 static int lose(struct guard *guard, struct raft_io_send *request, const struct raft_message *message,
                 raft_io_send_cb cb)
 {
-    if (!guard->handling_append || message->type != RAFT_IO_APPEND_ENTRIES_RESULT)
+    if (RAFT_COMPAT_SEND_MAY_FAIL &&
+        (!guard->handling_append || message->type != RAFT_IO_APPEND_ENTRIES_RESULT))
         return RAFT_NOCONNECTION;
     cb(request, RAFT_NOCONNECTION); /* Frees the request; raft does not look at it again. */
     return 0;
@@ -410,12 +434,19 @@ static void append_complete_at_close(struct guard_append *append, int status)
     append_complete(append, raft_compat_append_status_at_close(status));
 }
 
+static void append_hold(struct guard_append *append)
+{
+    append->next = append->guard->held;
+    append->guard->held = append;
+}
+
 static void on_appended(struct raft_io_append *inner, int status)
 {
     struct guard_append *append = inner->data;
     struct guard *guard = append->guard;
 
     guard->appends_in_flight--;
+    raft_compat_copy_capacity(&guard->io, guard->inner);
     if (guard->closing) {
         append_complete_at_close(append, status);
         return;
@@ -426,8 +457,7 @@ static void on_appended(struct raft_io_append *inner, int status)
     if (status != 0)
         die(guard, GUARD_RULE_APPEND_FAILED, "cannot write to the log", status);
     if (guard->dead) {
-        append->next = guard->held;
-        guard->held = append;
+        append_hold(append);
         return;
     }
     /* If the log was cut meanwhile it is not known what is left of these entries. */
@@ -444,7 +474,7 @@ static int guard_append(struct raft_io *io, struct raft_io_append *request, cons
     struct guard_append *append;
     int r;
 
-    if (guard->dead)
+    if (guard->dead && RAFT_COMPAT_IS_015)
         return RAFT_SHUTDOWN;
     /* What others sent was looked at in must_refuse(). */
     for (unsigned i = 0; i < count; i++)
@@ -459,6 +489,10 @@ static int guard_append(struct raft_io *io, struct raft_io_append *request, cons
     append->last =
         (struct guard_position){.index = guard->next_index + count - 1, .term = entries[count - 1].term};
     append->inner.data = append;
+    if (guard->dead) {
+        append_hold(append);
+        return 0;
+    }
     guard->appends_in_flight++;
     r = guard->inner->append(guard->inner, &append->inner, entries, count, on_appended);
     if (r == 0) {
@@ -466,9 +500,12 @@ static int guard_append(struct raft_io *io, struct raft_io_append *request, cons
         return 0;
     }
     guard->appends_in_flight--;
-    free(append);
+    if (RAFT_COMPAT_IS_015)
+        free(append);
+    else
+        append_hold(append);
     die(guard, GUARD_RULE_APPEND_FAILED, "cannot write to the log", r);
-    return pass_error(guard, r);
+    return pass_fatal_error(guard, r);
 }
 
 /* A server that can not remember its term or its vote may vote twice (dissertation §3.8). 0.15 turns inert;
@@ -480,7 +517,7 @@ static int guard_set_term(struct raft_io *io, raft_term term)
 
     if (r != 0)
         die(guard, GUARD_RULE_METADATA_FAILED, "cannot store the term", r);
-    return pass_error(guard, r);
+    return pass_fatal_error(guard, r);
 }
 
 static int guard_set_vote(struct raft_io *io, raft_id id)
@@ -490,7 +527,7 @@ static int guard_set_vote(struct raft_io *io, raft_id id)
 
     if (r != 0)
         die(guard, GUARD_RULE_METADATA_FAILED, "cannot store the vote", r);
-    return pass_error(guard, r);
+    return pass_fatal_error(guard, r);
 }
 
 static void on_installed(struct raft_io_snapshot_put *inner, int status)
@@ -499,17 +536,19 @@ static void on_installed(struct raft_io_snapshot_put *inner, int status)
     struct guard *guard = install->guard;
     struct raft_io_snapshot_put *request = install->request;
     raft_io_snapshot_put_cb cb = install->cb;
+    raft_index last = install->last.index;
 
     if (status == 0)
         guard->stored = install->last;
     free(install);
+    raft_compat_copy_capacity(&guard->io, guard->inner);
     /* raft's log in memory already begins after the snapshot. If that is not on the disk, 0.15 goes on: it
      * tells the leader that it has the snapshot when that is sent again, and appends behind a gap. */
     if (status != 0)
         die(guard, GUARD_RULE_INSTALL_FAILED, "cannot write the leader's snapshot", status);
     cb(request, status);
-    /* The same where the state machine could not read it: then last_stored is still 0. */
-    if (!guard->dead && !guard->closing && !raft_compat_has_stored(guard->raft, 1))
+    /* The same where the state machine could not read it. */
+    if (status == 0 && !guard->dead && !guard->closing && !raft_compat_has_restored(guard->raft, last))
         die(guard, GUARD_RULE_INSTALL_FAILED, "cannot restore the leader's snapshot", 0);
     guard_observe(guard);
 }
@@ -538,19 +577,27 @@ static int guard_snapshot_put(struct raft_io *io, unsigned trailing, struct raft
     }
     free(install);
     die(guard, GUARD_RULE_INSTALL_FAILED, "cannot write the leader's snapshot", r);
-    return pass_error(guard, r);
+    if (!RAFT_COMPAT_IS_015)
+        cb(request, r); /* Frees the request. */
+    return pass_fatal_error(guard, r);
 }
 
 static int guard_truncate(struct raft_io *io, raft_index index)
 {
     struct guard *guard = io->impl;
+    int r;
 
-    guard->truncations++;
-    guard->next_index = index;
+    if (index < guard->next_index) { /* 0.22 truncates before every append. */
+        guard->truncations++;
+        guard->next_index = index;
+    }
     if (guard->stored.index >= index)
         guard->stored = (struct guard_position){.index = index - 1, .term = 0};
-    /* If it fails raft gives up, and we with it. */
-    return pass_error(guard, guard->inner->truncate(guard->inner, index));
+    r = guard->inner->truncate(guard->inner, index);
+    if (r == 0 || RAFT_COMPAT_IS_015)
+        return pass_error(guard, r); /* raft gives up, and we with it. */
+    die(guard, GUARD_RULE_APPEND_FAILED, "cannot cut the log", r);
+    return pass_fatal_error(guard, r);
 }
 
 static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for,
@@ -633,7 +680,7 @@ static int guard_random(struct raft_io *io, int min, int max)
 
 static void on_closed(struct raft_io *inner)
 {
-    struct guard *guard = inner->data;
+    struct guard *guard = guard_of(inner);
 
     if (guard->closed != NULL)
         guard->closed(&guard->io);
@@ -645,7 +692,7 @@ static void guard_close(struct raft_io *io, raft_io_close_cb cb)
 
     guard->closing = true;
     guard->closed = cb;
-    guard_observe(guard); /* raft is UNAVAILABLE by now: whoever leads must hear it. */
+    guard_observe(guard); /* raft can do nothing any more: whoever leads must hear it. */
     while (guard->held != NULL) {
         struct guard_append *append = guard->held;
 
@@ -691,7 +738,7 @@ void guard_init(struct guard *guard, struct raft *raft, struct raft_io *inner,
             },
     };
     guard->io.impl = guard;
-    inner->data = guard;
+    inner->data = raft;
 }
 
 void guard_done(struct guard *guard)

@@ -11,8 +11,9 @@
  *              <-- recv, tick, completions ------------------         <---
  *
  * The guard has a `struct raft_io` of its own: raft_init() gets guard_io(), and only the guard knows the
- * inner one. inner->data belongs to the guard (raft's own use of that field is on guard_io()); inner->impl
- * stays the backend's, so raft_uv_set_*() and raft_uv_close() are called on the inner io. Order:
+ * inner one. inner->data is the struct raft, as raft_init() would have set it: 0.22's raft_uv completes
+ * requests through it. inner->impl stays the backend's, so raft_uv_set_*() and raft_uv_close() are called on
+ * the inner io. Order:
  *
  *     raft_uv_init(&inner), raft_uv_set_...(&inner)    guard_init(&guard, &raft, &inner, ...)
  *     raft_init(&raft, guard_io(&guard), ...)          raft_start(&raft), guard_observe(&guard)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What differs between libraft 0.15 (Debian 12, canonical/raft) and 0.22 (Debian 13, cowsql/raft), so that no
- * other file needs an #if for it. 0.15 has no version macro; 0.22 has RAFT_VERSION_NUMBER. Only 0.15 is built
- * and tested by us so far: the 0.22 half follows the library's published header and our notes.
+ * other file needs an #if for it. 0.15 has no version macro; 0.22 has RAFT_VERSION_NUMBER. (Some code is only
+ * for one of them, and asks RAFT_COMPAT_IS_015.)
  *
  * Whoever looks into `struct raft` does it here and nowhere else. The questions that only make sense for a
  * hole of 0.15 answer "no" on 0.22. */
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <raft.h>
 
@@ -21,6 +22,19 @@
 #define RAFT_IO_TIMEOUT_NOW           RAFT_TIMEOUT_NOW
 #else
 #define RAFT_COMPAT_IS_015 1
+#endif
+
+/* Whether send() may fail at once. 0.22 leaves it at the first message that does: those to other peers in the
+ * same turn are not sent, entries are freed twice in recvCb(), and raft_apply() returns the error although
+ * the entry is in the log, so that the caller frees its data too. A callback with a status is all right. */
+#define RAFT_COMPAT_SEND_MAY_FAIL RAFT_COMPAT_IS_015
+
+/* 0.22: raft_uv_init() wants to know which struct raft_uv_transport it gets. (A macro: not everybody who
+ * needs the rest has <raft/uv.h>.) */
+#if RAFT_COMPAT_IS_015
+#define raft_compat_set_transport_version(transport) ((void)(transport))
+#else
+#define raft_compat_set_transport_version(transport) ((void)((transport)->version = 1))
 #endif
 
 static inline raft_term raft_compat_term(struct raft *raft)
@@ -41,13 +55,21 @@ static inline raft_index raft_compat_commit_index(struct raft *raft)
 #endif
 }
 
-/* The last entry that is committed and on our own disk. */
+/* The last entry that is committed and on our own disk: a leader may commit by what others have. */
 static inline raft_index raft_compat_durable_index(struct raft *raft)
 {
-#if RAFT_COMPAT_IS_015
     return raft->commit_index < raft->last_stored ? raft->commit_index : raft->last_stored;
+}
+
+/* After raft_close() was called. 0.15 is RAFT_UNAVAILABLE then; 0.22 completes requests that are through
+ * before it closes its io, still says that it leads, and must not be called any more: the result of
+ * raft_barrier() and others would be an uninitialised variable. */
+static inline bool raft_compat_is_closing(struct raft *raft)
+{
+#if RAFT_COMPAT_IS_015
+    return raft_state(raft) == RAFT_UNAVAILABLE;
 #else
-    return raft_commit_index(raft);
+    return raft->legacy.closing;
 #endif
 }
 
@@ -99,6 +121,18 @@ static inline bool raft_compat_has_stored(struct raft *raft, raft_index index)
 #else
     (void)raft, (void)index;
     return true;
+#endif
+}
+
+/* Whether the state machine has taken over the leader's snapshot up to 'index', which was just written.
+ * Neither version tells: 0.15 just does not set last_stored, 0.22 goes on with an old state machine. */
+static inline bool raft_compat_has_restored(struct raft *raft, raft_index index)
+{
+#if RAFT_COMPAT_IS_015
+    (void)index;
+    return raft->last_stored >= 1;
+#else
+    return raft_last_applied(raft) >= index;
 #endif
 }
 
@@ -157,6 +191,56 @@ static inline int raft_compat_append_status_at_close(int status)
     return 0;
 #else
     return status;
+#endif
+}
+
+/* 0.22: raft reads from its io how much disk space is reserved for the log, whoever is behind that io. */
+static inline void raft_compat_copy_capacity(struct raft_io *to, const struct raft_io *from)
+{
+#if RAFT_COMPAT_IS_015
+    (void)to, (void)from;
+#else
+    to->capacity = from->capacity;
+#endif
+}
+
+/* 0.22: with less reserved space than this (in KiB) a leader takes no entries: RAFT_NOSPACE. */
+static inline void raft_compat_set_capacity_threshold(struct raft *raft, unsigned short kib)
+{
+#if RAFT_COMPAT_IS_015
+    (void)raft, (void)kib;
+#else
+    raft_set_capacity_threshold(raft, kib);
+#endif
+}
+
+/* How RequestVoteResult says whether it answers a pre-vote (RequestVoteResult.pre_vote of fleet.proto): the
+ * values of 0.15's raft_tribool. */
+enum raft_compat_pre_vote {
+    RAFT_COMPAT_PRE_VOTE_UNKNOWN, /* From a version that did not say. Neither of ours sends it. */
+    RAFT_COMPAT_PRE_VOTE_TRUE,
+    RAFT_COMPAT_PRE_VOTE_FALSE,
+};
+
+static inline enum raft_compat_pre_vote
+raft_compat_get_pre_vote(const struct raft_request_vote_result *result)
+{
+#if RAFT_COMPAT_IS_015
+    return (enum raft_compat_pre_vote)result->pre_vote;
+#else
+    return result->pre_vote ? RAFT_COMPAT_PRE_VOTE_TRUE : RAFT_COMPAT_PRE_VOTE_FALSE;
+#endif
+}
+
+/* 0.22 only looks at pre_vote from version 2 on; below that it would take a late pre-vote for a vote. */
+static inline void raft_compat_set_pre_vote(struct raft_request_vote_result *result,
+                                            enum raft_compat_pre_vote pre_vote)
+{
+#if RAFT_COMPAT_IS_015
+    result->pre_vote = (raft_tribool)pre_vote;
+#else
+    result->pre_vote = pre_vote == RAFT_COMPAT_PRE_VOTE_TRUE;
+    result->version = pre_vote == RAFT_COMPAT_PRE_VOTE_UNKNOWN ? 0 : 2;
 #endif
 }
 

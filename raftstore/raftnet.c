@@ -598,15 +598,19 @@ static int net_send(struct raft_io *io, struct raft_io_send *req, const struct r
                     raft_io_send_cb cb)
 {
     struct raftnet *net = net_of(io);
+    int r;
 
     req->cb = cb;
     if (message->type == RAFT_IO_APPEND_ENTRIES_RESULT || message->type == RAFT_IO_REQUEST_VOTE_RESULT) {
         send_result(net, req, message, cb);
         return 0;
     }
-    if (net->closing)
-        return RAFT_CANCELED;
-    return send_request(net, req, message, cb);
+    r = net->closing ? RAFT_CANCELED : send_request(net, req, message, cb);
+    if (r != 0 && !RAFT_COMPAT_SEND_MAY_FAIL) {
+        complete(net, req, cb, r);
+        return 0;
+    }
+    return r;
 }
 
 static int net_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, raft_io_recv_cb recv)
@@ -733,4 +737,5 @@ void raftnet_null_transport(struct raft_uv_transport *transport)
 {
     *transport = (struct raft_uv_transport){
         .init = null_init, .listen = null_listen, .connect = null_connect, .close = null_close};
+    raft_compat_set_transport_version(transport);
 }

@@ -22,11 +22,11 @@
  * known to be removed. */
 #pragma once
 
-#include <raft.h>
 #include <raft/uv.h>
 #include <uv.h>
 
 #include "raftstore/port.h"
+#include "raftstore/raft_compat.h"
 
 struct raftnet;
 
@@ -45,9 +45,9 @@ struct raftnet *raftnet_new(uv_loop_t *loop, struct port *port, const struct raf
  *
  * What send() promises: RAFT_NOCONNECTION at once for a request that cannot leave; results never fail at
  * once, because libraft 0.15 frees a rejected AppendEntries twice if they do (recv_append_entries.c,
- * 'reply'). Otherwise the callback comes once, later: 0 (it is queued), RAFT_NOCONNECTION (not, or not all of
- * it), RAFT_CANCELED (closing); for a snapshot when its last piece is with the kernel. Without a callback
- * (TimeoutNow) 'req' is not kept. */
+ * 'reply'). With libraft 0.22 nothing fails at once (RAFT_COMPAT_SEND_MAY_FAIL). Otherwise the callback comes
+ * once, later: 0 (it is queued), RAFT_NOCONNECTION (not, or not all of it), RAFT_CANCELED (closing); for a
+ * snapshot when its last piece is with the kernel. Without a callback (TimeoutNow) 'req' is not kept. */
 void raftnet_install(struct raftnet *net, struct raft_io *io);
 
 /* What the owner of the port calls from on_accept for PURPOSE_RAFT: callbacks for an incoming connection of

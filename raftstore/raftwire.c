@@ -136,7 +136,7 @@ static int encode_vote_result(const struct raft_request_vote_result *m, uint8_t 
 
     result.term = m->term;
     result.vote_granted = m->vote_granted;
-    result.pre_vote = m->pre_vote;
+    result.pre_vote = raft_compat_get_pre_vote(m);
     frame.message_case = FLEET__RAFT_FRAME__MESSAGE_REQUEST_VOTE_RESULT;
     frame.request_vote_result = &result;
     return pack(&frame, ret, ret_size);
@@ -384,10 +384,10 @@ static int decode_vote(const Fleet__RequestVote *from, struct raft_request_vote 
 static int decode_vote_result(const Fleet__RequestVoteResult *from, struct raft_request_vote_result *to,
                               struct err *err)
 {
-    if (from->pre_vote > raft_tribool_false)
+    if (from->pre_vote > RAFT_COMPAT_PRE_VOTE_FALSE)
         return err_set(err, -EBADMSG, "a vote that is neither a pre-vote nor not one");
-    *to = (struct raft_request_vote_result){
-        .term = from->term, .vote_granted = from->vote_granted, .pre_vote = (raft_tribool)from->pre_vote};
+    *to = (struct raft_request_vote_result){.term = from->term, .vote_granted = from->vote_granted};
+    raft_compat_set_pre_vote(to, (enum raft_compat_pre_vote)from->pre_vote);
     return 0;
 }
 

@@ -7,9 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <raft.h>
-
 #include "base/err.h"
+#include "raftstore/raft_compat.h"
 
 #define RAFTWIRE_PIECE_SIZE                                                         \
     (1024u * 1024) /* Of a snapshot; and about what an AppendEntries frame carries. \

@@ -4,9 +4,15 @@
 #include "raft-cluster.h"
 
 #include <assert.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -16,26 +22,23 @@
 #define COMMAND_SIZE    8
 #define IDLE_MS         100 /* Messages and writes under way have arrived by then. */
 #define ELECTION_MS     1000
+#define LATE_MS         2000 /* The fixture of 0.22 takes nothing longer. */
 #define TICK_MS         100
 #define INSTALL_WAIT_MS 30000
 
 /* The fixture's own io functions; all servers have the same. */
 static struct raft_io fixture_io;
 
-static struct cluster *cluster_of(struct raft_io *io, unsigned *ret_index)
-{
-    struct raft_fixture_server *server = CONTAINER_OF(io, struct raft_fixture_server, io);
-
-    *ret_index = (unsigned)server->id - 1;
-    return CONTAINER_OF(server - *ret_index, struct cluster, fixture.servers);
-}
+/* What the fixture keeps of a server is its own business since 0.22: so there is one cluster at a time, and
+ * its servers know their io. */
+static struct cluster *current;
 
 static struct cluster_server *server_of(struct raft_io *io)
 {
-    unsigned i;
-    struct cluster *c = cluster_of(io, &i);
-
-    return &c->servers[i];
+    for (unsigned i = 0; i < current->count; i++)
+        if (current->servers[i].io == io)
+            return &current->servers[i];
+    abort();
 }
 
 /* ---- The state machine: a string ---- */
@@ -80,10 +83,7 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buffer)
 
 static int tap_start(struct raft_io *io, unsigned ms, raft_io_tick_cb tick, raft_io_recv_cb recv)
 {
-    unsigned i;
-    struct cluster *c = cluster_of(io, &i);
-
-    c->servers[i].recv = recv;
+    server_of(io)->recv = recv;
     return fixture_io.start(io, ms, tick, recv);
 }
 
@@ -225,7 +225,7 @@ void cluster_answer_writes(struct cluster *c, unsigned i, int status)
             continue;
         }
         write->put_cb(write->put, status);
-        if (status != 0 || server->fails_restore) /* 0.15 forgets it. */
+        if (RAFT_COMPAT_IS_015 && (status != 0 || server->fails_restore)) /* Which it forgets. */
             raft_free(write->put_buffers);
     }
     server->caught_count = 0;
@@ -234,11 +234,12 @@ void cluster_answer_writes(struct cluster *c, unsigned i, int status)
 /* As raft_uv does. */
 static void tap_close(struct raft_io *io, raft_io_close_cb cb)
 {
-    unsigned i;
-    struct cluster *c = cluster_of(io, &i);
+    struct cluster_server *server = server_of(io);
 
-    cluster_answer_writes(c, i, RAFT_CANCELED);
-    fixture_io.close(io, cb);
+    cluster_answer_writes(current, (unsigned)(server - current->servers), RAFT_CANCELED);
+    fixture_io.close(io, cb); /* Calls back at once. */
+    if (current->guarded)
+        guard_done(&server->guard); /* The io may be gone before cluster_done() gets to it. */
 }
 
 /* ---- What the guard says ---- */
@@ -286,7 +287,7 @@ static void guard_server(struct cluster *c, unsigned i)
 
     server->role = RAFT_UNAVAILABLE;
     server->role_term = 0;
-    guard_init(&server->guard, cluster_raft(c, i), &c->fixture.servers[i].io, &callbacks, server);
+    guard_init(&server->guard, cluster_raft(c, i), server->io, &callbacks, server);
     cluster_raft(c, i)->io = guard_io(&server->guard);
 }
 
@@ -295,12 +296,13 @@ static void guard_server(struct cluster *c, unsigned i)
 static void server_init(struct cluster *c, unsigned i)
 {
     struct cluster_server *server = &c->servers[i];
-    struct raft_io *io = &c->fixture.servers[i].io;
+    struct raft_io *io;
 
     server->fsm = (struct raft_fsm){
         .version = 1, .data = server, .apply = fsm_apply, .snapshot = fsm_snapshot, .restore = fsm_restore};
     if (raft_fixture_grow(&c->fixture, &server->fsm) != 0)
         abort();
+    server->io = io = cluster_raft(c, i)->io;
     fixture_io = *io;
     io->start = tap_start;
     io->append = tap_append;
@@ -317,6 +319,7 @@ void cluster_init(struct cluster *c, unsigned count, bool guarded)
     struct raft_configuration configuration;
 
     *c = (struct cluster){.count = count, .guarded = guarded};
+    current = c;
     raft_fixture_initialize(&c->fixture);
     for (unsigned i = 0; i < count; i++)
         server_init(c, i);
@@ -329,8 +332,6 @@ void cluster_init(struct cluster *c, unsigned count, bool guarded)
 void cluster_done(struct cluster *c)
 {
     raft_fixture_close(&c->fixture);
-    for (unsigned i = 0; i < c->count && c->guarded; i++)
-        guard_done(&c->servers[i].guard);
 }
 
 struct raft *cluster_raft(struct cluster *c, unsigned i)
@@ -351,6 +352,11 @@ bool cluster_leads(struct cluster *c, unsigned i)
 const char *cluster_applied(struct cluster *c, unsigned i)
 {
     return c->servers[i].applied;
+}
+
+bool cluster_has_held(struct cluster *c, unsigned i, enum guard_rule rule)
+{
+    return !RAFT_COMPAT_IS_015 || cluster_fired(c, i, rule) > 0;
 }
 
 uint64_t cluster_fired(struct cluster *c, unsigned i, enum guard_rule rule)
@@ -422,21 +428,23 @@ void cluster_run(struct cluster *c, unsigned ms)
 
 void cluster_restart(struct cluster *c, unsigned i)
 {
-    struct raft_fixture_server *server = &c->fixture.servers[i];
-    struct raft *raft = &server->raft;
+    struct raft *raft = cluster_raft(c, i);
+    struct raft_tracer *tracer = raft->tracer;
+    char address[16];
+    raft_id id = raft->id;
 
+    snprintf(address, sizeof address, "%s", raft->address);
     cluster_kill(c, i);
     cluster_run(c, IDLE_MS);
     while (c->servers[i].disk != NULL)
         step(c);
     raft_fixture_io_fault(&c->fixture, i, -1, 0); /* What was still to fail. */
     raft_close(raft, NULL);
-    if (c->guarded)
-        guard_done(&c->servers[i].guard);
     c->servers[i].applied[0] = '\0';
     c->servers[i].is_gone = false;
-    if (raft_init(raft, &server->io, &c->servers[i].fsm, server->id, server->address) != 0)
+    if (raft_init(raft, c->servers[i].io, &c->servers[i].fsm, id, address) != 0)
         abort();
+    raft->tracer = tracer;
     raft_set_election_timeout(raft, ELECTION_MS);
     raft_set_heartbeat_timeout(raft, TICK_MS);
     raft_set_install_snapshot_timeout(raft, INSTALL_WAIT_MS);
@@ -458,7 +466,7 @@ void cluster_restart(struct cluster *c, unsigned i)
 
 bool cluster_run_until_state(struct cluster *c, unsigned i, int state)
 {
-    return RUN_UNTIL(c, raft_state(cluster_raft(c, i)) == state);
+    return RUN_UNTIL(c, (int)raft_state(cluster_raft(c, i)) == state);
 }
 
 bool cluster_run_until_applied(struct cluster *c, unsigned i, const char *letters)
@@ -492,11 +500,16 @@ bool cluster_elect(struct cluster *c, unsigned i)
     for (unsigned j = 0; j < c->count; j++) {
         struct raft *raft = cluster_raft(c, j);
 
-        raft_fixture_set_randomized_election_timeout(&c->fixture, j, j == i ? ELECTION_MS : NEVER_MS);
+        raft_fixture_set_randomized_election_timeout(&c->fixture, j, j == i ? ELECTION_MS : LATE_MS);
         if (raft_state(raft) == RAFT_FOLLOWER)
             raft->follower_state.current_leader.id = 0;
     }
     return cluster_run_until_state(c, i, RAFT_LEADER);
+}
+
+void cluster_not_on_022(void **state)
+{
+    skip();
 }
 
 /* ---- Commands and messages ---- */
@@ -539,8 +552,8 @@ int cluster_apply(struct cluster *c, unsigned i, char letter)
 void cluster_receive(struct cluster *c, unsigned from, unsigned to, struct raft_message *message)
 {
     message->server_id = from + 1;
-    message->server_address = from < c->count ? c->fixture.servers[from].address : "stranger";
-    c->servers[to].recv(&c->fixture.servers[to].io, message);
+    message->server_address = from < c->count ? cluster_raft(c, from)->address : "stranger";
+    c->servers[to].recv(c->servers[to].io, message);
 }
 
 struct raft_message cluster_append_message(raft_term term, raft_index prev_index, raft_term prev_term,

@@ -120,6 +120,7 @@ static void replica_init(struct replica *replica)
                                                     .listen = transport_listen,
                                                     .connect = transport_connect,
                                                     .close = transport_close};
+    raft_compat_set_transport_version(&replica->transport);
     replica->fsm = (struct raft_fsm){
         .version = 1, .data = replica, .apply = fsm_apply, .snapshot = fsm_snapshot, .restore = fsm_restore};
     assert_int_equal(uv_loop_init(&replica->loop), 0);
@@ -130,6 +131,7 @@ static void replica_init(struct replica *replica)
     assert_int_equal(raft_init(&replica->raft, guarded ? guard_io(&replica->guard) : &replica->io,
                                &replica->fsm, SERVER_ID, "here"),
                      0);
+    raft_compat_set_capacity_threshold(&replica->raft, 512); /* Segments are small here. */
 }
 
 static void on_close(struct raft *raft)
@@ -246,6 +248,8 @@ static bool has_forgotten(struct replica *replica, unsigned acknowledged)
  * refused: test-guard.c, odd_command and odd_entry.) */
 static void bare_odd_command_is_forgotten(void **state)
 {
+    if (!RAFT_COMPAT_IS_015)
+        skip(); /* Crashes at once. */
     for (int odd = 0; odd <= 1; odd++) {
         struct replica replica;
         unsigned acknowledged;
@@ -316,6 +320,8 @@ static void guarded_full_disk(void **state)
 {
     struct replica replica;
 
+    if (!RAFT_COMPAT_IS_015)
+        skip(); /* Tries again for ever, by the wrong timer and into the wrong memory (uv_append.c). */
     replica_create(&replica, true);
     guard_observe(&replica.guard);
     RUN_UNTIL(&replica, replica.ready);

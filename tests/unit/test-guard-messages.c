@@ -36,7 +36,8 @@ enum fault {
 
 static struct raft_message faulty_append(enum fault fault)
 {
-    struct raft_message message = cluster_append_message(9, 1, 1, 1, 8);
+    struct raft_message message =
+        cluster_append_message(9, raft_last_index(cluster_raft(&c, 2)), cluster_term(&c, 2), 1, 8);
     struct raft_append_entries *append = &message.append_entries;
     struct raft_entry *entry = &append->entries[0];
 
@@ -80,7 +81,7 @@ static void guarded_malformed_append(void **state)
         assert_int_equal(cluster_fired(&c, 2, GUARD_RULE_MALFORMED), fault == FAULT_NONE ? 0 : 1);
         assert_int_equal(c.servers[2].refusals, fault == FAULT_NONE ? 0 : 1);
         assert_int_equal(cluster_term(&c, 2), fault == FAULT_NONE ? 9 : term);
-        c.fixture.servers[2].alive = false; /* In term 9; the others know nothing of it. */
+        cluster_kill(&c, 2); /* In term 9; the others know nothing of it. */
         cluster_done(&c);
     }
 }
@@ -278,7 +279,7 @@ static void guarded_joining_server(void **state)
     cluster_receive(&c, 7, 2, &message);
     assert_int_equal(c.servers[2].refusals, 0);
     assert_int_equal(raft_last_index(cluster_raft(&c, 2)), 2);
-    c.fixture.servers[2].alive = false;
+    cluster_kill(&c, 2);
     cluster_done(&c);
 }
 

