@@ -11,3 +11,10 @@ systemdsystemunit_DATA = data/installed/fleetd.service
 CLEANFILES += data/installed/fleetd.service
 data/installed/fleetd.service: data/fleetd.service Makefile
 	$(AM_V_GEN)$(MKDIR_P) data/installed && sed 's,/usr/sbin/,$(sbindir)/,' $(top_srcdir)/data/fleetd.service >$@
+
+bashcompletiondir = $(datadir)/bash-completion/completions
+EXTRA_DIST += data/completions/fleetctl.bash
+bashcompletion_DATA = data/installed/fleetctl
+CLEANFILES += data/installed/fleetctl
+data/installed/fleetctl: data/completions/fleetctl.bash
+	$(AM_V_GEN)$(MKDIR_P) data/installed && cp $(top_srcdir)/data/completions/fleetctl.bash $@

@@ -3,7 +3,7 @@
  * facts of units), agent_step.c (the one place that works), agent_systemd.c (calls to systemd),
  * agent_signals.c (what systemd tells by itself).
  *
- * One place works: agent_step(), once per loop turn in which something has changed. It asks the plan what the
+ * One place works: the step, once per loop turn in which something has changed. It asks the plan what the
  * changed
  * ("dirty") units need, and starts it. Replies and signals only note facts and mark units dirty. A unit in a
  * call is busy and cannot be freed; a unit whose operation failed is busy until its pause ends. */

@@ -344,6 +344,9 @@ static const char *const old_keys[] = {
     "verify_units",
 };
 
+/* Known, checked, and not acted on in this version: whoever sets one is told. */
+static const char *const later_keys[] = {"disable_engine", "join_token", "join_token_file", "api_listen"};
+
 static const struct key *find_key(const char *name)
 {
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
@@ -352,10 +355,10 @@ static const struct key *find_key(const char *name)
     return NULL;
 }
 
-static bool is_old_key(const char *name)
+static bool is_one_of(const char *name, const char *const *names, size_t count)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(old_keys); i++)
-        if (streq(old_keys[i], name))
+    for (size_t i = 0; i < count; i++)
+        if (streq(names[i], name))
             return true;
     return false;
 }
@@ -422,7 +425,7 @@ static void set_named(struct loader *l, const char *name, const char *value)
     struct err err = {0};
     int r;
 
-    if (key == NULL && is_old_key(name)) {
+    if (key == NULL && is_one_of(name, old_keys, ARRAY_SIZE(old_keys))) {
         if (!strlist_has(&l->old_seen, name))
             warn(l, "%s has no meaning any more: ignored (fleet needs no etcd; see fleet.conf(5))", name);
         if (!strlist_has(&l->old_seen, name))
@@ -436,6 +439,8 @@ static void set_named(struct loader *l, const char *name, const char *value)
     r = set_key(l->config, key, value, &err);
     if (r < 0)
         warn(l, "%s: %s: ignored", name, err_text(&err, r));
+    else if (!streq(value, key->fallback) && is_one_of(name, later_keys, ARRAY_SIZE(later_keys)))
+        warn(l, "%s does nothing in this version yet", name);
 }
 
 static void strip_quotes(char *value)

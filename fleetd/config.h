@@ -24,7 +24,6 @@
 #define CONFIG_LINE_MAX         (256u * 1024)  /* Bytes of one line, with those that "\" joins. */
 #define CONFIG_DROPINS_MAX      256u
 #define CONFIG_JOIN_MAX         64u /* Addresses in 'join'. */
-#define CONFIG_CLUSTER_PORT     7390u
 #define CONFIG_AGENT_TTL_MIN_MS 2000u
 #define CONFIG_AGENT_TTL_MAX_MS (3600u * 1000)
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fleetd as a whole: owns the parts and carries facts between them. It decides nothing: the core does (what
  * runs where), the agent does (what to do on this host), Raft does (what is agreed). Callbacks only note what
- * happened; once in a turn of the loop, before it sleeps, daemon_step() gives it to the core and carries out
+ * happened; once in a turn of the loop, before it sleeps, on_prepare() gives it to the core and carries out
  * what the core answers.
  *
  *      HTTP -- router -- uplink ~~~ (the leader's) downlink -- api -- store -- libraft ~~~ other stores

@@ -48,7 +48,7 @@ struct daemon {
     struct agent *agent;
     struct http_server *http;
 
-    uv_prepare_t prepare; /* daemon_step(), once in every turn before the loop sleeps. */
+    uv_prepare_t prepare; /* on_prepare(), once in every turn before the loop sleeps. */
     uv_timer_t timer;     /* The core's and the API's next deadline. */
     uv_timer_t chores;    /* Once a second: voters, watchdog, status. */
     uv_signal_t signals[3];

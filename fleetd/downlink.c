@@ -8,14 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
 #include <utlist.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/times.h"
 #include "raftstore/limits.h"
 
+#define OPENING_MS                   10000u
 #define API_REQUESTS_PER_SESSION_MAX 1024u
 
 /* A request that a host has passed on. Lives until its answer, or until nobody waits for it any more. */
@@ -32,6 +33,7 @@ struct link {
     struct conn *conn;
     char machine_id[MACHINE_ID_SIZE];
     uint64_t session_id; /* 0 until the host has said SessionOpen. */
+    uint64_t since_ms;
     bool closing;
     struct relayed *relayed;
     unsigned relayed_count;
@@ -244,6 +246,7 @@ const struct conn_callbacks *downlink_accept(struct downlink *downlink, struct c
 
     link->downlink = downlink;
     link->conn = conn;
+    link->since_ms = now_ms();
     snprintf(link->machine_id, sizeof link->machine_id, "%s", machine_id);
     DL_APPEND(downlink->links, link);
     *ret_data = link;
@@ -283,13 +286,13 @@ void downlink_drop_all(struct downlink *downlink, const char *why)
         link_close(link, why);
 }
 
-size_t downlink_count(const struct downlink *downlink)
+void downlink_tick(struct downlink *downlink)
 {
     struct link *link;
-    size_t count = 0;
 
-    DL_COUNT(downlink->links, link, count);
-    return count;
+    DL_FOREACH (downlink->links, link)
+        if (link->session_id == 0 && now_ms() - link->since_ms > OPENING_MS)
+            link_close(link, "it does not open its session");
 }
 
 void downlink_free(struct downlink *downlink)

@@ -48,6 +48,8 @@ bool downlink_send(struct downlink *downlink, const char *machine_id, const Flee
 void downlink_drop(struct downlink *downlink, const char *machine_id, const char *why);
 void downlink_drop_all(struct downlink *downlink, const char *why);
 
-/* When no session is left (their ends have been told), the downlink may be freed. */
-size_t downlink_count(const struct downlink *downlink);
+/* To be called every second or so: sends hosts away that connect and say nothing. */
+void downlink_tick(struct downlink *downlink);
+
+/* When all its connections have ended. */
 void downlink_free(struct downlink *downlink);

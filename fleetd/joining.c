@@ -8,8 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <utlist.h>
+
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/times.h"
 #include "raftstore/limits.h"
 
 #define JOIN_ANSWER_MS 10000u
@@ -157,13 +160,15 @@ void joiner_close(struct joiner *joiner, void (*done)(void *data), void *data)
 struct gate {
     struct gate_callbacks callbacks;
     void *data;
-    unsigned visitors;
+    struct visitor *visitors;
 };
 
 struct visitor {
     struct gate *gate;
     struct conn *conn; /* NULL: it has gone. */
-    bool busy;         /* Its registration is under way. */
+    uint64_t since_ms;
+    bool busy; /* Its registration is under way. */
+    struct visitor *prev, *next;
 };
 
 static void answer(struct visitor *visitor, bool accepted, const char *reason)
@@ -186,7 +191,7 @@ static void visitor_release(struct visitor *visitor)
 {
     if (visitor->busy || visitor->conn != NULL)
         return;
-    visitor->gate->visitors--;
+    DL_DELETE(visitor->gate->visitors, visitor);
     free(visitor);
 }
 
@@ -246,13 +251,23 @@ const struct conn_callbacks *gate_accept(struct gate *gate, struct conn *conn, v
 
     visitor->gate = gate;
     visitor->conn = conn;
-    gate->visitors++;
+    visitor->since_ms = now_ms();
+    DL_APPEND(gate->visitors, visitor);
     *ret_data = visitor;
     return &visitor_callbacks;
 }
 
+void gate_tick(struct gate *gate)
+{
+    struct visitor *visitor;
+
+    DL_FOREACH (gate->visitors, visitor)
+        if (visitor->conn != NULL && !visitor->busy && now_ms() - visitor->since_ms > JOIN_ANSWER_MS)
+            conn_close(visitor->conn, "it has said nothing for too long");
+}
+
 void gate_free(struct gate *gate)
 {
-    assert(gate->visitors == 0);
+    assert(gate->visitors == NULL);
     free(gate);
 }

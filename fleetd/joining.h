@@ -40,4 +40,6 @@ struct gate_callbacks {
 
 struct gate *gate_new(const struct gate_callbacks *callbacks, void *data);
 const struct conn_callbacks *gate_accept(struct gate *gate, struct conn *conn, void **ret_data);
+/* To be called every second or so: sends visitors away that say nothing. */
+void gate_tick(struct gate *gate);
 void gate_free(struct gate *gate); /* When all its connections have ended. */

@@ -207,16 +207,14 @@ void leading_start(struct daemon *daemon, uint64_t term)
 {
     static const uint8_t none[CLUSTER_ID_SIZE];
     const struct registry *registry = store_registry(daemon->store);
-    const struct registry_machine *self = registry_machine(registry, daemon->member.machine_id);
     struct effects effects = {0};
 
     log_notice("This host leads now (term %llu)", (unsigned long long)term);
     if (memcmp(registry_cluster_id(registry), none, sizeof none) == 0)
         found_cluster(daemon);
-    if (self == NULL || !self->registered)
-        register_machine(daemon, &daemon->machine, ignore_outcome, daemon);
     core_lead(daemon->core, term, now_ms(), &effects);
     carry_out(daemon, &effects);
+    leading_chores(daemon);
 }
 
 void leading_stop(struct daemon *daemon)
@@ -281,14 +279,21 @@ void leading_chores(struct daemon *daemon)
 {
     struct store_server servers[RAFT_SERVERS_MAX];
     const struct registry *registry;
-    const struct registry_machine *const *machines;
+    const struct registry_machine *self, *const *machines;
     _cleanup_(freep) struct voters_machine *list = NULL;
     struct voters_step step;
     size_t count, server_count;
 
-    if (daemon->store == NULL || !store_leads(daemon->store) || daemon->voters_busy || daemon->stopping)
+    if (daemon->store == NULL || daemon->stopping)
+        return;
+    gate_tick(daemon->gate);
+    downlink_tick(daemon->downlink);
+    if (!store_leads(daemon->store) || daemon->voters_busy)
         return;
     registry = store_registry(daemon->store);
+    self = registry_machine(registry, daemon->member.machine_id);
+    if (self == NULL || !self->registered)
+        register_machine(daemon, &daemon->machine, ignore_outcome, daemon);
     machines = registry_machines(registry, &count);
     list = xcalloc(count, sizeof *list);
     for (size_t i = 0; i < count; i++)

@@ -311,6 +311,10 @@ void router_reply(struct router *router, const Fleet__ApiReply *reply)
     HASH_FIND(hh, router->pending, &reply->id, sizeof reply->id, pending);
     if (pending == NULL)
         return;
+    if (pending->lasting && reply->status == 503) {
+        wait_for_leader(router, pending);
+        return;
+    }
     /* It did not lead any more, or lost leadership over it: the next leader will know (the request id makes
      * it safe). */
     if ((reply->status == 503 || reply->status == 504) && uv_now(router->loop) < pending->deadline_ms) {

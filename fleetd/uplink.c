@@ -9,11 +9,11 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/log.h"
 #include "raftstore/limits.h"
 
 #define RETRY_MS_MIN          50u
 #define RETRY_MS_MAX          1000u
+#define NAMED_FAILURES_MAX    20u
 #define DIALLING_MS           1000u /* A dead host answers nobody: do not wait long for one of several. */
 #define OPENING_MS            3000u /* For the leader's answer to what this host has. */
 #define HEARTBEAT_MS_MIN      100u
@@ -39,7 +39,8 @@ struct uplink {
     char leader[ADDRESS_MAX + 1];  /* As told by Raft or by a member; "" unknown. */
     char dialled[ADDRESS_MAX + 1]; /* Whom 'conn' is to. */
     uint64_t leader_term;
-    bool named; /* 'leader' is what Raft says: then there is nobody else to ask. */
+    unsigned failures; /* To reach the named leader, in a row. */
+    bool named;        /* 'leader' is what Raft says: then there is nobody else to ask. */
     struct strlist members;
     size_t next_member;
     uint64_t heartbeat_ms;
@@ -203,6 +204,13 @@ static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome
     }
     set_trouble(uplink, reason);
     uplink->state = UPLINK_SEARCHING;
+    /* What Raft said may be outdated here: then somebody else knows better. */
+    if (was_open)
+        uplink->failures = 0;
+    else if (uplink->named && (++uplink->failures >= NAMED_FAILURES_MAX ||
+                               (refusal != NULL && refusal->leader_address[0] != '\0' &&
+                                !streq(refusal->leader_address, uplink->dialled))))
+        uplink->named = false;
     if (!uplink->named && refusal != NULL && refusal->leader_address[0] != '\0' &&
         !streq(refusal->leader_address, uplink->dialled)) {
         snprintf(uplink->leader, sizeof uplink->leader, "%s", refusal->leader_address);
@@ -271,6 +279,7 @@ void uplink_set_leader(struct uplink *uplink, const char *address, uint64_t term
     if (uplink->named && streq(uplink->leader, address) && uplink->leader_term == term)
         return;
     uplink->named = true;
+    uplink->failures = 0;
     uplink->leader_term = term;
     snprintf(uplink->leader, sizeof uplink->leader, "%s", address);
     uplink->retry_ms = RETRY_MS_MIN;
@@ -285,6 +294,11 @@ void uplink_set_members(struct uplink *uplink, const struct strlist *addresses)
     strlist_done(&uplink->members);
     for (size_t i = 0; i < addresses->count; i++)
         strlist_add(&uplink->members, addresses->items[i]);
+}
+
+bool uplink_is_opening(const struct uplink *uplink)
+{
+    return uplink->state == UPLINK_OPENING;
 }
 
 bool uplink_is_open(const struct uplink *uplink)
@@ -305,11 +319,6 @@ bool uplink_send(struct uplink *uplink, const Fleet__SessionUp *message)
         return true;
     give_up(uplink, "the leader does not read");
     return false;
-}
-
-void uplink_restart(struct uplink *uplink, const char *why)
-{
-    give_up(uplink, why);
 }
 
 void uplink_close(struct uplink *uplink, void (*done)(void *data), void *data)

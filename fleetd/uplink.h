@@ -6,8 +6,8 @@
  *      SEARCHING --dials--> GREETING --SessionOpen--> OPENING --accepted--> OPEN
  *          ^-------------------- lost, refused, silent: again, soon -----------'
  *
- * A session that is silent for half of the ttl is given up: then there is still time to find another leader
- * before the old one takes this host for lost. */
+ * A session is given up when three heartbeats in a row were not answered, before the leader that does not
+ * answer would take this host for lost. */
 #pragma once
 
 #include <stdbool.h>
@@ -41,13 +41,11 @@ void uplink_set_leader(struct uplink *uplink, const char *address, uint64_t term
 void uplink_set_members(struct uplink *uplink, const struct strlist *addresses);
 
 bool uplink_is_open(const struct uplink *uplink);
+bool uplink_is_opening(const struct uplink *uplink); /* What the host has was said, the answer is to come. */
 const char *uplink_trouble(const struct uplink *uplink); /* Why it is not open, for people. */
 
 /* Sends a message of an open session; false: it is not open, or the leader reads too slowly (the session then
  * ends). */
 bool uplink_send(struct uplink *uplink, const Fleet__SessionUp *message);
-
-/* Ends the session and opens another, with everything said anew. */
-void uplink_restart(struct uplink *uplink, const char *why);
 
 void uplink_close(struct uplink *uplink, void (*done)(void *data), void *data);

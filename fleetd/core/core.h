@@ -78,9 +78,9 @@ struct core_status {
 enum effect_kind {
     EFFECT_SCHEDULE, /* Propose 'placements' as one Schedule command with if_term = 'term'; tell
                         core_schedule_done() the same term. */
-    EFFECT_SHARE, /* Send 'machine_id' a share: units 'names' (as core_share_unit() tells them), 'removed'. */
-    EFFECT_SETTLED, /* Something about unit names[0] has changed: look at its status again. "": about any. */
-    EFFECT_DROP,    /* End the session of machine_id: it is lost, or no member, or was not taken in. */
+    EFFECT_SHARE,    /* Send 'machine_id' a share: units 'names' (by name), 'removed'. */
+    EFFECT_SETTLED,  /* Something about unit names[0] has changed: look at its status again.  */
+    EFFECT_DROP,     /* End the session of machine_id: it is lost, or no member, or was not taken in. */
     EFFECT_LOG, /* A decision, for the journal: 'text', about machine_id or names[0] where they are set. */
 };
 
@@ -154,8 +154,6 @@ void core_local_reports(struct core *core, const char *machine_id, Fleet__UnitRe
 /* ---- questions; they change nothing ---- */
 
 enum machine_state core_machine_state(const struct core *core, const char *machine_id);
-uint64_t core_machine_silence_ms(const struct core *core, const char *machine_id,
-                                 uint64_t now_ms); /* Since last heard. */
 
 /* What 'machine_id' last reported of 'unit', or NULL. Borrowed until the next change. */
 const struct core_report *core_report(const struct core *core, const char *machine_id, const char *unit);

@@ -8,7 +8,7 @@ import time
 from fleet import Cluster, write_service
 from lab import Host, wait_until
 from testing import Needs, lab_test
-from witness import Life, assert_stays, homes, lives, of_host, wait_once_each
+from witness import Life, Stalls, assert_stays, homes, lives, of_host, wait_once_each
 
 SHARED = True
 AGENT_TTL_S = 3
@@ -52,12 +52,15 @@ def test_leader_killed_while_100_units_run(cluster: Cluster) -> None:
     written = write_service(others[0], "after.service", {"MachineID": others[1].machine_id})
 
     begin = time.monotonic()
-    # And kept down: the others have to do it.
-    leader.run(["systemctl", "kill", "--signal=KILL", "fleetd"])
-    leader.run(["systemctl", "stop", "fleetd"])
-    wait_until(lambda: [host for host in others if cluster.status(host).startswith("leader")],
-               NEW_LEADER_S - (time.monotonic() - begin), "a new leader")
-    print(f"       a new leader after {time.monotonic() - begin:.2f} s", end="")
+    with Stalls(cluster.lab.dir) as stalls:
+        # And kept down: the others have to do it.
+        leader.run(["systemctl", "kill", "--signal=KILL", "fleetd"])
+        leader.run(["systemctl", "stop", "fleetd"])
+        wait_until(lambda: [host for host in others if cluster.status(host).startswith("leader")], 40, "a new leader")
+        took = time.monotonic() - begin
+    # What the machine's own disk stood still is not fleet's; mostly it is nothing.
+    print(f"       a new leader after {took:.2f} s, of which the disk stood still {stalls.seconds:.2f} s", end="")
+    assert took - stalls.seconds < NEW_LEADER_S, f"a new leader took {took:.2f} s"
     cluster.ctl(others[0], "start", written)
     print(f", the next write done after {time.monotonic() - begin:.2f} s")
     assert others[1].is_active("after.service")

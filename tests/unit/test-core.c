@@ -1006,7 +1006,7 @@ static double seconds(void)
 
 static void big_world(struct world *w, size_t machines, size_t units)
 {
-    char name[MACHINE_ID_SIZE];
+    char name[64];
 
     world_init(w);
     w->unchecked = true;
@@ -1035,14 +1035,14 @@ static struct costs costs_of(size_t machines, size_t units)
     big_world(&w, machines, units);
     assert_int_equal(w.placements, units);
     for (size_t i = 0; i < units; i += units / 10) {
-        char name[32];
+        char name[64];
 
         snprintf(name, sizeof name, "unit-%zu.service", i);
         assert_string_not_equal(registry_unit(w.registry, name)->target, "");
     }
     begin = seconds();
     for (int i = 0; i < 10; i++) {
-        char name[32];
+        char name[64];
 
         snprintf(name, sizeof name, "late-%d.service", i);
         user_starts(&w, name);
