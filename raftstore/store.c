@@ -352,7 +352,7 @@ static void on_handle_closed(uv_handle_t *handle)
     if (--store->handles > 0)
         return;
     /* Up to here whoever still asks something is answered. */
-    store_refuse_queued(store, "fleetd is stopping");
+    store_refuse_queued(store);
     defer_close(store->defer);
     store_free(store);
     closed(closed_data);

@@ -9,10 +9,15 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/store_text.c raftstore/store_text.h
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-store
-TESTS += tests/unit/test-store
+check_PROGRAMS += tests/unit/test-store tests/unit/test-store-kill
+TESTS += tests/unit/test-store tests/unit/test-store-kill
 tests_unit_test_store_SOURCES = tests/unit/test-store.c tests/unit/store-node.c tests/unit/store-node.h
 tests_unit_test_store_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_store_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_store_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_store_kill_SOURCES = \
+	tests/unit/test-store-kill.c tests/unit/store-node.c tests/unit/store-node.h
+tests_unit_test_store_kill_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_store_kill_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_store_kill_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
 endif

@@ -21,21 +21,6 @@
 
 /* ---- while it runs ---- */
 
-/* In a thread: what blocks. A full disk must be seen also if the side file does not fit on it any more. */
-static void work(uv_work_t *job)
-{
-    struct store *store = job->data;
-    struct store_disk *disk = &store->disk;
-    int r;
-
-    disk->error = (struct err){0};
-    disk->free_bytes = UINT64_MAX;
-    disk->status = sidefile_write(store->directory, &disk->writing, &disk->error);
-    r = disk_watch_free(store->directory, &disk->free_bytes, disk->status < 0 ? NULL : &disk->error);
-    if (disk->status >= 0)
-        disk->status = r;
-}
-
 void store_disk_yield_lead(struct store *store)
 {
     struct store_disk *disk = &store->disk;
@@ -56,66 +41,100 @@ static void set_level(struct store *store, uint64_t free_bytes)
     (void)disk_level_reason(disk->level, free_bytes, store->directory, &disk->reason);
     if (disk->level == old)
         return;
+    if (old == DISK_LEVEL_OK)
+        disk->next_away_ms = 0; /* It was well in between. */
     if (disk->level == DISK_LEVEL_OK)
         log_notice("There is room on the disk of %s again", store->directory);
     else
         log_error("%s: writes are refused here until there is room again", disk->reason.text);
 }
 
-static void done(uv_work_t *job, int status)
+static void complain_once(struct store_disk_job *job)
 {
-    struct store *store = job->data;
+    if (job->status < 0 && !job->complained)
+        log_warn("Cannot look after the disk: %s", job->error.text);
+    job->complained = job->status < 0;
+}
+
+static void look_work(uv_work_t *work)
+{
+    struct store *store = work->data;
     struct store_disk *disk = &store->disk;
 
-    disk->busy = false;
-    if (disk->status < 0 && !disk->complained)
-        log_warn("Cannot look after the disk: %s", disk->error.text);
-    disk->complained = disk->status < 0;
-    if (disk->status >= 0)
-        disk->written = disk->writing;
+    disk->look.status = disk_watch_free(store->directory, &disk->free_bytes, &disk->look.error);
+}
+
+static void look_done(uv_work_t *work, int status)
+{
+    struct store *store = work->data;
+    struct store_disk *disk = &store->disk;
+
+    disk->look.busy = false;
+    complain_once(&disk->look);
     if (store->raft_closed) {
-        if (disk->is_last)
-            store_finish(store);
-        else
-            store_disk_close(store);
+        store_disk_close(store);
         return;
     }
-    if (disk->free_bytes != UINT64_MAX)
+    if (disk->look.status >= 0)
         set_level(store, disk->free_bytes);
     store_disk_yield_lead(store);
 }
 
+static void record_work(uv_work_t *work)
+{
+    struct store *store = work->data;
+    struct store_disk *disk = &store->disk;
+
+    disk->record.status = sidefile_write(store->directory, &disk->writing, &disk->record.error);
+}
+
+static void record_done(uv_work_t *work, int status)
+{
+    struct store *store = work->data;
+    struct store_disk *disk = &store->disk;
+
+    disk->record.busy = false;
+    complain_once(&disk->record);
+    if (disk->record.status >= 0)
+        disk->written = disk->writing;
+    if (store->raft_closed)
+        store_disk_close(store);
+}
+
+static void begin(struct store *store, struct store_disk_job *job, uv_work_cb work, uv_after_work_cb done)
+{
+    job->busy = true;
+    job->work.data = store;
+    uv_queue_work(store->loop, &job->work, work, done);
+}
+
 /* What is committed is never cut off again. A tail that is not committed may go at any time, rightly, and
- * must not keep this host from starting after a power cut. */
-static struct sidefile progress(struct store *store)
+ * must not keep this host from starting after a power cut. Writes nothing if nothing is new. */
+static bool record(struct store *store)
 {
-    struct sidefile file = store->disk.written;
+    struct store_disk *disk = &store->disk;
     raft_index committed = raft_compat_durable_index(&store->raft);
+    raft_term term = raft_compat_term(&store->raft);
 
-    file.term = raft_compat_term(&store->raft);
-    if (committed > file.committed)
-        file.committed = committed;
-    return file;
+    if (disk->record.busy || (term == disk->written.term && committed <= disk->written.committed))
+        return false;
+    disk->writing = disk->written;
+    disk->writing.term = term;
+    if (committed > disk->written.committed)
+        disk->writing.committed = committed;
+    begin(store, &disk->record, record_work, record_done);
+    return true;
 }
 
-static void begin(struct store *store, const struct sidefile *file)
-{
-    store->disk.writing = *file;
-    store->disk.busy = true;
-    store->disk.job.data = store;
-    uv_queue_work(store->loop, &store->disk.job, work, done);
-}
-
-/* Once a second while something happens, otherwise every few seconds. */
+/* The free space once a second while something happens, otherwise every few seconds. */
 static void on_timer(uv_timer_t *timer)
 {
     struct store *store = timer->data;
-    struct sidefile file = progress(store);
-    bool is_new = file.term != store->disk.written.term || file.committed != store->disk.written.committed;
+    struct store_disk *disk = &store->disk;
+    bool is_new = record(store) || disk->record.busy;
 
-    if (!store->disk.busy &&
-        (++store->disk.turn % IDLE_TURNS == 0 || is_new || store->disk.level != DISK_LEVEL_OK))
-        begin(store, &file);
+    if ((++disk->turn % IDLE_TURNS == 0 || is_new || disk->level != DISK_LEVEL_OK) && !disk->look.busy)
+        begin(store, &disk->look, look_work, look_done);
 }
 
 void store_disk_start(struct store *store)
@@ -124,14 +143,19 @@ void store_disk_start(struct store *store)
     uv_timer_start(&store->timer, on_timer, TURN_MS, TURN_MS);
 }
 
+/* Each job that ends comes here again. */
 void store_disk_close(struct store *store)
 {
-    struct sidefile file = progress(store);
+    struct store_disk *disk = &store->disk;
 
-    if (store->disk.busy)
-        return; /* done() comes here again. */
-    store->disk.is_last = true;
-    begin(store, &file);
+    if (disk->look.busy || disk->record.busy)
+        return;
+    if (!disk->is_last) {
+        disk->is_last = true;
+        if (record(store))
+            return;
+    }
+    store_finish(store);
 }
 
 /* ---- before it runs ---- */

@@ -260,5 +260,5 @@ void store_handover_begin(struct store *store)
         store->handover.wanted = true;
         defer_call(store->defer, store_handover_step, store);
     }
-    store_refuse_queued(store, store->closing ? "fleetd is stopping" : "leadership is being handed over");
+    store_refuse_queued(store);
 }

@@ -59,22 +59,29 @@ struct handover {
     unsigned tries;
 };
 
+/* What is done in a thread, because it blocks; what else is in here is the thread's while it is busy. */
+struct store_disk_job {
+    uv_work_t work;
+    bool busy;
+    int status;
+    struct err error;
+    bool complained;
+};
+
 struct store_disk {
     enum disk_level level;
     struct err reason;     /* Why writes are refused, unless the level is OK. */
     uint64_t next_away_ms; /* When leadership may be given away again for it. */
     bool had_metadata, had_log;
     unsigned turn;
-    /* The job in the thread owns these while it is busy. */
-    uv_work_t job;
-    bool busy, is_last;
-    struct sidefile writing;
+
+    /* Two jobs: on a disk in trouble fsync() may take very long, and then above all the free space must be
+     * known. */
+    struct store_disk_job look;
     uint64_t free_bytes;
-    int status;
-    struct err error;
-    /* */
-    struct sidefile written;
-    bool complained;
+    struct store_disk_job record;
+    struct sidefile writing, written;
+    bool is_last;
 };
 
 struct store {
@@ -140,8 +147,9 @@ void store_fsm_start(struct store *store);
 
 /* ---- store_propose.c ---- */
 
-/* Answers everything that waits outside of raft: it may be asked again elsewhere. */
-void store_refuse_queued(struct store *store, const char *reason);
+/* Answers everything that waits outside of raft, now that nothing may be proposed: it may be asked again
+ * elsewhere. */
+void store_refuse_queued(struct store *store);
 /* Nothing of ours is on its way through raft. */
 bool store_is_idle(const struct store *store);
 

@@ -265,13 +265,15 @@ bool store_is_idle(const struct store *store)
     return store->in_flight == 0 && !store->barrier_in_flight;
 }
 
-void store_refuse_queued(struct store *store, const char *reason)
+void store_refuse_queued(struct store *store)
 {
+    const char *why = refusal(store);
     struct proposal *proposal, *next;
 
+    assert(why != NULL);
     DL_FOREACH_SAFE (store->queued, proposal, next) {
         DL_DELETE(store->queued, proposal);
-        proposal_end(store, proposal, STORE_REFUSED, reason);
+        proposal_end(store, proposal, STORE_REFUSED, why);
     }
     store->queued_count = 0;
 }
