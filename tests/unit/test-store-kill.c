@@ -592,15 +592,31 @@ static void run(const char *format, ...)
         fail_msg("failed: %s", command);
 }
 
+/* What is mounted from now on is ours alone. In a chroot, "/" need not be a mount point: then the test's
+ * directory is made one. */
+static int mount_for_ourselves(const char *directory)
+{
+    if (unshare(CLONE_NEWNS) < 0)
+        return -errno;
+    if (mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0)
+        return 0;
+    if (errno != EINVAL || mount(directory, directory, "none", MS_BIND, NULL) < 0 ||
+        mount("none", directory, "none", MS_PRIVATE, NULL) < 0)
+        return -errno;
+    return 0;
+}
+
 /* The first server's directory gets a file system of its own, of 256 MiB. */
 static void give_small_disk(struct cluster *c)
 {
     const char *directory = c->servers[0].directory;
+    int r;
 
     if (geteuid() != 0)
         fail_msg("this test mounts a small file system, and so needs root");
-    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0)
-        fail_msg("no mount namespace of our own: %s", strerror(errno));
+    r = mount_for_ourselves(c->directory);
+    if (r < 0)
+        fail_msg("no mount namespace of our own: %s", strerror(-r));
     run("mkdir %s && truncate -s 256M %s.image && PATH=$PATH:/sbin:/usr/sbin mkfs.ext4 -q -m 0 %s.image",
         directory, directory, directory);
     run("mount -o loop %s.image %s", directory, directory);
