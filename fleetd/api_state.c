@@ -40,8 +40,20 @@ static void list_report(const char *unit, const char *machine_id, const struct c
     listing->count++;
 }
 
-/* Without leading, this host knows where units were placed, and what its own agent says: the others' states
- * are unknown, which is better said than left out. */
+/* Whether somebody's reports are still to come: this host does not lead, or has led only for a moment. */
+static bool is_incomplete(const struct api_request *request)
+{
+    size_t count;
+    const struct registry_machine *const *machines = registry_machines(api_registry(request), &count);
+
+    for (size_t i = 0; i < count; i++)
+        if (core_machine_state(api_core(request), machines[i]->id) == MACHINE_EXPECTED)
+            return true;
+    return !core_leads(api_core(request));
+}
+
+/* Where units were placed is known anyhow; a state that was not reported is unknown, which is better said
+ * than left out. */
 static void list_known(const struct api_request *request, struct listing *listing)
 {
     static const struct core_report unknown = {.load_state = (char *)"unknown",
@@ -59,7 +71,8 @@ static void list_known(const struct api_request *request, struct listing *listin
         for (size_t j = 0; j < machine_count; j++) {
             const struct core_report *report = core_report(core, machines[j]->id, units[i]->name);
 
-            if (report == NULL && streq(units[i]->target, machines[j]->id))
+            if (report == NULL && streq(units[i]->target, machines[j]->id) &&
+                (!core_leads(core) || core_machine_state(core, machines[j]->id) == MACHINE_EXPECTED))
                 report = &unknown;
             if (report != NULL)
                 list_report(units[i]->name, machines[j]->id, report, listing);
@@ -76,10 +89,10 @@ void api_state_list(struct api_request *request)
 
     if (api_request_page(request, &listing.page) < 0)
         return;
-    if (core_leads(api_core(request)))
-        core_reports_each(api_core(request), list_report, &listing);
-    else
+    if (is_incomplete(request))
         list_known(request, &listing);
+    else
+        core_reports_each(api_core(request), list_report, &listing);
     api_answer_json(request, api_page_end(&listing.page, "states", listing.count));
 }
 

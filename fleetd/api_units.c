@@ -63,8 +63,9 @@ static json_t *unit_json(const struct core *core, const struct registry_unit *un
 
     api_json_set_text(json, "name", unit->name);
     api_json_set_text(json, "desiredState", unit_state_to_string(unit->desired));
-    /* Only the leader knows what other hosts have made of it. */
-    if (core_leads(core) || unit->target[0] == '\0' || core_report(core, unit->target, unit->name) != NULL)
+    /* Only the leader knows what other hosts have made of it, and a new one only when they have called. */
+    if (unit->target[0] == '\0' || core_report(core, unit->target, unit->name) != NULL ||
+        (core_leads(core) && core_machine_state(core, unit->target) != MACHINE_EXPECTED))
         api_json_set_text(json, "currentState", unit_state_to_string(current_state(core, unit)));
     api_json_set_text(json, "machineID", unit->target);
     api_json_set_text(json, "hash", unit->content->hash);
