@@ -109,12 +109,12 @@ void hosting_step(struct daemon *daemon)
 
     if (daemon->reports.count == 0)
         return;
-    if (daemon->core != NULL)
-        core_local_reports(daemon->core, daemon->identity.machine_id, daemon->reports.items,
-                           daemon->reports.count);
     /* What has changed since the session was opened goes out when it is accepted. */
     if (daemon->uplink != NULL && uplink_is_opening(daemon->uplink))
         return;
+    if (daemon->core != NULL)
+        core_local_reports(daemon->core, daemon->identity.machine_id, daemon->reports.items,
+                           daemon->reports.count);
     /* Without a session nothing is lost: the next one begins with everything. */
     if (daemon->uplink != NULL && uplink_is_open(daemon->uplink)) {
         reports.reports = daemon->reports.items;

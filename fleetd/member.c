@@ -19,25 +19,6 @@
 
 #define MEMBER_FILE "member"
 
-void id_to_hex(const uint8_t *id, size_t size, char *hex)
-{
-    for (size_t i = 0; i < size; i++)
-        sprintf(hex + 2 * i, "%02x", id[i]);
-}
-
-bool id_from_hex(const char *hex, uint8_t *id, size_t size)
-{
-    if (strlen(hex) != 2 * size || strspn(hex, "0123456789abcdef") != 2 * size)
-        return false;
-    for (size_t i = 0; i < size; i++) {
-        unsigned byte;
-
-        sscanf(hex + 2 * i, "%2x", &byte);
-        id[i] = (uint8_t)byte;
-    }
-    return true;
-}
-
 static void draw(void *to, size_t size)
 {
     if (getrandom(to, size, 0) != (ssize_t)size)

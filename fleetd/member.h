@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/hex.h"
 #include "base/str.h"
 #include "raftstore/registry.h"
 
@@ -27,6 +28,3 @@ int member_save(const char *data_dir, const struct member *member, struct err *e
 void member_draw_server_id(struct member *member);
 void member_draw_cluster_id(struct member *member);
 void member_done(struct member *member);
-
-void id_to_hex(const uint8_t *id, size_t size, char *hex);   /* 2 * size + 1 bytes. */
-bool id_from_hex(const char *hex, uint8_t *id, size_t size); /* False: not exactly that many digits. */

@@ -401,8 +401,6 @@ static int guard_send(struct raft_io *io, struct raft_io_send *request, const st
         }
         clip_ack(guard, &copy.append_entries_result);
     }
-    if (guard->speak_version_0)
-        raft_compat_set_version_0(&copy);
     if (message->type == RAFT_IO_TIMEOUT_NOW && cb == NULL)
         r = send_timeout_now(guard, &copy);
     else
@@ -759,9 +757,4 @@ uint64_t guard_fired(const struct guard *guard, enum guard_rule rule)
 {
     assert((unsigned)rule < GUARD_RULE_COUNT);
     return guard->fired[rule];
-}
-
-void guard_speak_version_0(struct guard *guard, bool on)
-{
-    guard->speak_version_0 = on;
 }

@@ -123,7 +123,6 @@ struct guard {
     bool completing_old_append; /* Inside the completion of an append of an older term. */
     bool dead;                  /* on_fatal was called. */
     bool closing;
-    bool speak_version_0;
 
     raft_index next_index;        /* Of the next append. */
     unsigned truncations;         /* How often the log was cut since the start. */
@@ -159,6 +158,3 @@ struct guard_position guard_stored(const struct guard *guard);
 
 /* How often a rule has fired. */
 uint64_t guard_fired(const struct guard *guard, enum guard_rule rule);
-
-/* 0.22 only: talk to peers that still run 0.15. To be switched off when all members report 0.22. */
-void guard_speak_version_0(struct guard *guard, bool on);

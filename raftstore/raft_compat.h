@@ -243,21 +243,3 @@ static inline void raft_compat_set_pre_vote(struct raft_request_vote_result *res
     result->version = pre_vote == RAFT_COMPAT_PRE_VOTE_UNKNOWN ? 0 : 2;
 #endif
 }
-
-/* 0.22: makes 'message' one that a 0.15 peer understands; 0.15 takes the version for a part of the type. */
-static inline void raft_compat_set_version_0(struct raft_message *message)
-{
-#if RAFT_COMPAT_IS_015
-    (void)message;
-#else
-    switch (message->type) {
-    case RAFT_REQUEST_VOTE: message->request_vote.version = 0; break;
-    case RAFT_REQUEST_VOTE_RESULT: message->request_vote_result.version = 0; break;
-    case RAFT_APPEND_ENTRIES: message->append_entries.version = 0; break;
-    case RAFT_APPEND_ENTRIES_RESULT: message->append_entries_result.version = 0; break;
-    case RAFT_INSTALL_SNAPSHOT: message->install_snapshot.version = 0; break;
-    case RAFT_TIMEOUT_NOW: message->timeout_now.version = 0; break;
-    default: break;
-    }
-#endif
-}

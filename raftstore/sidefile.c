@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/hex.h"
 #include "base/str.h"
 
 #define FORMAT_VERSION 1
@@ -32,20 +33,6 @@ static uint32_t crc32(const char *bytes, size_t size)
     return ~crc;
 }
 
-static void id_to_hex(const uint8_t *id, char *hex)
-{
-    for (size_t i = 0; i < SIDEFILE_CLUSTER_ID_SIZE; i++)
-        sprintf(hex + 2 * i, "%02x", id[i]);
-}
-
-static bool id_from_hex(const char *hex, uint8_t *id)
-{
-    for (size_t i = 0; i < SIDEFILE_CLUSTER_ID_SIZE; i++)
-        if (sscanf(hex + 2 * i, "%2" SCNx8, &id[i]) != 1)
-            return false;
-    return true;
-}
-
 /* ---- Writing ---- */
 
 static size_t format_line(const struct sidefile *file, char *line)
@@ -53,7 +40,7 @@ static size_t format_line(const struct sidefile *file, char *line)
     char id[2 * SIDEFILE_CLUSTER_ID_SIZE + 1];
     int n;
 
-    id_to_hex(file->cluster_id, id);
+    id_to_hex(file->cluster_id, sizeof file->cluster_id, id);
     n = snprintf(line, LINE_MAX_SIZE,
                  "fleet-progress %d cluster=%s server=%016" PRIx64 " term=%" PRIu64 " committed=%" PRIu64,
                  FORMAT_VERSION, id, file->server_id, file->term, file->committed);
@@ -115,7 +102,7 @@ static int parse_line(const char *line, struct sidefile *ret)
         return -EPROTONOSUPPORT;
     if (sscanf(line, "fleet-progress %*u cluster=%32s server=%" SCNx64 " term=%" SCNu64 " committed=%" SCNu64,
                id, &file.server_id, &file.term, &file.committed) != 4 ||
-        !id_from_hex(id, file.cluster_id))
+        !id_from_hex(id, file.cluster_id, sizeof file.cluster_id))
         return -EBADMSG;
     /* There is one way to write it, checksum included. */
     format_line(&file, again);
@@ -184,8 +171,8 @@ int sidefile_check_owner(const struct sidefile *file, const struct sidefile_stat
     char recorded[2 * SIDEFILE_CLUSTER_ID_SIZE + 1], ours[2 * SIDEFILE_CLUSTER_ID_SIZE + 1];
 
     if (memcmp(file->cluster_id, state->cluster_id, sizeof file->cluster_id) != 0) {
-        id_to_hex(file->cluster_id, recorded);
-        id_to_hex(state->cluster_id, ours);
+        id_to_hex(file->cluster_id, sizeof file->cluster_id, recorded);
+        id_to_hex(state->cluster_id, sizeof state->cluster_id, ours);
         return err_set(err, -EXDEV, "%s belongs to cluster %s, not to %s", directory, recorded, ours);
     }
     if (file->server_id != state->server_id)
