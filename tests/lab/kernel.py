@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import patience
+
 T = TypeVar("T")
 
 REMOVE_DEADLINE_S = 30.0  # For processes to end and devices to be let go.
@@ -34,9 +36,10 @@ def wait_until(probe: Callable[[], T], deadline_s: float, what: str, accept: Cal
     """Calls 'probe' until 'accept' likes its value, and returns that value.
 
     A failing command or assertion counts as "not yet". Raises TimeoutError that says what was waited for and what was
-    seen last, so let 'probe' return something worth reading and 'accept' judge it.
+    seen last, so let 'probe' return something worth reading and 'accept' judge it. Time in which the machine itself stood
+    still does not count (patience.py).
     """
-    end = time.monotonic() + deadline_s
+    end = patience.now() + deadline_s
     while True:
         try:
             value = probe()
@@ -47,7 +50,7 @@ def wait_until(probe: Callable[[], T], deadline_s: float, what: str, accept: Cal
             seen = f"{error}: {(error.stderr or '').strip()}"
         except (subprocess.TimeoutExpired, AssertionError, LabError) as error:
             seen = f"{type(error).__name__}: {error}"
-        if time.monotonic() >= end:
+        if patience.now() >= end:
             raise TimeoutError(f"waited {deadline_s:g} s for: {what}; last seen: {seen}")
         time.sleep(POLL_INTERVAL_S)
 

@@ -26,8 +26,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True  # The checkout may belong to somebody else than root.
 
-from fleet import TOP, Cluster  # noqa: E402  (the path comes first)
-from lab import Lab, LabError, exit_on_signals  # noqa: E402
+import patience  # noqa: E402  (the path comes first)
+from fleet import TOP, Cluster  # noqa: E402
+from lab import BASE_DIR, Lab, LabError, exit_on_signals  # noqa: E402
 from testing import Needs  # noqa: E402
 
 JOURNAL_LINES = 150
@@ -39,8 +40,13 @@ class TestDeadline(BaseException):
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
+    end = patience.now() + seconds
+
     def on_alarm(number: int, frame: object) -> None:
-        raise TestDeadline(f"the test took longer than its {seconds:g} s")
+        left_s = end - patience.now()
+        if left_s <= 0:
+            raise TestDeadline(f"the test took longer than its {seconds:g} s")
+        signal.setitimer(signal.ITIMER_REAL, left_s)  # The machine stood still meanwhile.
 
     signal.signal(signal.SIGALRM, on_alarm)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -154,16 +160,19 @@ def main() -> int:
 
     runner = Runner(arguments.build.absolute(), arguments.keep_going)
     try:
-        for path in sorted(HERE.glob("test_*.py")):
-            module = load(path)
-            tests = [(name, function) for name, function in tests_of(module)
-                     if is_wanted(f"{path.stem}:{name}", arguments.patterns)]
-            if arguments.list:
-                print("".join(f"{path.stem}:{name}\n" for name, _ in tests), end="")
-            elif tests:
-                runner.run_module(module, tests)
-            if runner.failed and not runner.keep_going:
-                break
+        with patience.watch(BASE_DIR):
+            for path in sorted(HERE.glob("test_*.py")):
+                module = load(path)
+                tests = [(name, function) for name, function in tests_of(module)
+                         if is_wanted(f"{path.stem}:{name}", arguments.patterns)]
+                if arguments.list:
+                    print("".join(f"{path.stem}:{name}\n" for name, _ in tests), end="")
+                elif tests:
+                    runner.run_module(module, tests)
+                if runner.failed and not runner.keep_going:
+                    break
+            if patience.stalled_s() > 0:
+                print(f"the machine stood still for {patience.stalled_s():.1f} s in all")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -173,40 +173,51 @@ def test_leader_frozen_for_less_than_the_ttl(cluster: Cluster) -> None:
 LEDGER = r"""i=0
 while ! [ -e /run/ledger-end ]; do
     i=$((i + 1))
-    cp /root/units/entry.service /root/units/entry-$i.service
-    if fleetctl submit /root/units/entry-$i.service 2>>/root/ledger-errors; then
-        echo entry-$i.service >>/root/ledger
+    cp /root/units/entry.service /root/units/NAME-$i.service
+    if fleetctl submit /root/units/NAME-$i.service 2>>/root/ledger-errors; then
+        echo NAME-$i.service >>/root/ledger
+    else
+        sleep 0.05
     fi
 done >/dev/null"""
 
 
-@lab_test(deadline_s=120)
+@lab_test(deadline_s=180)
 def test_what_was_acknowledged_outlives_kills(cluster: Cluster) -> None:
     start_jobs(cluster)
     before = wait_once_each(cluster.hosts, NAMES, 5)
     seed = random.randrange(10**6)
     dice = random.Random(seed)
-    one = cluster.hosts[0]
-    write_service(one, "entry.service")
-    client = one.popen(["sh", "-c", LEDGER])
+    for host in cluster.hosts:
+        write_service(host, "entry.service")
+        host.write("/root/ledger", "")
+    # One client on each host, so that somebody can always write: a host alone is away for most of the time.
+    clients = [host.popen(["sh", "-c", LEDGER.replace("NAME", f"entry-{host.name}")]) for host in cluster.hosts]
+
+    def acknowledged() -> list[str]:
+        return [unit for host in cluster.hosts for unit in host.read("/root/ledger").split()]
+
     try:
-        for _ in range(10):
-            host = dice.choice(cluster.hosts)
-            pid = wait_until(lambda: fleetd_pid(host), 20, f"fleetd on {host.name} to be back")
-            host.run(["systemctl", "kill", "--signal=KILL", "fleetd"])
-            wait_until(lambda: fleetd_pid(host), 20, f"fleetd on {host.name} to be another",
-                       accept=lambda now: now not in (0, pid))
+        for _ in range(5):
+            for _ in range(2):  # The second before the first is back for sure: a majority may be away for a moment.
+                host = dice.choice(cluster.hosts)
+                pid = wait_until(lambda: fleetd_pid(host), 20, f"fleetd on {host.name} to be back")
+                host.run(["systemctl", "kill", "--signal=KILL", "fleetd"])
+                wait_until(lambda: fleetd_pid(host), 20, f"fleetd on {host.name} to be another (seed {seed})",
+                           accept=lambda now: now not in (0, pid))
+            so_far = len(acknowledged())
+            wait_until(lambda: len(acknowledged()), 30, f"writes to be accepted again (seed {seed})",
+                       accept=lambda count: count > so_far)
     finally:
-        one.write("/run/ledger-end", "")
-        client.wait(60)
+        for host in cluster.hosts:
+            host.write("/run/ledger-end", "")
+        for client in clients:
+            client.wait(60)
     cluster.wait_ready(3)
-    acknowledged = one.read("/root/ledger").split()
-    refused = one.read("/root/ledger-errors")
-    print(f"       seed {seed}: {len(acknowledged)} units acknowledged, {len(refused.splitlines())} lines on stderr")
-    assert len(acknowledged) > 10, refused
+    print(f"       seed {seed}: {len(acknowledged())} units acknowledged")
     for host in cluster.hosts:
         stored = cluster.ctl(host, "list-unit-files", "--no-legend", "--fields=unit", "entry-*").stdout.split()
-        assert not set(acknowledged) - set(stored), f"lost, as {host.name} says (seed {seed})"
+        assert not set(acknowledged()) - set(stored), f"lost, as {host.name} says (seed {seed})"
         assert len(stored) == len(set(stored)), f"listed twice (seed {seed})"
     assert lives(cluster.hosts, "job@*") == before
-    assert len(cluster.ctl(one, "cat", acknowledged[-1]).stdout) > 10
+    assert len(cluster.ctl(cluster.hosts[0], "cat", acknowledged()[-1]).stdout) > 10

@@ -7,13 +7,9 @@ after: another start is another InvocationID, whoever asked for it and however s
 
 from __future__ import annotations
 
-import os
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from lab import Host, wait_until
@@ -86,38 +82,3 @@ def of_host(found: dict[str, list[Life]], *hosts: Host) -> dict[str, list[Life]]
 
 def fleetd_pid(host: Host) -> int:
     return host.main_pid("fleetd.service")
-
-
-class Stalls:
-    """How long the machine's own disk stood still meanwhile: writes a byte to it, synced, again and again. Shared machines
-    stop for seconds now and then, and whoever promises seconds cannot be measured against that.
-
-        with Stalls(lab.dir) as stalls: ...
-        stalls.seconds
-    """
-
-    USUAL_S = 0.5  # A sync that takes longer is a stall.
-
-    def __init__(self, directory: Path) -> None:
-        self.seconds = 0.0
-        self._file = tempfile.TemporaryFile(dir=directory)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.05):
-            begin = time.monotonic()
-            os.pwrite(self._file.fileno(), b"x", 0)
-            os.fsync(self._file.fileno())
-            took = time.monotonic() - begin
-            if took > self.USUAL_S:
-                self.seconds += took
-
-    def __enter__(self) -> Stalls:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._file.close()
