@@ -79,6 +79,19 @@ bool strlist_has(const struct strlist *l, const char *s)
     return false;
 }
 
+void strlist_remove(struct strlist *l, const char *s)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < l->count; i++) {
+        if (streq(l->items[i], s))
+            free(l->items[i]);
+        else
+            l->items[kept++] = l->items[i];
+    }
+    l->count = kept;
+}
+
 static int compare_strings(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);

@@ -139,6 +139,7 @@ static void unit_remove(struct registry *registry, struct registry_unit *unit)
     registry->sorted_units = NULL;
     registry_content_put(registry, unit->content);
     requirements_free(unit->requirements);
+    strlist_done(&unit->former);
     free(unit->reason);
     free(unit->name);
     free(unit);
@@ -172,9 +173,10 @@ static int check_unit_change(struct registry *registry, const Fleet__UnitChange 
 
 static void unit_set_target(struct registry_unit *unit, const char *target, const char *reason)
 {
-    if (unit->target[0] != '\0' && !streq(unit->target, target))
-        memcpy(unit->last_target, unit->target, sizeof unit->last_target);
+    if (unit->target[0] != '\0')
+        strlist_add(&unit->former, unit->target);
     copy_id(unit->target, target);
+    strlist_remove(&unit->former, unit->target);
     free(unit->reason);
     unit->reason = xstrdup(reason);
 }
@@ -260,6 +262,8 @@ static int apply_schedule(struct registry *registry, const Fleet__Schedule *comm
         if (unit == NULL || unit->generation != placement->if_generation ||
             unit->desired == UNIT_STATE_INACTIVE || !streq(unit->target, placement->from))
             continue;
+        if (placement->former_gone)
+            strlist_done(&unit->former);
         unit_set_target(unit, placement->to, placement->reason);
         unit->generation = registry->version;
         if (unit->target[0] != '\0') {

@@ -12,7 +12,8 @@
  *  - an inactive unit and a global unit have no target; a template is inactive;
  *  - generation grows with every change of a unit's content, desired state or target, and is never used
  * twice;
- *  - token grows with every placement. */
+ *  - token grows with every placement;
+ *  - a unit's target is not among its former machines, and none of these is named twice. */
 #pragma once
 
 #include <stdbool.h>
@@ -53,8 +54,9 @@ struct registry_unit {
     struct requirements *requirements;
     enum unit_state desired;
     char target[MACHINE_ID_SIZE];      /* "": nowhere. */
-    char last_target[MACHINE_ID_SIZE]; /* Where it was before, "" for nowhere: that host must let go of it
-                                          first. */
+    struct strlist former; /* Where it was before, and may still be: a machine must let go of it before
+                              another one gets it. The leader knows which ones have; a new leader waits
+                              for them to call. */
     uint64_t generation, token;
     char *reason; /* Why it is where it is; never NULL. */
     uint64_t placed_wall_ms;

@@ -32,7 +32,8 @@ static void add_unit(struct strbuf *to, const struct registry_unit *unit)
     message.hash = (char *)unit->content->hash;
     message.desired = registry_desired_of(unit->desired);
     message.target = (char *)unit->target;
-    message.last_target = (char *)unit->last_target;
+    message.former_targets = unit->former.items;
+    message.n_former_targets = unit->former.count;
     message.generation = unit->generation;
     message.token = unit->token;
     message.reason = unit->reason;
@@ -244,7 +245,7 @@ static int restore_unit(struct registry *registry, const Fleet__SnapshotUnit *me
 
     HASH_FIND_STR(registry->contents, message->hash, content);
     if (content == NULL || registry_unit(registry, message->name) != NULL ||
-        strlen(message->target) >= MACHINE_ID_SIZE || strlen(message->last_target) >= MACHINE_ID_SIZE)
+        strlen(message->target) >= MACHINE_ID_SIZE)
         return err_set(err, -EBADMSG,
                        "unit %s of the snapshot makes no sense: its content is missing or damaged",
                        message->name);
@@ -252,7 +253,8 @@ static int restore_unit(struct registry *registry, const Fleet__SnapshotUnit *me
     unit = registry_unit_add(registry, message->name, content);
     unit->desired = registry_state_of(message->desired);
     strcpy(unit->target, message->target);
-    strcpy(unit->last_target, message->last_target);
+    for (size_t i = 0; i < message->n_former_targets; i++)
+        strlist_add(&unit->former, message->former_targets[i]);
     unit->generation = message->generation;
     unit->token = message->token;
     unit->placed_wall_ms = message->placed_wall_ms;

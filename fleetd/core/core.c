@@ -62,7 +62,7 @@ static void mark_host(struct core *core, const struct host *host)
 
     for (size_t i = 0; i < count; i++)
         if (units[i]->requirements->global || streq(units[i]->target, host->id) ||
-            streq(units[i]->last_target, host->id))
+            strlist_has(&units[i]->former, host->id))
             mark(core, units[i]->name);
     mark_held(core, host);
     core->plan_wanted = true;
@@ -97,7 +97,7 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
                                 const char *machine_id)
 {
     const struct core_report *own;
-    const struct host *target = host_find(core->hosts, machine_id), *last;
+    const struct host *target = host_find(core->hosts, machine_id);
 
     if (target != NULL && host_lets_go(target, unit->name))
         return target;
@@ -111,10 +111,25 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
         if (host->state != MACHINE_LOST && !streq(host->id, machine_id) && host_may_have(host, unit->name))
             return host;
     /* One that has not called since this leader began may still have it. */
-    last = unit->last_target[0] != '\0' ? host_find(core->hosts, unit->last_target) : NULL;
-    if (last != NULL && last->state == MACHINE_EXPECTED && !streq(last->id, machine_id))
-        return last;
+    for (size_t i = 0; i < unit->former.count; i++) {
+        const struct host *former = host_find(core->hosts, unit->former.items[i]);
+
+        if (former != NULL && former->state == MACHINE_EXPECTED && !streq(former->id, machine_id))
+            return former;
+    }
     return NULL;
+}
+
+bool core_former_gone(const struct core *core, const struct registry_unit *unit)
+{
+    for (size_t i = 0; i < unit->former.count; i++) {
+        const struct host *former = host_find(core->hosts, unit->former.items[i]);
+
+        if (former != NULL && former->state != MACHINE_LOST &&
+            (former->state == MACHINE_EXPECTED || host_may_have(former, unit->name)))
+            return false;
+    }
+    return true;
 }
 
 /* What this host should have of the unit, as a generation; 0: nothing. */

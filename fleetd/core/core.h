@@ -88,6 +88,7 @@ struct core_placement {
     char *unit, *reason;
     char from[MACHINE_ID_SIZE], to[MACHINE_ID_SIZE];
     uint64_t generation;
+    bool former_gone; /* Nobody else has anything of it: the registry may forget where it was earlier. */
 };
 
 struct effect {

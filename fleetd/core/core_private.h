@@ -59,6 +59,9 @@ struct core {
 const struct host *core_held_by(const struct core *core, const struct registry_unit *unit,
                                 const char *machine_id);
 
+/* Whether none of the machines that had the unit before its present one has anything of it any more. */
+bool core_former_gone(const struct core *core, const struct registry_unit *unit);
+
 /* The plan for what is known now. Borrowed until anything changes. */
 const struct plan *core_plan(const struct core *core);
 void core_forget_plan(struct core *core);

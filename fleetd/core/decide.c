@@ -100,7 +100,11 @@ static bool add_placement(const struct core *core, struct effect *schedule, cons
         return false;
     placement = &schedule->placements[schedule->placement_count++];
     *placement = (struct core_placement){
-        .unit = xstrdup(change->unit), .reason = xstrdup(change->reason), .generation = unit->generation};
+        .unit = xstrdup(change->unit),
+        .reason = xstrdup(change->reason),
+        .generation = unit->generation,
+        .former_gone = core_former_gone(core, unit),
+    };
     memcpy(placement->from, unit->target, sizeof placement->from);
     snprintf(placement->to, sizeof placement->to, "%s", change->to != NULL ? change->to : "");
     return true;

@@ -280,7 +280,7 @@ static void write_effect(struct world *w, const struct effect *effect)
 }
 
 /* The law: who is given a unit anew is alone with it. What a host has that has not called this leader yet is
- * only known of the unit's last place; and a removed one is known only as long as it has a session, or units
+ * only known of the unit's former places; and a removed one is known only as long as it has a session, or units
  * that are still placed there. */
 static void check_alone(struct world *w, const struct machine *to, const char *name)
 {
@@ -293,7 +293,7 @@ static void check_alone(struct world *w, const struct machine *to, const char *n
         enum machine_state state = core_machine_state(w->core, m->id);
 
         if (m == to || !may_have(m, name) || w->now_ms - m->heard_ms >= TTL_MS || state == MACHINE_LOST ||
-            (state == MACHINE_EXPECTED && !streq(unit->last_target, m->id)) ||
+            (state == MACHINE_EXPECTED && !strlist_has(&unit->former, m->id)) ||
             host_find(w->core->hosts, m->id) == NULL)
             continue;
         fail_msg("%llu: %s is given to %.1s while %.1s (%s) may have it", (unsigned long long)w->now_ms, name,
@@ -375,6 +375,7 @@ static void apply_schedule(struct world *w, const struct effect *effect)
         items[i].to = effect->placements[i].to;
         items[i].reason = effect->placements[i].reason;
         items[i].if_generation = effect->placements[i].generation;
+        items[i].former_gone = effect->placements[i].former_gone;
         list[i] = &items[i];
     }
     schedule.placements = list;

@@ -289,7 +289,7 @@ static void test_becomes_global(void **state)
          name++) {
         unit = registry_unit(world->registry, *name);
         assert_string_equal(unit->target, "");
-        assert_string_equal(unit->last_target, ID_A);
+        assert_true(strlist_has(&unit->former, ID_A));
         assert_int_equal(unit->desired, UNIT_STATE_LAUNCHED);
     }
 }

@@ -422,6 +422,49 @@ static void test_the_old_place_has_not_called_the_new_leader(void **state)
     world_done(&w);
 }
 
+/* Its last place is not the only one that may still have it. */
+static void test_moved_twice_and_then_a_new_leader(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    user_submits(&w, "x.service", ON_B, LAUNCHED);
+    user_submits(&w, "x.service", ON_C, LAUNCHED);
+    leads(&w);
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    advance(&w, TTL_MS / 2);
+    assert_string_equal(placed_on(&w, "x.service"), "c");
+    assert_false(is_told(&w, "c", "x.service"));
+    assert_string_equal(reason_of(&w, "x.service"), "host-a must let go of it first");
+    machine_calls(&w, "a");
+    assert_false(is_told(&w, "c", "x.service"));
+    lets_go(&w, "a", "x.service");
+    assert_true(is_told(&w, "c", "x.service"));
+    world_done(&w);
+}
+
+static void test_who_has_let_go_is_not_waited_for(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    user_submits(&w, "x.service", ON_B, LAUNCHED);
+    lets_go(&w, "a", "x.service");
+    reports(&w, "b", "x.service", "active");
+    user_submits(&w, "x.service", ON_C, LAUNCHED);
+    leads(&w);
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    lets_go(&w, "b", "x.service");
+    assert_true(is_told(&w, "c", "x.service")); /* Without a word of "a". */
+    world_done(&w);
+}
+
 /* ---- decisions ---- */
 
 static void test_a_refused_decision_is_made_again(void **state)
@@ -1108,6 +1151,8 @@ int main(void)
         cmocka_unit_test(test_a_lost_machine_comes_back),
         cmocka_unit_test(test_back_before_its_units_were_moved),
         cmocka_unit_test(test_the_old_place_has_not_called_the_new_leader),
+        cmocka_unit_test(test_moved_twice_and_then_a_new_leader),
+        cmocka_unit_test(test_who_has_let_go_is_not_waited_for),
         cmocka_unit_test(test_a_refused_decision_is_made_again),
         cmocka_unit_test(test_one_decision_at_a_time),
         cmocka_unit_test(test_a_decision_of_an_older_term),

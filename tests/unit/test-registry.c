@@ -19,6 +19,7 @@
 
 #define ID_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define ID_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+#define ID_C "cccccccccccccccccccccccccccccccc"
 
 /* Undoes registry_new(); for _cleanup_. */
 static void registry_freep(struct registry **registry)
@@ -92,8 +93,8 @@ static int change_unit(struct registry *registry, const struct change *change)
     return change_units(registry, NULL, change, 1)->status;
 }
 
-static void place_at(struct registry *registry, const char *unit, const char *from, const char *to,
-                     uint64_t generation)
+static void place_with(struct registry *registry, const char *unit, const char *from, const char *to,
+                       uint64_t generation, bool former_gone)
 {
     Fleet__Placement placement = FLEET__PLACEMENT__INIT, *list[] = {&placement};
     Fleet__Schedule body = FLEET__SCHEDULE__INIT;
@@ -104,6 +105,7 @@ static void place_at(struct registry *registry, const char *unit, const char *fr
     placement.to = (char *)to;
     placement.reason = (char *)"a reason";
     placement.if_generation = generation;
+    placement.former_gone = former_gone;
     body.n_placements = 1;
     body.placements = list;
     command.body_case = FLEET__COMMAND__BODY_SCHEDULE;
@@ -112,11 +114,41 @@ static void place_at(struct registry *registry, const char *unit, const char *fr
     assert_int_equal(apply(registry, &command)->status, 0);
 }
 
+static void place_at(struct registry *registry, const char *unit, const char *from, const char *to,
+                     uint64_t generation)
+{
+    place_with(registry, unit, from, to, generation, false);
+}
+
 static void place(struct registry *registry, const char *unit, const char *to)
 {
     const struct registry_unit *found = registry_unit(registry, unit);
 
     place_at(registry, unit, found->target, to, found->generation);
+}
+
+/* The same by a leader that knows that no former machine has anything of it. */
+static void place_clean(struct registry *registry, const char *unit, const char *to)
+{
+    const struct registry_unit *found = registry_unit(registry, unit);
+
+    place_with(registry, unit, found->target, to, found->generation, true);
+}
+
+/* Its former machines are these, in this order; NULL ends them. */
+static void assert_former(const struct registry_unit *unit, ...)
+{
+    const char *id;
+    size_t i = 0;
+    va_list ap;
+
+    va_start(ap, unit);
+    while ((id = va_arg(ap, const char *)) != NULL) {
+        assert_true(i < unit->former.count);
+        assert_string_equal(unit->former.items[i++], id);
+    }
+    va_end(ap);
+    assert_int_equal(i, unit->former.count);
 }
 
 static int register_machine(struct registry *registry, const char *id, const char *key, const char *value)
@@ -406,7 +438,7 @@ static void test_generation_and_token(void **state)
     assert_true(unit->token > token);
     assert_int_equal(unit->token, unit->generation);
     assert_string_equal(unit->target, ID_B);
-    assert_string_equal(unit->last_target, ID_A);
+    assert_former(unit, ID_A, NULL);
 
     /* Nowhere is no placement. */
     token = unit->token;
@@ -415,7 +447,26 @@ static void test_generation_and_token(void **state)
     assert_true(unit->generation > generation);
     assert_int_equal(unit->token, token);
     assert_string_equal(unit->target, "");
-    assert_string_equal(unit->last_target, ID_B);
+    assert_former(unit, ID_A, ID_B, NULL);
+}
+
+static void test_former_targets(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    const struct registry_unit *unit = registry_unit(registry, "a.service");
+
+    place(registry, "a.service", ID_B);
+    place(registry, "a.service", ID_C);
+    assert_former(unit, ID_A, ID_B, NULL);
+    place(registry, "a.service", ID_A); /* Where it is now it is not "before". */
+    assert_former(unit, ID_B, ID_C, NULL);
+    /* The leader knows that the others have let go of it; of the one that it leaves now nobody can know. */
+    place_clean(registry, "a.service", ID_B);
+    assert_former(unit, ID_A, NULL);
+    place_clean(registry, "a.service", ID_C);
+    assert_former(unit, ID_B, NULL);
+    change_unit(registry, &(struct change){.name = "a.service", .desired = INACTIVE});
+    assert_former(unit, ID_B, ID_C, NULL);
 }
 
 static void test_inactive_is_nowhere(void **state)
@@ -425,7 +476,7 @@ static void test_inactive_is_nowhere(void **state)
 
     change_unit(registry, &(struct change){.name = "a.service", .desired = INACTIVE});
     assert_string_equal(unit->target, "");
-    assert_string_equal(unit->last_target, ID_A);
+    assert_former(unit, ID_A, NULL);
     assert_string_equal(unit->reason, "");
     place(registry, "a.service", ID_B); /* Decided too late. */
     assert_string_equal(unit->target, "");
@@ -565,7 +616,7 @@ static void test_snapshot_round_trip(void **state)
     unit = registry_unit(copy, "b.service");
     assert_int_equal(unit->desired, UNIT_STATE_LOADED);
     assert_string_equal(unit->target, ID_B);
-    assert_string_equal(unit->last_target, ID_A);
+    assert_former(unit, ID_A, NULL);
     assert_int_equal(unit->placed_wall_ms, 1234);
     assert_int_equal(registry_request(copy, "request-number-2")->status, -EEXIST);
     assert_int_equal(registry_machine(copy, ID_A)->label_count, 1);
@@ -693,6 +744,7 @@ int main(void)
         cmocka_unit_test(test_units),
         cmocka_unit_test(test_named_twice),
         cmocka_unit_test(test_generation_and_token),
+        cmocka_unit_test(test_former_targets),
         cmocka_unit_test(test_inactive_is_nowhere),
         cmocka_unit_test(test_void_placements),
         cmocka_unit_test(test_changes),
