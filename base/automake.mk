@@ -4,6 +4,7 @@ base_libbase_a_SOURCES = \
 	base/alloc.c base/alloc.h \
 	base/cleanup.h \
 	base/err.c base/err.h \
+	base/file.c base/file.h \
 	base/hex.c base/hex.h \
 	base/log.c base/log.h \
 	base/str.c base/str.h \

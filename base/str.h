@@ -37,7 +37,7 @@ void strlist_add(struct strlist *l, const char *s); /* Copies. */
 void strlist_take(struct strlist *l, char *s);      /* Takes ownership of 's'. */
 bool strlist_has(const struct strlist *l, const char *s);
 void strlist_remove(struct strlist *l, const char *s); /* Every 's' in it. */
-void strlist_sort(struct strlist *l); /* Bytewise. */
+void strlist_sort(struct strlist *l);                  /* Bytewise. */
 void strlist_done(struct strlist *l);
 /* Splits at every 'separator'; surrounding blanks are trimmed, empty parts left out. */
 void strlist_add_split(struct strlist *l, const char *s, char separator);

@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "units/name.h"
@@ -144,20 +145,6 @@ int agent_files_scan(int fd, const char *directory,
     return 0;
 }
 
-static int write_all(int fd, const char *text, size_t size)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t n = write(fd, text + done, size - done);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        done += (size_t)n;
-    }
-    return 0;
-}
-
 static bool is_later(const struct timespec *a, const struct timespec *b)
 {
     return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
@@ -192,7 +179,7 @@ static int write_renamed(int directory, const char *name, const char *temporary,
 
     if (fd < 0)
         return -errno;
-    r = fchmod(fd, 0644) < 0 ? -errno : write_all(fd, text, size);
+    r = fchmod(fd, 0644) < 0 ? -errno : file_write_all(fd, text, size);
     if (r >= 0)
         r = touch_after(directory, name, fd);
     if (r < 0)

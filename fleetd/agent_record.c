@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "units/name.h"
 
@@ -79,21 +80,6 @@ void agent_records_note(struct agent_records *records, const char *name, const s
                 r->result[0] != '\0' ? r->result : "-");
 }
 
-static int write_all(int fd, const char *text, size_t size)
-{
-    while (size > 0) {
-        ssize_t n = write(fd, text, size);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        text += n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
 static void records_failed(struct agent_records *records, int error)
 {
     log_warn("cannot write %s: %s; after a restart fleetd may start finished units once more", records->path,
@@ -111,7 +97,7 @@ void agent_records_flush(struct agent_records *records)
 
     if (records->pending.size == 0)
         return;
-    r = records->fd < 0 ? 0 : write_all(records->fd, records->pending.text, records->pending.size);
+    r = records->fd < 0 ? 0 : file_write_all(records->fd, records->pending.text, records->pending.size);
     records->pending.size = 0;
     if (r < 0)
         records_failed(records, -r);
@@ -133,7 +119,7 @@ void agent_records_end(struct agent_records *records)
 {
     _cleanup_(freep) char *temporary = xasprintf("%s.new", records->path);
     _cleanup_(closep) int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
-    int r = fd < 0 ? -errno : write_all(fd, records->pending.text, records->pending.size);
+    int r = fd < 0 ? -errno : file_write_all(fd, records->pending.text, records->pending.size);
 
     records->pending.size = 0;
     if (r >= 0 && rename(temporary, records->path) < 0)

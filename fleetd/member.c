@@ -16,6 +16,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 
 #define MEMBER_FILE "member"
 
@@ -89,28 +90,9 @@ int member_load(const char *data_dir, struct member *ret, struct err *err)
         path, data_dir);
 }
 
-static int write_file(const char *path, const char *text, size_t size)
-{
-    _cleanup_(closep) int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-    if (fd < 0)
-        return -errno;
-    if (write(fd, text, size) != (ssize_t)size)
-        return errno != 0 ? -errno : -EIO;
-    return fsync(fd) < 0 ? -errno : 0;
-}
-
-static int sync_directory(const char *path)
-{
-    _cleanup_(closep) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    return fd < 0 || fsync(fd) < 0 ? -errno : 0;
-}
-
 int member_save(const char *data_dir, const struct member *member, struct err *err)
 {
-    _cleanup_(freep) char *path = xasprintf("%s/" MEMBER_FILE, data_dir);
-    _cleanup_(freep) char *new_path = xasprintf("%s.new", path);
+    _cleanup_(closep) int fd = -1;
     _cleanup_(strbuf_done) struct strbuf text = {0};
     char hex[2 * CLUSTER_ID_SIZE + 1];
     int r;
@@ -126,12 +108,9 @@ int member_save(const char *data_dir, const struct member *member, struct err *e
 
     if (mkdir(data_dir, 0700) < 0 && errno != EEXIST)
         return err_set(err, -errno, "cannot make %s: %s", data_dir, strerror(errno));
-    r = write_file(new_path, text.text, text.size);
-    if (r >= 0 && rename(new_path, path) < 0)
-        r = -errno;
-    if (r >= 0)
-        r = sync_directory(data_dir);
+    fd = open(data_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    r = fd < 0 ? -errno : file_replace(fd, MEMBER_FILE, text.text, text.size, 0600);
     if (r < 0)
-        return err_set(err, r, "cannot write %s: %s", path, strerror(-r));
+        return err_set(err, r, "cannot write %s/" MEMBER_FILE ": %s", data_dir, strerror(-r));
     return 0;
 }

@@ -7,7 +7,8 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/sidefile.c raftstore/sidefile.h
 
 if HAVE_CMOCKA
-GUARD_TEST_LIBS = raftstore/libraftstore.a base/libbase.a $(RAFT_LIBS) $(UV_LIBS) $(CMOCKA_LIBS)
+GUARD_TEST_LIBS = raftstore/libraftstore.a base/libbase.a $(RAFT_LIBS) $(UV_LIBS) $(NETTLE_LIBS) \
+	$(CMOCKA_LIBS)
 
 check_PROGRAMS += tests/unit/test-guard tests/unit/test-guard-chaos tests/unit/test-guard-disk tests/unit/test-guard-messages
 TESTS += tests/unit/test-guard tests/unit/test-guard-chaos tests/unit/test-guard-disk tests/unit/test-guard-messages

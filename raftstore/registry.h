@@ -53,10 +53,10 @@ struct registry_unit {
     const struct registry_content *content;
     struct requirements *requirements;
     enum unit_state desired;
-    char target[MACHINE_ID_SIZE];      /* "": nowhere. */
-    struct strlist former; /* Where it was before, and may still be: a machine must let go of it before
-                              another one gets it. The leader knows which ones have; a new leader waits
-                              for them to call. */
+    char target[MACHINE_ID_SIZE]; /* "": nowhere. */
+    struct strlist former;        /* Where it was before, and may still be: a machine must let go of it before
+                                     another one gets it. The leader knows which ones have; a new leader waits
+                                     for them to call. */
     uint64_t generation, token;
     char *reason; /* Why it is where it is; never NULL. */
     uint64_t placed_wall_ms;

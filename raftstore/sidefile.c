@@ -10,78 +10,52 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <nettle/sha2.h>
+
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/hex.h"
 #include "base/str.h"
 
-#define FORMAT_VERSION 1
-#define LINE_MAX_SIZE  256
-#define TEMPORARY_NAME SIDEFILE_NAME ".new"
-#define ADVICE         "wipe it and let this host join again as a new server"
+#define FORMAT_VERSION  1
+#define LINE_MAX_SIZE   256
+#define DIGEST_HEX_SIZE (SHA256_DIGEST_SIZE + 1)
+#define ADVICE          "wipe it and let this host join again as a new server"
 
-/* CRC-32 (ISO 3309, as in zlib), bit by bit: a line a second. */
-static uint32_t crc32(const char *bytes, size_t size)
+/* The first half of the SHA-256 of 'bytes', in hex: what is damaged by chance is noticed. */
+static void digest(const char *bytes, size_t size, char ret[DIGEST_HEX_SIZE])
 {
-    uint32_t crc = UINT32_MAX;
+    uint8_t sum[SHA256_DIGEST_SIZE / 2];
+    struct sha256_ctx ctx;
 
-    for (size_t i = 0; i < size; i++) {
-        crc ^= (unsigned char)bytes[i];
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc & 1 ? crc >> 1 ^ 0xedb88320u : crc >> 1;
-    }
-    return ~crc;
+    sha256_init(&ctx);
+    sha256_update(&ctx, size, (const uint8_t *)bytes);
+    sha256_digest(&ctx, sizeof sum, sum);
+    id_to_hex(sum, sizeof sum, ret);
 }
 
 /* ---- Writing ---- */
 
 static size_t format_line(const struct sidefile *file, char *line)
 {
-    char id[2 * SIDEFILE_CLUSTER_ID_SIZE + 1];
+    char id[2 * SIDEFILE_CLUSTER_ID_SIZE + 1], sum[DIGEST_HEX_SIZE];
     int n;
 
     id_to_hex(file->cluster_id, sizeof file->cluster_id, id);
     n = snprintf(line, LINE_MAX_SIZE,
                  "fleet-progress %d cluster=%s server=%016" PRIx64 " term=%" PRIu64 " committed=%" PRIu64,
                  FORMAT_VERSION, id, file->server_id, file->term, file->committed);
-    n += snprintf(line + n, LINE_MAX_SIZE - (size_t)n, " crc=%08" PRIx32 "\n", crc32(line, (size_t)n));
+    digest(line, (size_t)n, sum);
+    n += snprintf(line + n, LINE_MAX_SIZE - (size_t)n, " digest=%s\n", sum);
     return (size_t)n;
-}
-
-static int write_synced(int directory_fd, const char *name, const char *bytes, size_t size)
-{
-    _cleanup_(closep) int fd = openat(directory_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    ssize_t n;
-
-    if (fd < 0)
-        return -errno;
-    n = write(fd, bytes, size);
-    if (n < 0)
-        return -errno;
-    if ((size_t)n < size)
-        return -ENOSPC;
-    return fsync(fd) < 0 ? -errno : 0;
-}
-
-/* Either the old line or the new one is there, whole, whatever happens when. */
-static int replace(int directory_fd, const char *bytes, size_t size)
-{
-    int r = write_synced(directory_fd, TEMPORARY_NAME, bytes, size);
-
-    if (r >= 0 && renameat(directory_fd, TEMPORARY_NAME, directory_fd, SIDEFILE_NAME) < 0)
-        r = -errno;
-    if (r < 0) {
-        unlinkat(directory_fd, TEMPORARY_NAME, 0);
-        return r;
-    }
-    return fsync(directory_fd) < 0 ? -errno : 0;
 }
 
 int sidefile_write(const char *directory, const struct sidefile *file, struct err *err)
 {
     _cleanup_(closep) int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     char line[LINE_MAX_SIZE];
-    int r = fd < 0 ? -errno : replace(fd, line, format_line(file, line));
+    int r = fd < 0 ? -errno : file_replace(fd, SIDEFILE_NAME, line, format_line(file, line), 0600);
 
     if (r < 0)
         return err_set(err, r, "cannot write %s/%s: %s", directory, SIDEFILE_NAME, strerror(-r));

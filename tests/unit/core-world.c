@@ -280,8 +280,8 @@ static void write_effect(struct world *w, const struct effect *effect)
 }
 
 /* The law: who is given a unit anew is alone with it. What a host has that has not called this leader yet is
- * only known of the unit's former places; and a removed one is known only as long as it has a session, or units
- * that are still placed there. */
+ * only known of the unit's former places; and a removed one is known only as long as it has a session, or
+ * units that are still placed there. */
 static void check_alone(struct world *w, const struct machine *to, const char *name)
 {
     const struct registry_unit *unit = registry_unit(w->registry, name);

@@ -2,16 +2,21 @@
 #include <config.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "base/times.h"
 
@@ -82,6 +87,60 @@ static void test_strlist_split(void **state)
     strlist_done(&l);
 }
 
+static void test_strlist_remove(void **state)
+{
+    struct strlist l = {0};
+
+    strlist_remove(&l, "a");
+    strlist_add_split(&l, "a,b,a,c", ',');
+    strlist_remove(&l, "a");
+    assert_int_equal(l.count, 2);
+    assert_string_equal(l.items[0], "b");
+    assert_string_equal(l.items[1], "c");
+    strlist_remove(&l, "x");
+    assert_int_equal(l.count, 2);
+    strlist_done(&l);
+}
+
+static void assert_content(int directory, const char *name, const char *content)
+{
+    _cleanup_(closep) int fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
+    char bytes[64] = "";
+
+    assert_true(fd >= 0);
+    assert_int_equal(read(fd, bytes, sizeof bytes), strlen(content));
+    assert_memory_equal(bytes, content, strlen(content));
+}
+
+static void test_file_replace(void **state)
+{
+    char path[] = "/tmp/fleet-test-base.XXXXXX";
+    _cleanup_(closep) int directory = -1;
+    struct stat st;
+
+    assert_non_null(mkdtemp(path));
+    directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(directory >= 0);
+    assert_int_equal(file_replace(directory, "f", "a longer one", 12, 0600), 0);
+    assert_content(directory, "f", "a longer one");
+    assert_int_equal(fstatat(directory, "f", &st, 0), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(file_replace(directory, "f", "short", 5, 0600), 0);
+    assert_content(directory, "f", "short");
+
+    /* Where it fails, the old one stays, and nothing is left behind: neither here... */
+    assert_int_equal(mkdirat(directory, "d", 0700), 0);
+    assert_int_equal(file_replace(directory, "d", "x", 1, 0600), -EISDIR);
+    assert_int_equal(unlinkat(directory, "d", AT_REMOVEDIR), 0);
+    /* ...nor where somebody has put a link in its way. */
+    assert_int_equal(symlinkat("f", directory, "f.new"), 0);
+    assert_int_equal(file_replace(directory, "f", "evil", 4, 0600), -ELOOP);
+    assert_content(directory, "f", "short");
+
+    assert_int_equal(unlinkat(directory, "f", 0), 0);
+    assert_int_equal(rmdir(path), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -89,6 +148,8 @@ int main(void)
         cmocka_unit_test(test_duration_values),
         cmocka_unit_test(test_err_prefix_keeps_the_cause),
         cmocka_unit_test(test_strlist_split),
+        cmocka_unit_test(test_strlist_remove),
+        cmocka_unit_test(test_file_replace),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

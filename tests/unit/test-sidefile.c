@@ -67,9 +67,10 @@ static void test_refuses_damage(void **state)
         {"", -EBADMSG},
         {"fleet-progress", -EBADMSG},
         {"fleet-progress 2 who knows\n", -EPROTONOSUPPORT},
-        {"fleet-progress 1 cluster=zz server=1 term=1 committed=1 crc=00000000\n", -EBADMSG},
+        {"fleet-progress 1 cluster=zz server=1 term=1 committed=1 digest=00000000000000000000000000000000\n",
+         -EBADMSG},
         {"fleet-progress 1 cluster=deadbeef000000000000000000000001 server=7f00000000000001 term=6 "
-         "committed=1033 crc=00000000\n",
+         "committed=1033 digest=00000000000000000000000000000000\n",
          -EBADMSG},
     };
     struct sidefile file = {.term = 77};
