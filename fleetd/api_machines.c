@@ -111,8 +111,8 @@ static json_t *machine_json(const struct core *core, const struct api_load *load
     return json;
 }
 
-/* Clients of the first fleet know only machines that are alive: lost ones are listed for those who ask for
- * them. */
+/* Clients of the first fleet know only machines that are alive: those that are lost, or would be but for the
+ * brake, are listed for who asks for them. */
 static const struct registry_machine **listed_machines(const struct api_request *request, size_t *ret_count)
 {
     size_t count, listed = 0;
@@ -121,7 +121,7 @@ static const struct registry_machine **listed_machines(const struct api_request 
     bool lost_too = streq(api_query(request, "lost"), "yes");
 
     for (size_t i = 0; i < count; i++)
-        if (lost_too || core_machine_state(api_core(request), all[i]->id) != MACHINE_LOST)
+        if (lost_too || core_machine_state(api_core(request), all[i]->id) < MACHINE_MISSING)
             machines[listed++] = all[i];
     *ret_count = listed;
     return machines;

@@ -65,6 +65,35 @@ static void do_schedule(struct daemon *daemon, const struct effect *effect)
     store_propose(daemon->store, &command, on_schedule_done, ticket);
 }
 
+static void add_verdicts(Fleet__ChangeMachines *body, const struct strlist *ids, Fleet__Verdict verdict)
+{
+    for (size_t i = 0; i < ids->count; i++) {
+        Fleet__MachineChange *change = NEW0(Fleet__MachineChange);
+
+        fleet__machine_change__init(change);
+        change->machine_id = xstrdup(ids->items[i]);
+        change->verdict = verdict;
+        body->changes[body->n_changes++] = change;
+    }
+}
+
+static void do_verdict(struct daemon *daemon, const struct effect *effect)
+{
+    Fleet__Command *command = NEW0(Fleet__Command);
+    Fleet__ChangeMachines *body = NEW0(Fleet__ChangeMachines);
+
+    fleet__change_machines__init(body);
+    body->changes = xcalloc(effect->names.count + effect->removed.count, sizeof(Fleet__MachineChange *));
+    add_verdicts(body, &effect->names, FLEET__VERDICT__VERDICT_LOST);
+    add_verdicts(body, &effect->removed, FLEET__VERDICT__VERDICT_BACK);
+    fleet__command__init(command);
+    command->if_term = effect->term;
+    command->body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
+    command->change_machines = body;
+    store_propose(daemon->store, command, ignore_outcome, daemon);
+    fleet__command__free_unpacked(command, NULL);
+}
+
 static Fleet__DesiredState wire_state(enum unit_state state)
 {
     return state == UNIT_STATE_LAUNCHED ? FLEET__DESIRED_STATE__DESIRED_LAUNCHED
@@ -156,6 +185,7 @@ static void carry_out(struct daemon *daemon, struct effects *effects)
             if (daemon->api != NULL) /* It goes before the store does. */
                 api_unit_changed(daemon->api, effect->names.items[0]);
             break;
+        case EFFECT_VERDICT: do_verdict(daemon, effect); break;
         case EFFECT_DROP:
             downlink_drop(daemon->downlink, effect->machine_id,
                           "the host was silent for too long, or is no member");

@@ -454,6 +454,42 @@ static int apply_change_metadata(struct registry *registry, const Fleet__ChangeM
     return 0;
 }
 
+static int check_machine_change(struct registry *registry, const Fleet__MachineChange *change)
+{
+    const struct registry_machine *machine = registry_machine(registry, change->machine_id);
+
+    if (machine == NULL || !machine->registered)
+        return refuse(registry, -ENOENT, "machine %s does not exist", change->machine_id);
+    return 0;
+}
+
+static void change_machine(struct registry *registry, const Fleet__MachineChange *change, uint64_t wall_ms)
+{
+    struct registry_machine *machine = registry_machine_get(registry, change->machine_id);
+    bool lost = change->verdict == FLEET__VERDICT__VERDICT_LOST;
+
+    if (change->verdict == FLEET__VERDICT__VERDICT_UNCHANGED || lost == machine->lost)
+        return;
+    machine->lost = lost;
+    machine->lost_wall_ms = lost ? wall_ms : 0;
+}
+
+static int apply_change_machines(struct registry *registry, const Fleet__ChangeMachines *command,
+                                 uint64_t wall_ms)
+{
+    for (size_t i = 0; i < command->n_changes; i++) {
+        int r = check_machine_change(registry, command->changes[i]);
+
+        if (r < 0)
+            return r;
+    }
+    registry->version++;
+    for (size_t i = 0; i < command->n_changes; i++)
+        change_machine(registry, command->changes[i], wall_ms);
+    machines_changed(registry);
+    return 0;
+}
+
 /* ---- commands ---- */
 
 static int apply_create_cluster(struct registry *registry, const Fleet__CreateCluster *command)
@@ -479,6 +515,8 @@ static int apply_body(struct registry *registry, const Fleet__Command *command)
     case FLEET__COMMAND__BODY_REMOVE_MACHINE: return apply_remove_machine(registry, command->remove_machine);
     case FLEET__COMMAND__BODY_CHANGE_METADATA:
         return apply_change_metadata(registry, command->change_metadata);
+    case FLEET__COMMAND__BODY_CHANGE_MACHINES:
+        return apply_change_machines(registry, command->change_machines, command->wall_ms);
     default: return refuse(registry, -ENOTSUP, "%s", "this version does not know that command");
     }
 }

@@ -5,7 +5,8 @@
  * all; a snapshot is all of it. It reads no clock, no random number and no file: the same commands give the
  * same registry on every host.
  *
- * Not in it: who is alive, and what systemd reports.
+ * Not in it: who is alive, and what systemd reports. That a machine was given up is in it: that is a
+ * decision, and the next leader must know that it was made.
  *
  * Invariants (asserted):
  *  - a unit's content exists; a content is kept exactly as long as a unit has it;
@@ -73,6 +74,8 @@ struct registry_machine {
     char *hostname, *public_ip, *cluster_address, *version; /* Never NULL. */
     uint64_t server_id;
     uint64_t joined_wall_ms;
+    bool lost; /* It was given up, and has not called since. Not "it does not answer": that nobody stores. */
+    uint64_t lost_wall_ms;
     struct registry_label *labels; /* What holds now: static ones, overridden by changed ones; by key. */
     size_t label_count;
     struct registry_label *fixed; /* From its configuration, by key. */

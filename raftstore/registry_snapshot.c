@@ -82,6 +82,8 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     message.changed_metadata = change_list;
     message.n_changed_metadata = machine->changed_count;
     message.joined_wall_ms = machine->joined_wall_ms;
+    message.lost = machine->lost;
+    message.lost_wall_ms = machine->lost_wall_ms;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_MACHINE;
     record.machine = &message;
     add_record(to, &record);
@@ -272,6 +274,8 @@ static int restore_machine(struct registry *registry, const Fleet__SnapshotMachi
     machine = registry_machine_get(registry, message->machine->machine_id);
     machine->registered = message->registered;
     machine->joined_wall_ms = message->joined_wall_ms;
+    machine->lost = message->lost;
+    machine->lost_wall_ms = message->lost_wall_ms;
     for (size_t i = 0; i < message->n_changed_metadata; i++) {
         Fleet__MetadataChange change = *message->changed_metadata[i];
 

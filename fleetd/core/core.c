@@ -199,7 +199,7 @@ static void send_whole_share(struct core *core, struct host *host, struct effect
             host_untell(host, entry->unit);
 }
 
-static void drop_session(struct host *host, struct effects *out)
+void core_drop_session(struct host *host, struct effects *out)
 {
     if (host->session_id == 0)
         return;
@@ -217,7 +217,7 @@ static void forget_leaving(struct core *core, struct effects *out)
 
         if (!host->leaving || !(empty || host->state == MACHINE_LOST))
             continue;
-        drop_session(host, out);
+        core_drop_session(host, out);
         host_remove(&core->hosts, host);
     }
 }
@@ -240,6 +240,9 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
         dirty_clear(core);
         return;
     }
+    if (core->braking) /* Whoever has called, or was given up by a person, may have ended it. */
+        core_judge_silence(core, out);
+    core_declare(core, out);
     if (core->plan_wanted && !core->schedule_in_flight && now_ms >= decision_due_ms(core)) {
         core->plan_wanted = false;
         core_decide(core, out);
@@ -267,6 +270,7 @@ void core_yield(struct core *core)
     core->leads = false;
     core->schedule_in_flight = false;
     core->plan_wanted = false;
+    core->braking = false;
     while (core->hosts != NULL)
         host_remove(&core->hosts, core->hosts);
     core_forget_plan(core);
@@ -360,7 +364,7 @@ static void advance(struct core *core, uint64_t now_ms)
 
 /* ---- machines ---- */
 
-static void host_set_state(struct core *core, struct host *host, enum machine_state state)
+void core_set_host_state(struct core *core, struct host *host, enum machine_state state)
 {
     if (host->state == state)
         return;
@@ -394,7 +398,7 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     host_forget_reports(host);
     for (size_t i = 0; i < report_count; i++)
         host_set_report(host, reports[i]);
-    host_set_state(core, host, MACHINE_READY);
+    core_set_host_state(core, host, MACHINE_READY);
     mark_host(core, host);
     send_whole_share(core, host, out);
     settle(core, now_ms, out);
@@ -454,73 +458,30 @@ void core_session_closed(struct core *core, const char *machine_id, uint64_t ses
         return;
     advance(core, now_ms);
     host->session_id = 0; /* What it was told it may have, until it says what it has. */
-    host_set_state(core, host, MACHINE_SUSPECTED);
+    core_set_host_state(core, host, MACHINE_SUSPECTED);
     settle(core, now_ms, out);
 }
 
 /* ---- time ---- */
-
-static void lose(struct core *core, struct host *host, uint64_t now_ms, struct effects *out)
-{
-    const struct registry_machine *machine = registry_machine(core->registry, host->id);
-
-    effects_add_log(out, LOG_WARNING, host->id, NULL,
-                    "Machine %s (%s) is lost: not heard for %.1f s. Its units are placed on others", host->id,
-                    machine != NULL ? machine->hostname : "", (double)(now_ms - host->heard_ms) / 1000);
-    host_set_state(core, host, MACHINE_LOST);
-    host_forget_reports(host);
-    host_forget_told(host);
-    drop_session(host, out);
-}
 
 void core_tick(struct core *core, uint64_t now_ms, struct effects *out)
 {
     if (!core->leads)
         return;
     advance(core, now_ms);
-    for (struct host *host = core->hosts; host != NULL; host = host->hh.next) {
-        uint64_t silent_ms = now_ms - host->heard_ms;
-
-        if (host->state == MACHINE_LOST)
-            continue;
-        if (silent_ms >= core->ttl_ms)
-            lose(core, host, now_ms, out);
-        else if (host->state == MACHINE_READY && silent_ms >= core->ttl_ms / 2)
-            host_set_state(core, host, MACHINE_SUSPECTED);
-        else if (host->state == MACHINE_SUSPECTED && host->session_id != 0 && silent_ms < core->ttl_ms / 2)
-            host_set_state(core, host, MACHINE_READY);
-    }
+    core_judge_silence(core, out);
     settle(core, now_ms, out);
-}
-
-/* When a host's state is to change if it is not heard. */
-static uint64_t host_deadline_ms(const struct core *core, const struct host *host)
-{
-    uint64_t half_ms = host->heard_ms + core->ttl_ms / 2, full_ms = host->heard_ms + core->ttl_ms;
-
-    if (host->state == MACHINE_READY)
-        return half_ms;
-    if (host->state == MACHINE_SUSPECTED && host->session_id != 0 && core->now_ms < half_ms)
-        return core->now_ms; /* It was heard again: at once. */
-    /* Not before long: without any input a standstill of this host could not be told from theirs. */
-    return full_ms < core->now_ms + core->ttl_ms / 2 ? full_ms : core->now_ms + core->ttl_ms / 2;
 }
 
 uint64_t core_deadline_ms(const struct core *core)
 {
-    uint64_t deadline = UINT64_MAX;
+    uint64_t deadline, decision;
 
     if (!core->leads)
-        return deadline;
-    if (core->plan_wanted && !core->schedule_in_flight)
-        deadline = decision_due_ms(core);
-    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
-        uint64_t when = host->state != MACHINE_LOST ? host_deadline_ms(core, host) : UINT64_MAX;
-
-        if (when < deadline)
-            deadline = when;
-    }
-    return deadline;
+        return UINT64_MAX;
+    deadline = core_silence_deadline_ms(core);
+    decision = core->plan_wanted && !core->schedule_in_flight ? decision_due_ms(core) : UINT64_MAX;
+    return decision < deadline ? decision : deadline;
 }
 
 /* ---- the registry ---- */

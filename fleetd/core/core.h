@@ -9,8 +9,14 @@
  * A machine, as the leader sees it:
  *
  *      EXPECTED --calls--> READY --session breaks--> SUSPECTED --ttl--> LOST
- *          \--one ttl after core_lead()----------------------------------^ |
- *      READY <------------------------calls--------------------------------/
+ *          |                                             |               ^
+ *          \---one ttl after core_lead(), likewise--> MISSING ----------/
+ *      READY <--calls-- any of them
+ *
+ * MISSING is what LOST would be, while the brake holds: more than a third of the machines, and more than one,
+ * have fallen silent together. That is the network, or the power of a room, rather than so many machines:
+ * nothing is placed anew for it until enough of them have called again, or a person confirms that they are
+ * lost.
  *
  * Laws:
  *  - Nobody is lost before a full ttl has passed since it was last heard, or since this leader began.
@@ -33,10 +39,12 @@ enum machine_state {
     MACHINE_EXPECTED,
     MACHINE_READY,
     MACHINE_SUSPECTED,
+    MACHINE_MISSING,
     MACHINE_LOST,
 };
 
-const char *machine_state_to_string(enum machine_state state); /* "expected", "ready", "suspected", "lost" */
+/* "expected", "ready", "suspected", "missing", "lost" */
+const char *machine_state_to_string(enum machine_state state);
 
 /* What a host last reported of a unit. */
 struct core_report {
@@ -80,6 +88,8 @@ enum effect_kind {
                         core_schedule_done() the same term. */
     EFFECT_SHARE,    /* Send 'machine_id' a share: units 'names' (by name), 'removed'. */
     EFFECT_SETTLED,  /* Something about unit names[0] has changed: look at its status again.  */
+    EFFECT_VERDICT,  /* Propose that the machines 'names' are lost, and 'removed' are back, with if_term =
+                        'term'.  The registry tells how that went. */
     EFFECT_DROP,     /* End the session of machine_id: it is lost, or no member, or was not taken in. */
     EFFECT_LOG, /* A decision, for the journal: 'text', about machine_id or names[0] where they are set. */
 };
@@ -155,6 +165,9 @@ void core_local_reports(struct core *core, const char *machine_id, Fleet__UnitRe
 /* ---- questions; they change nothing ---- */
 
 enum machine_state core_machine_state(const struct core *core, const char *machine_id);
+
+/* How many machines are MISSING; 0: the brake is off. *ret_of (may be NULL): of how many. */
+size_t core_missing(const struct core *core, size_t *ret_of);
 
 /* What 'machine_id' last reported of 'unit', or NULL. Borrowed until the next change. */
 const struct core_report *core_report(const struct core *core, const char *machine_id, const char *unit);

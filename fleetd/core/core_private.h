@@ -51,8 +51,14 @@ struct core {
     struct decision *decision; /* The present one; NULL: to be made when it is asked for. */
     bool plan_wanted;          /* Something that placement depends on has changed. */
     uint64_t retry_ms;         /* A refused decision is not made again before. */
+    bool braking;              /* Some machine is MISSING: it was said. */
     bool schedule_in_flight;   /* One decision at a time: the next one is made with its outcome known. */
 };
+
+/* ---- core.c ---- */
+
+void core_set_host_state(struct core *core, struct host *host, enum machine_state state);
+void core_drop_session(struct host *host, struct effects *out);
 
 /* Whether 'unit' may be given to 'machine_id' now (NULL), or which host must let go of it first. That may be
  * the machine's own, which is still about to stop what it had. */
@@ -61,6 +67,16 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
 
 /* Whether none of the machines that had the unit before its present one has anything of it any more. */
 bool core_former_gone(const struct core *core, const struct registry_unit *unit);
+
+/* ---- silence.c ---- */
+
+/* Suspects, misses and loses who has been silent for so long, and takes that back. */
+void core_judge_silence(struct core *core, struct effects *out);
+/* Adds an EFFECT_VERDICT if the registry does not know who is lost, or back. */
+void core_declare(struct core *core, struct effects *out);
+uint64_t core_silence_deadline_ms(const struct core *core); /* When to judge again. */
+
+/* ---- decide.c ---- */
 
 /* The plan for what is known now. Borrowed until anything changes. */
 const struct plan *core_plan(const struct core *core);

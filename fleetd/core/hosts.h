@@ -26,7 +26,10 @@ struct host {
     enum machine_state state;
     uint64_t session_id; /* 0: it has no session. */
     uint64_t heard_ms;   /* When it was last heard, or when this leader began. */
-    bool leaving;        /* It is registered no more: forgotten as soon as it has nothing, or is lost. */
+    bool history;        /* LOST, but long ago, or not by this leader alone: the brake does not count it. */
+    enum machine_state verdict; /* LOST or READY: what was proposed last to the registry, and when. */
+    uint64_t verdict_ms;
+    bool leaving; /* It is registered no more: forgotten as soon as it has nothing, or is lost. */
     struct host_report *reports;
     struct host_told *told;
     UT_hash_handle hh;

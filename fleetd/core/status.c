@@ -12,10 +12,8 @@
 const char *machine_state_to_string(enum machine_state state)
 {
     static const char *const names[] = {
-        [MACHINE_EXPECTED] = "expected",
-        [MACHINE_READY] = "ready",
-        [MACHINE_SUSPECTED] = "suspected",
-        [MACHINE_LOST] = "lost",
+        [MACHINE_EXPECTED] = "expected", [MACHINE_READY] = "ready", [MACHINE_SUSPECTED] = "suspected",
+        [MACHINE_MISSING] = "missing",   [MACHINE_LOST] = "lost",
     };
 
     return names[state];
@@ -197,6 +195,9 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
         return xasprintf("%s has not called the leader yet", name);
     if (host->state == MACHINE_SUSPECTED)
         return xasprintf("%s does not answer at the moment", name);
+    if (host->state == MACHINE_MISSING)
+        return xasprintf("%s is missing, together with others: nothing is moved unless it is confirmed lost",
+                         name);
     if (holder == host)
         return xasprintf("%s is still stopping what it had", name);
     if (holder != NULL)
@@ -223,7 +224,7 @@ static void status_placed(struct core_status *status, const struct core *core,
             xasprintf("%s is lost, it is being placed anew", hostname_of(core, unit->target)));
         return;
     }
-    if (report == NULL || report->generation < unit->generation) {
+    if (host->state == MACHINE_MISSING || report == NULL || report->generation < unit->generation) {
         set(status, OUTCOME_WAITING, waiting_text(core, unit, host, report));
         return;
     }

@@ -74,7 +74,7 @@ static void effect_free(struct effect *effect)
 
 void world_forget(struct world *w)
 {
-    w->schedules = w->shares = w->drops = w->logs = w->placements = 0;
+    w->schedules = w->shares = w->drops = w->logs = w->placements = w->verdicts = 0;
     strlist_done(&w->settled);
     w->settled = (struct strlist){0};
 }
@@ -385,6 +385,33 @@ static void apply_schedule(struct world *w, const struct effect *effect)
     apply(w, &command);
 }
 
+static void apply_verdicts(struct world *w, const struct strlist *ids, Fleet__Verdict verdict)
+{
+    for (size_t i = 0; i < ids->count; i++) {
+        Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *list[] = {&change};
+        Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
+        Fleet__Command command = FLEET__COMMAND__INIT;
+
+        change.machine_id = ids->items[i];
+        change.verdict = verdict;
+        body.changes = list;
+        body.n_changes = 1;
+        command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
+        command.change_machines = &body;
+        apply(w, &command);
+    }
+}
+
+static void do_verdict(struct world *w, const struct effect *effect)
+{
+    w->verdicts++;
+    assert_int_equal(effect->term, w->term);
+    if (w->refuse_verdicts)
+        return;
+    apply_verdicts(w, &effect->names, FLEET__VERDICT__VERDICT_LOST);
+    apply_verdicts(w, &effect->removed, FLEET__VERDICT__VERDICT_BACK);
+}
+
 static void schedule_ends(struct world *w, const struct effect *effect, bool applied)
 {
     struct effects effects = {0};
@@ -434,11 +461,14 @@ static void carry_out(struct world *w, struct effects *effects)
         case EFFECT_DROP: do_drop(w, effect); break;
         case EFFECT_SETTLED: strlist_add(&w->settled, effect->names.items[0]); break;
         case EFFECT_LOG: w->logs++; break;
-        case EFFECT_SCHEDULE: break;
+        case EFFECT_SCHEDULE:
+        case EFFECT_VERDICT: break;
         }
     }
     for (size_t i = 0; i < effects->count; i++)
-        if (effects->items[i].kind == EFFECT_SCHEDULE)
+        if (effects->items[i].kind == EFFECT_VERDICT)
+            do_verdict(w, &effects->items[i]);
+        else if (effects->items[i].kind == EFFECT_SCHEDULE)
             do_schedule(w, &effects->items[i]);
     effects_done(effects);
 }
@@ -495,6 +525,15 @@ void is_removed(struct world *w, const char *name)
     command.body_case = FLEET__COMMAND__BODY_REMOVE_MACHINE;
     command.remove_machine = &body;
     apply(w, &command);
+}
+
+void is_confirmed_lost(struct world *w, const char *name)
+{
+    struct strlist ids = {0};
+
+    strlist_add(&ids, machine_of(w, name)->id);
+    apply_verdicts(w, &ids, FLEET__VERDICT__VERDICT_LOST);
+    strlist_done(&ids);
 }
 
 void gets_metadata(struct world *w, const char *name, const char *key, const char *value)

@@ -47,12 +47,13 @@ struct world {
     struct core *core;
     uint64_t now_ms, term, sessions;
     struct machine machines[MACHINES_ALL];
-    bool slow;           /* Mail and agents take their time, by chance. */
-    bool unchecked;      /* Many machines that are none of 'machines'. */
-    unsigned refuse;     /* So many of the next schedules are refused. */
-    bool hold;           /* The outcome of a schedule stays open... */
-    struct effect *held; /* ...of this one. */
-    unsigned schedules, shares, drops, logs, placements;
+    bool slow;            /* Mail and agents take their time, by chance. */
+    bool unchecked;       /* Many machines that are none of 'machines'. */
+    unsigned refuse;      /* So many of the next schedules are refused. */
+    bool hold;            /* The outcome of a schedule stays open... */
+    struct effect *held;  /* ...of this one. */
+    bool refuse_verdicts; /* They get lost on their way to the registry. */
+    unsigned schedules, shares, drops, logs, placements, verdicts;
     struct strlist settled; /* Since world_forget(). */
     FILE *transcript;       /* All effects as text; may be NULL. */
     uint64_t chance;        /* State of the generator. */
@@ -73,6 +74,7 @@ struct item *item_of(const struct machine *m, const char *unit);
 void leads(struct world *w); /* A new leader, with an empty mind. */
 void registers(struct world *w, const char *name, const char *metadata); /* "role=web"; NULL: none. */
 void is_removed(struct world *w, const char *name);
+void is_confirmed_lost(struct world *w, const char *name); /* By a person. */
 void gets_metadata(struct world *w, const char *name, const char *key, const char *value);
 void machine_calls(struct world *w, const char *name);
 void stranger_calls(struct world *w, const char *id, uint64_t session); /* Of an unchecked world. */

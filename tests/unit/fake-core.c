@@ -46,7 +46,7 @@ void fake_core_status(struct core *core, const char *unit, enum unit_outcome out
 
 const char *machine_state_to_string(enum machine_state state)
 {
-    static const char *const words[] = {"expected", "ready", "suspected", "lost"};
+    static const char *const words[] = {"expected", "ready", "suspected", "missing", "lost"};
 
     return words[state];
 }
@@ -68,6 +68,8 @@ enum machine_state core_machine_state(const struct core *core, const char *machi
 {
     if (core->lost != NULL && streq(core->lost, machine_id))
         return MACHINE_LOST;
+    if (core->missing != NULL && streq(core->missing, machine_id))
+        return MACHINE_MISSING;
     if (core->expected != NULL && streq(core->expected, machine_id))
         return MACHINE_EXPECTED;
     return MACHINE_READY;

@@ -25,8 +25,8 @@ struct core {
     size_t report_count;
     struct fake_status statuses[FAKE_ITEMS_MAX]; /* Others: waiting, or gone where there is no such unit. */
     size_t status_count;
-    const char *lost, *expected; /* A machine each; all others are ready. */
-    unsigned questions;          /* How often a status was asked for. */
+    const char *lost, *expected, *missing; /* A machine each; all others are ready. */
+    unsigned questions;                    /* How often a status was asked for. */
 };
 
 void fake_core_report(struct core *core, const char *unit, const char *machine_id, const char *active,

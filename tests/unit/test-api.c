@@ -496,6 +496,43 @@ static void test_patch_refused(void **state)
     assert_int_equal(world->proposals, 0);
 }
 
+/* ---- confirming that machines are lost ---- */
+
+static void test_confirm_lost(void **state)
+{
+    static const struct {
+        const char *body;
+        unsigned status;
+        const char *text;
+    } cases[] = {
+        {"7", 400, "unable to decode body"},
+        {"{}", 400, "no machines are given"},
+        {"{\"machines\":\"x\"}", 400, "unable to decode body"},
+        {"{\"machines\":[7]}", 400, "unable to decode body: machine 1 is no string"},
+        {"{\"machines\":[\"" ID_A "\",\"nobody\"]}", 404, "machine nobody does not exist"},
+        {"{\"machines\":[\"" ID_A "\",\"" ID_B "\"]}", 409, "machine " ID_B " () is there and answers"},
+    };
+    struct world *world = *state;
+
+    add_machine(world, ID_A, "", "", 1);
+    add_machine(world, ID_B, "", "", 2);
+    world->core.missing = ID_A;
+    world->proposals = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        ask(world, "POST", V1 "/confirm-lost", cases[i].body);
+        assert_error(world, cases[i].status, cases[i].text);
+    }
+    assert_int_equal(world->proposals, 0);
+    ask(world, "GET", V1 "/machines", NULL);
+    assert_null(strstr(world->body, ID_A));
+    ask(world, "POST", V1 "/confirm-lost", "{\"machines\":[\"" ID_A "\"]}");
+    assert_int_equal(world->status, 204);
+    assert_true(registry_machine(world->registry, ID_A)->lost);
+    assert_false(registry_machine(world->registry, ID_B)->lost);
+    ask(world, "GET", V1 "/confirm-lost", NULL);
+    assert_error(world, 405, "only POST");
+}
+
 static void test_patch(void **state)
 {
     struct world *world = *state;
@@ -733,14 +770,15 @@ static void test_changes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_paths),          TEST(test_put_refused),  TEST(test_put_content_type),
-        TEST(test_limits),         TEST(test_put),          TEST(test_put_replaces),
-        TEST(test_current_state),  TEST(test_global),       TEST(test_becomes_global),
-        TEST(test_tokens_refused), TEST(test_pages),        TEST(test_large_pages),
-        TEST(test_state),          TEST(test_machines),     TEST(test_patch_refused),
-        TEST(test_patch),          TEST(test_patch_room),   TEST(test_members),
-        TEST(test_explain),        TEST(test_discovery),    TEST(test_batch_refused),
-        TEST(test_batch),          TEST(test_batch_limits), TEST(test_changes),
+        TEST(test_paths),          TEST(test_put_refused), TEST(test_put_content_type),
+        TEST(test_limits),         TEST(test_put),         TEST(test_put_replaces),
+        TEST(test_current_state),  TEST(test_global),      TEST(test_becomes_global),
+        TEST(test_tokens_refused), TEST(test_pages),       TEST(test_large_pages),
+        TEST(test_state),          TEST(test_machines),    TEST(test_patch_refused),
+        TEST(test_confirm_lost),   TEST(test_patch),       TEST(test_patch_room),
+        TEST(test_members),        TEST(test_explain),     TEST(test_discovery),
+        TEST(test_batch_refused),  TEST(test_batch),       TEST(test_batch_limits),
+        TEST(test_changes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

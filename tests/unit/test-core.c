@@ -97,7 +97,10 @@ static void test_a_new_leader_gives_everybody_a_ttl(void **state)
     assert_int_equal(state_of(&w, "c"), MACHINE_EXPECTED);
     advance(&w, 1);
     assert_int_equal(state_of(&w, "a"), MACHINE_READY);
-    assert_int_equal(state_of(&w, "b"), MACHINE_LOST);
+    assert_int_equal(state_of(&w, "b"), MACHINE_MISSING);
+    assert_int_equal(state_of(&w, "c"), MACHINE_MISSING);
+    machine_calls(&w, "b");
+    assert_int_equal(state_of(&w, "b"), MACHINE_READY);
     assert_int_equal(state_of(&w, "c"), MACHINE_LOST);
     world_done(&w);
 }
@@ -107,11 +110,212 @@ static void test_nobody_calls_the_new_leader(void **state)
     struct world w;
 
     three_machines(&w);
+    user_starts(&w, "x.service");
     leads(&w);
     advance(&w, TTL_MS);
-    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
-    assert_int_equal(state_of(&w, "c"), MACHINE_LOST);
+    assert_int_equal(state_of(&w, "a"), MACHINE_MISSING);
+    assert_int_equal(state_of(&w, "c"), MACHINE_MISSING);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
     assert_int_equal(core_deadline_ms(w.core), UINT64_MAX);
+    world_done(&w);
+}
+
+/* ---- the brake ---- */
+
+/* Of six machines, all with a unit, these fall silent. */
+static void six_machines_without(struct world *w, const char *silent)
+{
+    static const char *const names[] = {"a", "b", "c", "d", "e", "f"};
+
+    world_init(w);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        registers(w, names[i], NULL);
+    leads(w);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        machine_calls(w, names[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        _cleanup_(freep) char *unit = xasprintf("on-%s.service", names[i]);
+
+        user_starts(w, unit);
+        reports(w, names[i], unit, "active");
+    }
+    advance(w, TTL_MS);
+    for (; *silent != '\0'; silent++)
+        falls_silent(w, (const char[]){*silent, '\0'});
+    world_forget(w);
+}
+
+static void test_a_third_lost_together_is_replaced(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "ab");
+    advance(&w, TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    assert_int_equal(state_of(&w, "b"), MACHINE_LOST);
+    assert_string_not_equal(placed_on(&w, "on-a.service"), "a");
+    assert_string_not_equal(placed_on(&w, "on-b.service"), "b");
+    world_done(&w);
+}
+
+static void test_more_than_a_third_lost_together_is_not(void **state)
+{
+    size_t of;
+    struct world w;
+
+    six_machines_without(&w, "abc");
+    advance(&w, 1000 * TTL_MS);
+    for (const char *const *name = (const char *const[]){"a", "b", "c", NULL}; *name != NULL; name++) {
+        assert_int_equal(state_of(&w, *name), MACHINE_MISSING);
+        assert_int_equal(state_of(&w, "d"), MACHINE_READY);
+    }
+    assert_int_equal(w.schedules + w.verdicts, 0);
+    assert_int_equal(core_missing(w.core, &of), 3);
+    assert_int_equal(of, 6);
+    assert_string_equal(outcome_of(&w, "on-a.service"), "waiting");
+    assert_non_null(strstr(reason_of(&w, "on-a.service"), "missing"));
+    user_starts(&w, "new.service"); /* What is new is placed on those who are there. */
+    assert_string_equal(placed_on(&w, "new.service"), "d");
+    world_done(&w);
+}
+
+/* They fall silent one after the other, within a heartbeat or two: the first one is not given up before the
+ * others are noticed. */
+static void test_not_quite_at_the_same_time(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "a");
+    advance(&w, TTL_MS / 4);
+    falls_silent(&w, "b");
+    advance(&w, TTL_MS / 4 - 1);
+    falls_silent(&w, "c");
+    advance(&w, 2 * TTL_MS);
+    assert_int_equal(core_missing(w.core, NULL), 3);
+    assert_int_equal(w.schedules, 0);
+    world_done(&w);
+}
+
+/* Each is given up by itself as long as that is not too many within a minute; a third one is one too many. */
+static void test_one_after_the_other(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "a");
+    advance(&w, 2 * TTL_MS);
+    falls_silent(&w, "b");
+    advance(&w, 2 * TTL_MS);
+    falls_silent(&w, "c");
+    advance(&w, TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    assert_int_equal(state_of(&w, "b"), MACHINE_LOST);
+    assert_int_equal(state_of(&w, "c"), MACHINE_MISSING);
+    assert_string_equal(placed_on(&w, "on-c.service"), "c");
+    advance(&w, 4 * TTL_MS); /* Until the first one's loss is history. */
+    assert_int_equal(state_of(&w, "c"), MACHINE_LOST);
+    assert_string_not_equal(placed_on(&w, "on-c.service"), "c");
+    world_done(&w);
+}
+
+static void test_the_brake_is_released_when_they_return(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "abc");
+    advance(&w, 3 * TTL_MS);
+    machine_calls(&w, "a");
+    assert_int_equal(state_of(&w, "a"), MACHINE_READY);
+    /* Two of six are no more than a third. */
+    assert_int_equal(core_missing(w.core, NULL), 0);
+    assert_int_equal(state_of(&w, "b"), MACHINE_LOST);
+    assert_string_equal(placed_on(&w, "on-a.service"), "a");
+    assert_string_not_equal(placed_on(&w, "on-b.service"), "b");
+    assert_true(registry_machine(w.registry, machine_of(&w, "b")->id)->lost);
+    world_done(&w);
+}
+
+static void test_the_brake_is_released_by_a_person(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "abcd");
+    advance(&w, 3 * TTL_MS);
+    is_confirmed_lost(&w, "a");
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    assert_string_not_equal(placed_on(&w, "on-a.service"), "a");
+    assert_int_equal(core_missing(w.core, NULL), 3); /* Of five. */
+    assert_string_equal(placed_on(&w, "on-b.service"), "b");
+    is_confirmed_lost(&w, "b");
+    is_confirmed_lost(&w, "c");
+    is_confirmed_lost(&w, "d");
+    assert_int_equal(core_missing(w.core, NULL), 0);
+    assert_string_not_equal(placed_on(&w, "on-d.service"), "d");
+    world_done(&w);
+}
+
+/* Who is there cannot be talked away. */
+static void test_a_machine_that_answers_is_not_lost(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "");
+    is_confirmed_lost(&w, "a");
+    assert_int_equal(state_of(&w, "a"), MACHINE_READY);
+    assert_int_equal(w.verdicts, 1);
+    assert_false(registry_machine(w.registry, machine_of(&w, "a")->id)->lost);
+    assert_string_equal(placed_on(&w, "on-a.service"), "a");
+    world_done(&w);
+}
+
+/* A new leader knows who was given up before it: that is not "together" with what happens now. */
+static void test_a_new_leader_knows_who_was_lost(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "ab");
+    advance(&w, 2 * TTL_MS);
+    assert_int_equal(w.verdicts, 1);
+    leads(&w);
+    for (const char *const *name = (const char *const[]){"d", "e", "f", NULL}; *name != NULL; name++)
+        machine_calls(&w, *name);
+    advance(&w, TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    assert_int_equal(state_of(&w, "c"), MACHINE_LOST); /* The old leader: one of four. */
+    assert_string_not_equal(placed_on(&w, "on-c.service"), "c");
+    world_done(&w);
+}
+
+static void test_the_brake_outlives_a_leader(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "abc");
+    advance(&w, 3 * TTL_MS);
+    leads(&w);
+    for (const char *const *name = (const char *const[]){"d", "e", "f", NULL}; *name != NULL; name++)
+        machine_calls(&w, *name);
+    advance(&w, 10 * TTL_MS);
+    assert_int_equal(core_missing(w.core, NULL), 3);
+    assert_int_equal(w.schedules, 0);
+    world_done(&w);
+}
+
+static void test_a_verdict_that_gets_lost_is_proposed_again(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "a");
+    w.refuse_verdicts = true;
+    advance(&w, 2 * TTL_MS);
+    assert_true(w.verdicts >= 2 && w.verdicts <= 4);
+    w.refuse_verdicts = false;
+    advance(&w, TTL_MS);
+    assert_true(registry_machine(w.registry, machine_of(&w, "a")->id)->lost);
+    machine_calls(&w, "a");
+    assert_false(registry_machine(w.registry, machine_of(&w, "a")->id)->lost);
+    world_forget(&w);
+    advance(&w, 10 * TTL_MS);
+    assert_int_equal(w.verdicts, 0);
     world_done(&w);
 }
 
@@ -1136,6 +1340,16 @@ int main(void)
         cmocka_unit_test(test_who_is_heard_again_is_ready_again),
         cmocka_unit_test(test_a_new_leader_gives_everybody_a_ttl),
         cmocka_unit_test(test_nobody_calls_the_new_leader),
+        cmocka_unit_test(test_a_third_lost_together_is_replaced),
+        cmocka_unit_test(test_more_than_a_third_lost_together_is_not),
+        cmocka_unit_test(test_not_quite_at_the_same_time),
+        cmocka_unit_test(test_one_after_the_other),
+        cmocka_unit_test(test_the_brake_is_released_when_they_return),
+        cmocka_unit_test(test_the_brake_is_released_by_a_person),
+        cmocka_unit_test(test_a_machine_that_answers_is_not_lost),
+        cmocka_unit_test(test_a_new_leader_knows_who_was_lost),
+        cmocka_unit_test(test_the_brake_outlives_a_leader),
+        cmocka_unit_test(test_a_verdict_that_gets_lost_is_proposed_again),
         cmocka_unit_test(test_a_new_leader_gathers_before_it_places),
         cmocka_unit_test(test_the_leader_stands_still),
         cmocka_unit_test(test_another_ttl_begins_anew),

@@ -595,6 +595,44 @@ static void test_machines(void **state)
     assert_int_equal(count, 1);
 }
 
+static int judge_machine(struct registry *registry, const char *id, Fleet__Verdict verdict)
+{
+    Fleet__MachineChange first = FLEET__MACHINE_CHANGE__INIT, second = FLEET__MACHINE_CHANGE__INIT;
+    Fleet__MachineChange *list[] = {&first, &second};
+    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    first.machine_id = (char *)ID_A;
+    second.machine_id = (char *)id;
+    first.verdict = second.verdict = verdict;
+    body.changes = list;
+    body.n_changes = ARRAY_SIZE(list);
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
+    command.change_machines = &body;
+    command.wall_ms = 4321;
+    return apply(registry, &command)->status;
+}
+
+static void test_verdicts(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    const struct registry_machine *a = registry_machine(registry, ID_A),
+                                  *b = registry_machine(registry, ID_B);
+    uint64_t version = registry_version(registry);
+
+    assert_int_equal(judge_machine(registry, ID_C, FLEET__VERDICT__VERDICT_LOST), -ENOENT);
+    assert_false(a->lost); /* Wholly or not at all. */
+    assert_int_equal(registry_version(registry), version);
+    assert_int_equal(judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_LOST), 0);
+    assert_true(a->lost && b->lost);
+    assert_int_equal(b->lost_wall_ms, 4321);
+    register_machine(registry, ID_B, NULL, NULL); /* Says what it is like, not that it was heard. */
+    assert_int_equal(judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_UNCHANGED), 0);
+    assert_true(b->lost);
+    assert_int_equal(judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_BACK), 0);
+    assert_false(a->lost || b->lost);
+}
+
 /* ---- snapshots ---- */
 
 static void test_snapshot_round_trip(void **state)
@@ -602,10 +640,12 @@ static void test_snapshot_round_trip(void **state)
     _cleanup_(registry_freep) struct registry *registry = full_registry();
     _cleanup_(registry_freep) struct registry *copy = full_registry(); /* What it had is replaced. */
     size_t size;
-    _cleanup_(freep) uint8_t *bytes = snapshot(registry, &size);
+    _cleanup_(freep) uint8_t *bytes = NULL;
     struct registry_changes changes;
     const struct registry_unit *unit;
 
+    judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_LOST);
+    bytes = snapshot(registry, &size);
     change_unit(copy, &(struct change){.name = "extra.service", .text = PLAIN});
     assert_int_equal(registry_restore(copy, bytes, size, NULL), 0);
     assert_same(copy, bytes, size);
@@ -620,6 +660,8 @@ static void test_snapshot_round_trip(void **state)
     assert_int_equal(unit->placed_wall_ms, 1234);
     assert_int_equal(registry_request(copy, "request-number-2")->status, -EEXIST);
     assert_int_equal(registry_machine(copy, ID_A)->label_count, 1);
+    assert_true(registry_machine(copy, ID_B)->lost);
+    assert_int_equal(registry_machine(copy, ID_B)->lost_wall_ms, 4321);
 
     /* From there on, both go the same way. */
     place(registry, "a.service", ID_B);
@@ -751,6 +793,7 @@ int main(void)
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_requests_are_forgotten),
         cmocka_unit_test(test_machines),
+        cmocka_unit_test(test_verdicts),
         cmocka_unit_test(test_snapshot_round_trip),
         cmocka_unit_test(test_empty_snapshot),
         cmocka_unit_test(test_snapshot_is_frozen),

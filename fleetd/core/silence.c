@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who is silent, for how long, and what that makes of it: suspected, missing or lost. */
+#include <config.h>
+
+#include <syslog.h>
+
+#include "fleetd/core/core_private.h"
+
+/* How long a machine that was given up counts as lost together with the next ones. */
+#define BRAKE_WINDOW_MS(ttl_ms) (6 * (ttl_ms))
+
+/* How long to wait for a verdict to be in the registry before it is proposed again. */
+#define VERDICT_RETRY_MS 5000u
+
+static const struct registry_machine *member_of(const struct core *core, const struct host *host)
+{
+    const struct registry_machine *machine = registry_machine(core->registry, host->id);
+
+    return machine != NULL && machine->registered && !host->leaving ? machine : NULL;
+}
+
+static const char *name_of(const struct core *core, const struct host *host)
+{
+    const struct registry_machine *machine = registry_machine(core->registry, host->id);
+
+    return machine != NULL && machine->hostname[0] != '\0' ? machine->hostname : host->id;
+}
+
+static uint64_t silent_ms(const struct core *core, const struct host *host)
+{
+    return core->now_ms - host->heard_ms;
+}
+
+/* ---- the brake ---- */
+
+/* Given up by this leader, by itself, not long ago. */
+static bool lost_lately(const struct host *host)
+{
+    return host->state == MACHINE_LOST && !host->history;
+}
+
+/* Machines that were given up earlier are neither part of the cluster nor of what has happened to it now. */
+static void count_silent(const struct core *core, size_t *ret_silent, size_t *ret_of)
+{
+    *ret_silent = *ret_of = 0;
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
+        const struct registry_machine *machine = member_of(core, host);
+        bool lately = lost_lately(host);
+
+        if (machine == NULL || ((machine->lost || host->state == MACHINE_LOST) && !lately))
+            continue;
+        (*ret_of)++;
+        *ret_silent += lately || silent_ms(core, host) >= core->ttl_ms / 2;
+    }
+}
+
+static bool brake_holds(const struct core *core)
+{
+    size_t silent, of;
+
+    count_silent(core, &silent, &of);
+    return silent > 1 && 3 * silent > of;
+}
+
+size_t core_missing(const struct core *core, size_t *ret_of)
+{
+    size_t missing = 0, silent, of;
+
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        missing += host->state == MACHINE_MISSING;
+    count_silent(core, &silent, &of);
+    if (ret_of != NULL)
+        *ret_of = of;
+    return missing;
+}
+
+static void log_brake(struct core *core, struct effects *out)
+{
+    size_t of, missing = core_missing(core, &of);
+
+    if ((missing > 0) == core->braking)
+        return;
+    core->braking = missing > 0;
+    if (core->braking)
+        effects_add_log(
+            out, LOG_CRIT, "", NULL,
+            "%zu of %zu machines have fallen silent together: their units are not placed anew, until "
+            "enough of them are back, or somebody confirms that they are lost (fleetctl confirm-lost)",
+            missing, of);
+    else
+        effects_add_log(out, LOG_NOTICE, "", NULL,
+                        "No machine is missing any more: units are placed as usual");
+}
+
+/* ---- judging ---- */
+
+static void lose(struct core *core, struct host *host, struct effects *out)
+{
+    const struct registry_machine *machine = registry_machine(core->registry, host->id);
+
+    host->history = machine != NULL && machine->lost;
+    effects_add_log(out, LOG_WARNING, host->id, NULL,
+                    "Machine %s (%s) is lost: not heard for %.1f s. Its units are placed on others", host->id,
+                    name_of(core, host), (double)silent_ms(core, host) / 1000);
+    core_set_host_state(core, host, MACHINE_LOST);
+    host_forget_reports(host);
+    host_forget_told(host);
+    core_drop_session(host, out);
+}
+
+static void miss(struct core *core, struct host *host, struct effects *out)
+{
+    if (host->state == MACHINE_MISSING)
+        return;
+    effects_add_log(out, LOG_WARNING, host->id, NULL,
+                    "Machine %s (%s) is missing, together with others: not heard for %.1f s", host->id,
+                    name_of(core, host), (double)silent_ms(core, host) / 1000);
+    core_set_host_state(core, host, MACHINE_MISSING);
+    core_drop_session(host, out);
+}
+
+static void judge(struct core *core, struct host *host, bool braking, struct effects *out)
+{
+    const struct registry_machine *machine = member_of(core, host);
+    bool confirmed = machine != NULL && machine->lost;
+
+    if (silent_ms(core, host) >= core->ttl_ms) {
+        if (braking && machine != NULL && !confirmed)
+            miss(core, host, out);
+        else
+            lose(core, host, out);
+    } else if (host->state == MACHINE_READY && silent_ms(core, host) >= core->ttl_ms / 2) {
+        core_set_host_state(core, host, MACHINE_SUSPECTED);
+    } else if (host->state == MACHINE_SUSPECTED && host->session_id != 0 &&
+               silent_ms(core, host) < core->ttl_ms / 2) {
+        core_set_host_state(core, host, MACHINE_READY);
+    }
+}
+
+void core_judge_silence(struct core *core, struct effects *out)
+{
+    bool braking;
+
+    for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (lost_lately(host) && silent_ms(core, host) >= BRAKE_WINDOW_MS(core->ttl_ms))
+            host->history = true;
+    braking = brake_holds(core); /* Once for all: those that fall silent together are judged alike. */
+    for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (host->state != MACHINE_LOST)
+            judge(core, host, braking, out);
+    log_brake(core, out);
+}
+
+/* ---- verdicts ---- */
+
+/* Whether the registry does not know yet what has become of the host. */
+static bool verdict_due(const struct core *core, const struct host *host)
+{
+    const struct registry_machine *machine = member_of(core, host);
+
+    return machine != NULL && ((host->state == MACHINE_LOST && !machine->lost) ||
+                               (host->state == MACHINE_READY && machine->lost));
+}
+
+static uint64_t verdict_retry_ms(const struct host *host)
+{
+    return host->verdict == host->state ? host->verdict_ms + VERDICT_RETRY_MS : 0;
+}
+
+void core_declare(struct core *core, struct effects *out)
+{
+    struct effect effect = {.kind = EFFECT_VERDICT, .term = core->term};
+
+    for (struct host *host = core->hosts; host != NULL; host = host->hh.next) {
+        if (!verdict_due(core, host) || core->now_ms < verdict_retry_ms(host))
+            continue;
+        host->verdict = host->state;
+        host->verdict_ms = core->now_ms;
+        strlist_add(host->state == MACHINE_LOST ? &effect.names : &effect.removed, host->id);
+    }
+    if (effect.names.count + effect.removed.count > 0)
+        *effects_add(out, EFFECT_VERDICT) = effect;
+}
+
+/* ---- time ---- */
+
+/* When a host's state is to change if it is not heard. */
+static uint64_t silence_deadline_ms(const struct core *core, const struct host *host)
+{
+    uint64_t half_ms = host->heard_ms + core->ttl_ms / 2, full_ms = host->heard_ms + core->ttl_ms;
+
+    switch (host->state) {
+    case MACHINE_READY: return half_ms;
+    case MACHINE_MISSING: return UINT64_MAX; /* Others decide. */
+    case MACHINE_LOST:                       /* From then on it does not count for the brake. */
+        full_ms = host->heard_ms + BRAKE_WINDOW_MS(core->ttl_ms);
+        return core->braking && lost_lately(host) ? full_ms : UINT64_MAX;
+    default: break;
+    }
+    if (host->state == MACHINE_SUSPECTED && host->session_id != 0 && core->now_ms < half_ms)
+        return core->now_ms; /* It was heard again: at once. */
+    /* Not before long: without any input a standstill of this host could not be told from theirs. */
+    return full_ms < core->now_ms + core->ttl_ms / 2 ? full_ms : core->now_ms + core->ttl_ms / 2;
+}
+
+uint64_t core_silence_deadline_ms(const struct core *core)
+{
+    uint64_t deadline = UINT64_MAX;
+
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
+        uint64_t when = silence_deadline_ms(core, host);
+
+        if (verdict_due(core, host) && verdict_retry_ms(host) < when)
+            when = verdict_retry_ms(host);
+        if (when < deadline)
+            deadline = when;
+    }
+    return deadline;
+}
