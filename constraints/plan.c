@@ -63,9 +63,9 @@ static char *verdict(const struct planner *p, uint32_t id, uint32_t machine)
     if (planner_has(p, id, machine))
         return NULL;
     if (m->lost)
-        return xstrdup("the machine is lost");
+        return xstrdup(m->drained ? "the machine is being drained" : "the machine is lost");
     if (!m->available && !unit->global)
-        return xstrdup("the machine takes no new units now");
+        return xstrdup(m->unavailable != NULL ? m->unavailable : "the machine takes no new units now");
     if (fit_machine(&p->cluster, unit->facts->requirements, machine, &why) != FIT_YES)
         return strbuf_take(&why);
     if (!unit->global && missing_peer(p, id, machine, &peer) != NONE)

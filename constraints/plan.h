@@ -40,8 +40,10 @@ struct plan_machine {
     const char *id, *hostname;       /* 'hostname' may be NULL. */
     const struct plan_label *labels; /* Sorted by key. */
     size_t label_count;
-    bool available; /* May get new units: alive, not cordoned. */
-    bool lost;      /* Its units must be placed anew. Neither of the two: they stay, nothing new comes. */
+    bool available;          /* May get new units: alive, not cordoned. */
+    const char *unavailable; /* Why it may not, for people; NULL: it takes no new units now. */
+    bool drained;            /* With 'lost': why it is so. */
+    bool lost; /* Its units must be placed anew. Neither of the two: they stay, nothing new comes. */
 };
 
 struct plan_unit {

@@ -478,7 +478,9 @@ static void put_units(struct planner *p)
         } else if (machine == NONE) {
             place->cause = xasprintf("machine %s is unknown", name);
         } else if (p->cluster.machines[machine]->lost) {
-            place->cause = xasprintf("machine %s is lost", name);
+            place->cause = xasprintf(p->cluster.machines[machine]->drained ? "machine %s is being drained"
+                                                                           : "machine %s is lost",
+                                     name);
         } else {
             place->machine = place->origin = machine;
             id_list_add(&p->rooms[machine].units, i);

@@ -54,6 +54,7 @@ static void do_schedule(struct daemon *daemon, const struct effect *effect)
         placements[i].reason = effect->placements[i].reason;
         placements[i].if_generation = effect->placements[i].generation;
         placements[i].former_gone = effect->placements[i].former_gone;
+        placements[i].handover = effect->placements[i].handover;
         list[i] = &placements[i];
     }
     schedule.placements = list;

@@ -175,6 +175,7 @@ static void unit_set_target(struct registry_unit *unit, const char *target, cons
 {
     if (unit->target[0] != '\0')
         strlist_add(&unit->former, unit->target);
+    unit->handover = false;
     copy_id(unit->target, target);
     strlist_remove(&unit->former, unit->target);
     free(unit->reason);
@@ -189,6 +190,7 @@ static bool unit_set_desired(struct registry_unit *unit, Fleet__DesiredState des
     if (desired == FLEET__DESIRED_STATE__DESIRED_UNCHANGED || state == unit->desired)
         return false;
     unit->desired = state;
+    unit->handover = false;
     if (state == UNIT_STATE_INACTIVE)
         unit_set_target(unit, "", "");
     return true;
@@ -205,6 +207,7 @@ static bool unit_set_text(struct registry *registry, struct registry_unit *unit,
     }
     registry_content_put(registry, unit->content);
     unit->content = content;
+    unit->handover = false; /* What its former machines run is not what is wanted any more. */
     unit_set_requirements(unit);
     return true;
 }
@@ -251,6 +254,24 @@ static int apply_change_units(struct registry *registry, const Fleet__ChangeUnit
     return 0;
 }
 
+static void place_unit(struct registry *registry, struct registry_unit *unit,
+                       const Fleet__Placement *placement, uint64_t wall_ms)
+{
+    if (placement->former_gone)
+        strlist_done(&unit->former);
+    if (unit->target[0] != '\0' && streq(unit->target, placement->to)) {
+        unit->handover = false; /* Nothing else: what is wanted of its machine is as before. */
+        return;
+    }
+    unit_set_target(unit, placement->to, placement->reason);
+    unit->handover = placement->handover && unit->target[0] != '\0' && unit->former.count > 0;
+    unit->generation = registry->version;
+    if (unit->target[0] != '\0') {
+        unit->token = registry->version;
+        unit->placed_wall_ms = wall_ms;
+    }
+}
+
 static int apply_schedule(struct registry *registry, const Fleet__Schedule *command, uint64_t wall_ms)
 {
     registry->version++;
@@ -262,14 +283,7 @@ static int apply_schedule(struct registry *registry, const Fleet__Schedule *comm
         if (unit == NULL || unit->generation != placement->if_generation ||
             unit->desired == UNIT_STATE_INACTIVE || !streq(unit->target, placement->from))
             continue;
-        if (placement->former_gone)
-            strlist_done(&unit->former);
-        unit_set_target(unit, placement->to, placement->reason);
-        unit->generation = registry->version;
-        if (unit->target[0] != '\0') {
-            unit->token = registry->version;
-            unit->placed_wall_ms = wall_ms;
-        }
+        place_unit(registry, unit, placement, wall_ms);
         strlist_add(&registry->changes.units, unit->name);
     }
     return 0;
@@ -463,11 +477,22 @@ static int check_machine_change(struct registry *registry, const Fleet__MachineC
     return 0;
 }
 
+enum machine_availability registry_availability_of(Fleet__Availability availability)
+{
+    switch (availability) {
+    case FLEET__AVAILABILITY__AVAILABILITY_CORDONED: return MACHINE_CORDONED;
+    case FLEET__AVAILABILITY__AVAILABILITY_DRAINING: return MACHINE_DRAINING;
+    default: return MACHINE_ACTIVE;
+    }
+}
+
 static void change_machine(struct registry *registry, const Fleet__MachineChange *change, uint64_t wall_ms)
 {
     struct registry_machine *machine = registry_machine_get(registry, change->machine_id);
     bool lost = change->verdict == FLEET__VERDICT__VERDICT_LOST;
 
+    if (change->availability != FLEET__AVAILABILITY__AVAILABILITY_UNCHANGED)
+        machine->availability = registry_availability_of(change->availability);
     if (change->verdict == FLEET__VERDICT__VERDICT_UNCHANGED || lost == machine->lost)
         return;
     machine->lost = lost;

@@ -11,6 +11,7 @@
  * Invariants (asserted):
  *  - a unit's content exists; a content is kept exactly as long as a unit has it;
  *  - an inactive unit and a global unit have no target; a template is inactive;
+ *  - a unit that is being handed over has a target and a former machine;
  *  - generation grows with every change of a unit's content, desired state or target, and is never used
  * twice;
  *  - token grows with every placement;
@@ -58,6 +59,8 @@ struct registry_unit {
     struct strlist former;        /* Where it was before, and may still be: a machine must let go of it before
                                      another one gets it. The leader knows which ones have; a new leader waits
                                      for them to call. */
+    bool handover; /* A planned move: former machines keep what they run until it is active at its
+                      target. Ends when they have let go. */
     uint64_t generation, token;
     char *reason; /* Why it is where it is; never NULL. */
     uint64_t placed_wall_ms;
@@ -68,6 +71,12 @@ struct registry_label {
     char *key, *value;
 };
 
+enum machine_availability {
+    MACHINE_ACTIVE,
+    MACHINE_CORDONED, /* Gets no new units; what is there stays. */
+    MACHINE_DRAINING, /* Gets no new units, and what fits elsewhere leaves. */
+};
+
 struct registry_machine {
     char id[MACHINE_ID_SIZE];
     bool registered; /* Otherwise only metadata was set for it: it is not listed. */
@@ -76,6 +85,7 @@ struct registry_machine {
     uint64_t joined_wall_ms;
     bool lost; /* It was given up, and has not called since. Not "it does not answer": that nobody stores. */
     uint64_t lost_wall_ms;
+    enum machine_availability availability;
     struct registry_label *labels; /* What holds now: static ones, overridden by changed ones; by key. */
     size_t label_count;
     struct registry_label *fixed; /* From its configuration, by key. */

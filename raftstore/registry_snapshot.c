@@ -34,6 +34,7 @@ static void add_unit(struct strbuf *to, const struct registry_unit *unit)
     message.target = (char *)unit->target;
     message.former_targets = unit->former.items;
     message.n_former_targets = unit->former.count;
+    message.handover = unit->handover;
     message.generation = unit->generation;
     message.token = unit->token;
     message.reason = unit->reason;
@@ -45,6 +46,11 @@ static void add_unit(struct strbuf *to, const struct registry_unit *unit)
 
 static void add_machine(struct strbuf *to, const struct registry_machine *machine)
 {
+    static const Fleet__Availability availability[] = {
+        [MACHINE_ACTIVE] = FLEET__AVAILABILITY__AVAILABILITY_ACTIVE,
+        [MACHINE_CORDONED] = FLEET__AVAILABILITY__AVAILABILITY_CORDONED,
+        [MACHINE_DRAINING] = FLEET__AVAILABILITY__AVAILABILITY_DRAINING,
+    };
     Fleet__RegisterMachine registration = FLEET__REGISTER_MACHINE__INIT;
     Fleet__SnapshotMachine message = FLEET__SNAPSHOT_MACHINE__INIT;
     Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
@@ -84,6 +90,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     message.joined_wall_ms = machine->joined_wall_ms;
     message.lost = machine->lost;
     message.lost_wall_ms = machine->lost_wall_ms;
+    message.availability = availability[machine->availability];
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_MACHINE;
     record.machine = &message;
     add_record(to, &record);
@@ -257,6 +264,7 @@ static int restore_unit(struct registry *registry, const Fleet__SnapshotUnit *me
     strcpy(unit->target, message->target);
     for (size_t i = 0; i < message->n_former_targets; i++)
         strlist_add(&unit->former, message->former_targets[i]);
+    unit->handover = message->handover;
     unit->generation = message->generation;
     unit->token = message->token;
     unit->placed_wall_ms = message->placed_wall_ms;
@@ -276,6 +284,7 @@ static int restore_machine(struct registry *registry, const Fleet__SnapshotMachi
     machine->joined_wall_ms = message->joined_wall_ms;
     machine->lost = message->lost;
     machine->lost_wall_ms = message->lost_wall_ms;
+    machine->availability = registry_availability_of(message->availability);
     for (size_t i = 0; i < message->n_changed_metadata; i++) {
         Fleet__MetadataChange change = *message->changed_metadata[i];
 

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "fleetd/core/core_private.h"
+#include "fleetd/core/drain.h"
 
 /* ---- what must be looked at again ---- */
 
@@ -108,8 +109,11 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
     if (own != NULL && own->launched)
         return NULL;
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
-        if (host->state != MACHINE_LOST && !streq(host->id, machine_id) && host_may_have(host, unit->name))
+        if (host->state != MACHINE_LOST && !streq(host->id, machine_id) && host_may_have(host, unit->name) &&
+            !core_hands_over(core, host, unit))
             return host;
+    if (unit->handover)
+        return NULL; /* Whoever it was may have it. */
     /* One that has not called since this leader began may still have it. */
     for (size_t i = 0; i < unit->former.count; i++) {
         const struct host *former = host_find(core->hosts, unit->former.items[i]);
@@ -135,6 +139,9 @@ bool core_former_gone(const struct core *core, const struct registry_unit *unit)
 /* What this host should have of the unit, as a generation; 0: nothing. */
 static uint64_t due(const struct core *core, const struct host *host, const struct registry_unit *unit)
 {
+    /* As it was told to have it, if it was told by this leader. */
+    if (unit != NULL && !host->leaving && core_hands_over(core, host, unit))
+        return host_was_told(host, unit->name, 0) ? host_told_generation(host, unit->name) : unit->generation;
     if (unit == NULL || host->leaving || !core_machine_wants(core, host->id, unit))
         return 0;
     /* What was given once is not taken back for a doubt. */
@@ -423,6 +430,15 @@ static struct host *host_of_session(struct core *core, const char *machine_id, u
     return host != NULL && host->session_id == session_id ? host : NULL;
 }
 
+static void take_report(struct core *core, const char *name)
+{
+    const struct registry_unit *unit = registry_unit(core->registry, name);
+
+    mark(core, name);
+    if (unit != NULL && unit->handover && core_former_gone(core, unit))
+        core->plan_wanted = true;
+}
+
 void core_session_report(struct core *core, const char *machine_id, uint64_t session_id,
                          Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
                          struct effects *out)
@@ -435,7 +451,7 @@ void core_session_report(struct core *core, const char *machine_id, uint64_t ses
     host->heard_ms = now_ms;
     for (size_t i = 0; i < report_count; i++)
         if (host_set_report(host, reports[i]))
-            mark(core, reports[i]->name);
+            take_report(core, reports[i]->name);
     settle(core, now_ms, out);
 }
 

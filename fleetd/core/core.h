@@ -21,9 +21,9 @@
  * Laws:
  *  - Nobody is lost before a full ttl has passed since it was last heard, or since this leader began.
  *  - Only units of a machine that is LOST are placed anew because of it.
- *  - A unit that moves is given to its new machine only when the old one has let go of it, or is LOST: a
- *    machine may have what it was told to have until it says that it has nothing of it, and is told to have
- *    it again only after that.
+ *  - A unit that moves is given to its new machine only when the old one has let go of it, or is LOST (but
+ * for planned moves, drain.h): a machine may have what it was told to have until it says that it has nothing
+ * of it, and is told to have it again only after that.
  *  - A machine that is no member any more is told to have nothing, and forgotten when that is so, or LOST. */
 #pragma once
 
@@ -98,6 +98,8 @@ struct core_placement {
     char *unit, *reason;
     char from[MACHINE_ID_SIZE], to[MACHINE_ID_SIZE];
     uint64_t generation;
+    bool handover;    /* The machines that have it keep it until it is active on 'to'. 'from' = 'to': not any
+                         more. */
     bool former_gone; /* Nobody else has anything of it: the registry may forget where it was earlier. */
 };
 
@@ -108,7 +110,8 @@ struct effect {
     bool complete; /* SHARE: what is not named is not wanted. */
     struct strlist names, removed;
     struct core_placement *placements;
-    size_t placement_count;
+    size_t placement_count, placement_capacity;
+    size_t bytes; /* That the placements take, by estimate. */
     int priority;
     char *text;
 };

@@ -39,6 +39,12 @@ struct decision {
     struct plan *plan;
 };
 
+/* What leaves the machines that are drained. */
+struct drain {
+    struct decision *decision; /* With these machines given up. */
+    bool *leaves;              /* Which of its changes can be made. */
+};
+
 struct core {
     const struct registry *registry;
     uint64_t ttl_ms;
@@ -49,10 +55,11 @@ struct core {
     struct host *hosts;
     struct dirty *dirty;       /* Units whose shares and status must be looked at again. */
     struct decision *decision; /* The present one; NULL: to be made when it is asked for. */
-    bool plan_wanted;          /* Something that placement depends on has changed. */
-    uint64_t retry_ms;         /* A refused decision is not made again before. */
-    bool braking;              /* Some machine is MISSING: it was said. */
-    bool schedule_in_flight;   /* One decision at a time: the next one is made with its outcome known. */
+    struct drain *drain; /* The same without the machines that are drained; NULL, too, if there are none. */
+    bool plan_wanted;    /* Something that placement depends on has changed. */
+    uint64_t retry_ms;   /* A refused decision is not made again before. */
+    bool braking;        /* Some machine is MISSING: it was said. */
+    bool schedule_in_flight; /* One decision at a time: the next one is made with its outcome known. */
 };
 
 /* ---- core.c ---- */
@@ -81,6 +88,20 @@ uint64_t core_silence_deadline_ms(const struct core *core); /* When to judge aga
 /* The plan for what is known now. Borrowed until anything changes. */
 const struct plan *core_plan(const struct core *core);
 void core_forget_plan(struct core *core);
+/* 'drained': as if the machines that are drained were lost. */
+struct decision *core_decision_new(const struct core *core, bool drained);
+void core_decision_free(struct decision *decision);
+
+/* ---- drain.c ---- */
+
+/* Borrowed until anything changes; NULL: no machine is drained. */
+const struct drain *core_drain(const struct core *core);
+void core_drain_free(struct drain *drain);
+
+/* ---- status.c ---- */
+
+/* What a host's report of the wanted generation comes to. */
+enum unit_outcome core_judge_report(enum unit_state desired, const struct core_report *report);
 
 /* Adds an EFFECT_SCHEDULE if the plan changes anything. Sets plan_wanted if that was not all of it. */
 void core_decide(struct core *core, struct effects *out);

@@ -8,13 +8,23 @@
 
 #include "base/alloc.h"
 #include "fleetd/core/core_private.h"
+#include "fleetd/core/drain.h"
 
 /* Of one placement in a command, without name and reason: two machine ids, a number, and what frames them. */
 #define PLACEMENT_BYTES (2 * MACHINE_ID_SIZE + 32)
 
 /* ---- the plan ---- */
 
-static void add_machines(const struct core *core, struct decision *decision)
+static const char *unavailable_text(const struct registry_machine *machine, enum machine_state state)
+{
+    if (machine->availability == MACHINE_CORDONED)
+        return "the machine is cordoned";
+    if (machine->availability == MACHINE_DRAINING)
+        return "the machine is being drained";
+    return state == MACHINE_READY ? NULL : "the machine does not answer at the moment";
+}
+
+static void add_machines(const struct core *core, bool drained, struct decision *decision)
 {
     size_t count, label_count = 0, used = 0;
     const struct registry_machine *const *machines = registry_machines(core->registry, &count);
@@ -25,14 +35,17 @@ static void add_machines(const struct core *core, struct decision *decision)
     decision->labels = xcalloc(label_count, sizeof *decision->labels);
     for (size_t i = 0; i < count; i++) {
         enum machine_state state = core_machine_state(core, machines[i]->id);
+        bool leave = drained && machines[i]->availability == MACHINE_DRAINING;
 
         decision->machines[i] = (struct plan_machine){
             .id = machines[i]->id,
             .hostname = machines[i]->hostname,
             .labels = decision->labels + used,
             .label_count = machines[i]->label_count,
-            .available = state == MACHINE_READY,
-            .lost = state == MACHINE_LOST,
+            .available = state == MACHINE_READY && machines[i]->availability == MACHINE_ACTIVE,
+            .unavailable = unavailable_text(machines[i], state),
+            .lost = state == MACHINE_LOST || leave,
+            .drained = state != MACHINE_LOST && leave,
         };
         for (size_t j = 0; j < machines[i]->label_count; j++)
             decision->labels[used++] =
@@ -59,23 +72,18 @@ static void add_units(const struct core *core, struct decision *decision)
     decision->facts.unit_count = count;
 }
 
-const struct plan *core_plan(const struct core *borrowed)
+struct decision *core_decision_new(const struct core *core, bool drained)
 {
-    struct core *core = (struct core *)borrowed; /* The plan is only a cache. */
+    struct decision *decision = NEW0(struct decision);
 
-    if (core->decision == NULL) {
-        core->decision = NEW0(struct decision);
-        add_machines(core, core->decision);
-        add_units(core, core->decision);
-        core->decision->plan = plan_new(&core->decision->facts);
-    }
-    return core->decision->plan;
+    add_machines(core, drained, decision);
+    add_units(core, decision);
+    decision->plan = plan_new(&decision->facts);
+    return decision;
 }
 
-void core_forget_plan(struct core *core)
+void core_decision_free(struct decision *decision)
 {
-    struct decision *decision = core->decision;
-
     if (decision == NULL)
         return;
     plan_free(decision->plan);
@@ -83,31 +91,96 @@ void core_forget_plan(struct core *core)
     free(decision->labels);
     free(decision->machines);
     free(decision);
+}
+
+const struct plan *core_plan(const struct core *borrowed)
+{
+    struct core *core = (struct core *)borrowed; /* The plan is only a cache. */
+
+    if (core->decision == NULL)
+        core->decision = core_decision_new(core, false);
+    return core->decision->plan;
+}
+
+void core_forget_plan(struct core *core)
+{
+    core_decision_free(core->decision);
     core->decision = NULL;
+    core_drain_free(core->drain);
+    core->drain = NULL;
 }
 
 /* ---- carrying it out ---- */
 
-/* Returns false if there is no room for another one. A plan names each unit once. */
-static bool add_placement(const struct core *core, struct effect *schedule, const struct plan_change *change,
-                          size_t *bytes)
+/* Adds a placement. Returns false if there is no room for another one: the rest comes when this is through.
+ */
+static bool add_placement(struct core *core, struct effect *schedule, const struct registry_unit *unit,
+                          const char *to, const char *reason, bool handover)
 {
-    const struct registry_unit *unit = registry_unit(core->registry, change->unit);
     struct core_placement *placement;
 
-    *bytes += PLACEMENT_BYTES + strlen(change->unit) + strlen(change->reason);
-    if (*bytes > CORE_SCHEDULE_BYTES && schedule->placement_count > 0)
+    schedule->bytes += PLACEMENT_BYTES + strlen(unit->name) + strlen(reason);
+    if (schedule->bytes > CORE_SCHEDULE_BYTES && schedule->placement_count > 0) {
+        core->plan_wanted = true;
         return false;
+    }
+    GROW(schedule->placements, schedule->placement_capacity, schedule->placement_count + 1);
     placement = &schedule->placements[schedule->placement_count++];
     *placement = (struct core_placement){
-        .unit = xstrdup(change->unit),
-        .reason = xstrdup(change->reason),
+        .unit = xstrdup(unit->name),
+        .reason = xstrdup(reason),
         .generation = unit->generation,
         .former_gone = core_former_gone(core, unit),
+        .handover = handover,
     };
     memcpy(placement->from, unit->target, sizeof placement->from);
-    snprintf(placement->to, sizeof placement->to, "%s", change->to != NULL ? change->to : "");
+    snprintf(placement->to, sizeof placement->to, "%s", to != NULL ? to : "");
     return true;
+}
+
+/* Of what the plan changes, or else of what leaves the machines that are drained: a plan without them is made
+ * from a cluster that is as the plan with them wants it. A plan names each unit once. */
+static bool add_moves(struct core *core, struct effect *schedule)
+{
+    const struct plan *plan = core_plan(core);
+    const struct drain *drain;
+
+    for (size_t i = 0; i < plan->change_count; i++) {
+        const struct registry_unit *unit = registry_unit(core->registry, plan->changes[i].unit);
+
+        /* Who runs it while it is handed over goes on with that until the next machine has it. */
+        if (!add_placement(core, schedule, unit, plan->changes[i].to, plan->changes[i].reason,
+                           unit->handover))
+            return false;
+    }
+    drain = plan->change_count == 0 ? core_drain(core) : NULL;
+    for (size_t i = 0; drain != NULL && i < drain->decision->plan->change_count; i++) {
+        const struct plan_change *change = &drain->decision->plan->changes[i];
+        const struct registry_unit *unit = registry_unit(core->registry, change->unit);
+
+        if (drain->leaves[i] && !add_placement(core, schedule, unit, change->to, change->reason,
+                                               unit->handover || core_may_hand_over(core, unit)))
+            return false;
+    }
+    return true;
+}
+
+/* Handovers that are over, of units that do not move now: the old machines have let go. */
+static void add_ends(struct core *core, struct effect *schedule)
+{
+    size_t count, moves = schedule->placement_count;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    for (size_t i = 0; i < count; i++) {
+        bool moved = false;
+
+        if (!units[i]->handover || !core_former_gone(core, units[i]))
+            continue;
+        for (size_t j = 0; j < moves && !moved; j++)
+            moved = streq(schedule->placements[j].unit, units[i]->name);
+        if (!moved && !add_placement(core, schedule, units[i], units[i]->target, units[i]->reason, false))
+            return;
+    }
 }
 
 static void log_placement(const struct core *core, const struct core_placement *placement,
@@ -115,6 +188,8 @@ static void log_placement(const struct core *core, const struct core_placement *
 {
     const struct registry_machine *to = registry_machine(core->registry, placement->to);
 
+    if (streq(placement->from, placement->to))
+        return; /* Nothing happens. */
     if (to != NULL)
         effects_add_log(out, LOG_INFO, placement->to, placement->unit, "%s goes to %s: %s", placement->unit,
                         to->hostname, placement->reason);
@@ -125,21 +200,16 @@ static void log_placement(const struct core *core, const struct core_placement *
 
 void core_decide(struct core *core, struct effects *out)
 {
-    const struct plan *plan = core_plan(core);
-    size_t index = out->count, bytes = 0;
-    struct effect *schedule;
+    struct effect schedule = {.kind = EFFECT_SCHEDULE, .term = core->term};
 
-    if (plan->change_count == 0)
+    if (add_moves(core, &schedule))
+        add_ends(core, &schedule);
+    if (schedule.placement_count == 0)
         return;
-    schedule = effects_add(out, EFFECT_SCHEDULE);
-    schedule->term = core->term;
-    schedule->placements = xcalloc(plan->change_count, sizeof *schedule->placements);
-    for (size_t i = 0; i < plan->change_count && !core->plan_wanted; i++)
-        core->plan_wanted = !add_placement(core, schedule, &plan->changes[i], &bytes);
     core->schedule_in_flight = true;
-    /* Adding effects moves the array: look the schedule up by its index. */
-    for (size_t i = 0; i < out->items[index].placement_count; i++)
-        log_placement(core, &out->items[index].placements[i], out);
+    *effects_add(out, EFFECT_SCHEDULE) = schedule;
+    for (size_t i = 0; i < schedule.placement_count; i++)
+        log_placement(core, &schedule.placements[i], out);
 }
 
 /* ---- questions ---- */

@@ -168,6 +168,13 @@ bool host_was_told(const struct host *host, const char *unit, uint64_t generatio
     return told != NULL && told->generation != 0 && (generation == 0 || told->generation == generation);
 }
 
+uint64_t host_told_generation(const struct host *host, const char *unit)
+{
+    const struct host_told *told = told_find(host, unit);
+
+    return told != NULL ? told->generation : 0;
+}
+
 bool host_lets_go(const struct host *host, const char *unit)
 {
     const struct host_told *told = told_find(host, unit);

@@ -52,6 +52,7 @@ bool host_may_have_any(const struct host *host);
 
 /* Whether the host was told this generation of the unit (0: any), and not told otherwise since. */
 bool host_was_told(const struct host *host, const char *unit, uint64_t generation);
+uint64_t host_told_generation(const struct host *host, const char *unit); /* 0: it was not told. */
 void host_tell(struct host *host, const char *unit, uint64_t generation);
 void host_untell(struct host *host, const char *unit); /* It lets go of the unit, until it says "gone". */
 bool host_lets_go(const struct host *host, const char *unit);

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "fleetd/core/core_private.h"
+#include "fleetd/core/drain.h"
 
 const char *machine_state_to_string(enum machine_state state)
 {
@@ -156,8 +157,7 @@ static bool is_one_of(const char *word, const char *const *list)
     return false;
 }
 
-/* What a host's report of the wanted generation comes to. */
-static enum unit_outcome judge(enum unit_state desired, const struct core_report *report)
+enum unit_outcome core_judge_report(enum unit_state desired, const struct core_report *report)
 {
     static const char *const up[] = {"active", "reloading", NULL};
     bool done = streq(report->result, "done");
@@ -209,6 +209,50 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
     return xasprintf("%s is at it (%s/%s)", name, report->active_state, report->sub_state);
 }
 
+/* The machine that runs a unit on until its new one does, or still stops it after that; NULL: none. */
+static const struct host *old_home(const struct core *core, const struct registry_unit *unit)
+{
+    for (size_t i = 0; i < unit->former.count; i++) {
+        const struct host *host = host_find(core->hosts, unit->former.items[i]);
+
+        if (host != NULL && host->state != MACHINE_LOST && host_may_have(host, unit->name))
+            return host;
+    }
+    return NULL;
+}
+
+/* It is active where it is: is that where it is to be? */
+static void status_settled(struct core_status *status, const struct core *core,
+                           const struct registry_unit *unit, enum unit_outcome outcome)
+{
+    const struct plan_change *move = core_is_drained(core, unit) ? core_drain_move(core, unit->name) : NULL;
+    const struct host *old = unit->handover ? old_home(core, unit) : NULL;
+
+    if (move != NULL)
+        set(status, OUTCOME_WAITING,
+            xasprintf("about to leave %s for %s", hostname_of(core, unit->target),
+                      hostname_of(core, move->to)));
+    else if (old != NULL)
+        set(status, OUTCOME_WAITING, xasprintf("%s still stops it", hostname_of(core, old->id)));
+    else if (core_is_drained(core, unit))
+        set(status, outcome,
+            xasprintf("%s is being drained, but it fits on no other machine (fleetctl explain %s)",
+                      hostname_of(core, unit->target), unit->name));
+    else
+        set(status, outcome, xstrdup(unit->reason));
+}
+
+static char *placed_failure_text(const struct core *core, const struct registry_unit *unit,
+                                 const struct host *host, const struct core_report *report)
+{
+    _cleanup_(freep) char *text = failure_text(core, host->id, unit->name, report);
+    const struct host *old = unit->handover ? old_home(core, unit) : NULL;
+
+    return old != NULL ? xasprintf("%s runs it on, for on %s it failed: %s", hostname_of(core, old->id),
+                                   hostname_of(core, host->id), text)
+                       : TAKE_PTR(text);
+}
+
 static void status_placed(struct core_status *status, const struct core *core,
                           const struct registry_unit *unit)
 {
@@ -228,13 +272,14 @@ static void status_placed(struct core_status *status, const struct core *core,
         set(status, OUTCOME_WAITING, waiting_text(core, unit, host, report));
         return;
     }
-    outcome = judge(unit->desired, report);
+    outcome = core_judge_report(unit->desired, report);
     if (outcome == OUTCOME_FAILED)
-        set(status, outcome, failure_text(core, host->id, unit->name, report));
+        set(status, outcome, placed_failure_text(core, unit, host, report));
+    else if (outcome == OUTCOME_WAITING)
+        set(status, outcome, waiting_text(core, unit, host, report));
     else
-        set(status, outcome,
-            outcome == OUTCOME_WAITING ? waiting_text(core, unit, host, report) : xstrdup(unit->reason));
-    status->done_count = outcome != OUTCOME_WAITING && outcome != OUTCOME_FAILED;
+        status_settled(status, core, unit, outcome);
+    status->done_count = status->outcome != OUTCOME_WAITING && status->outcome != OUTCOME_FAILED;
 }
 
 static void status_unplaced(struct core_status *status, const struct core *core,
@@ -271,7 +316,7 @@ static bool add_global(struct core_status *status, const struct core *core, cons
         set(status, OUTCOME_WAITING, xstrdup(why));
         return true;
     }
-    outcome = judge(unit->desired, report);
+    outcome = core_judge_report(unit->desired, report);
     if (outcome == OUTCOME_FAILED) {
         _cleanup_(freep) char *why = failure_text(core, host->id, unit->name, report);
 

@@ -294,7 +294,7 @@ static void check_alone(struct world *w, const struct machine *to, const char *n
 
         if (m == to || !may_have(m, name) || w->now_ms - m->heard_ms >= TTL_MS || state == MACHINE_LOST ||
             (state == MACHINE_EXPECTED && !strlist_has(&unit->former, m->id)) ||
-            host_find(w->core->hosts, m->id) == NULL)
+            host_find(w->core->hosts, m->id) == NULL || (unit->handover && strlist_has(&unit->former, m->id)))
             continue;
         fail_msg("%llu: %s is given to %.1s while %.1s (%s) may have it", (unsigned long long)w->now_ms, name,
                  to->id, m->id, machine_state_to_string(state));
@@ -376,6 +376,7 @@ static void apply_schedule(struct world *w, const struct effect *effect)
         items[i].reason = effect->placements[i].reason;
         items[i].if_generation = effect->placements[i].generation;
         items[i].former_gone = effect->placements[i].former_gone;
+        items[i].handover = effect->placements[i].handover;
         list[i] = &items[i];
     }
     schedule.placements = list;
@@ -524,6 +525,21 @@ void is_removed(struct world *w, const char *name)
     body.machine_id = machine_of(w, name)->id;
     command.body_case = FLEET__COMMAND__BODY_REMOVE_MACHINE;
     command.remove_machine = &body;
+    apply(w, &command);
+}
+
+void is_set(struct world *w, const char *name, Fleet__Availability availability)
+{
+    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *list[] = {&change};
+    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    change.machine_id = machine_of(w, name)->id;
+    change.availability = availability;
+    body.changes = list;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
+    command.change_machines = &body;
     apply(w, &command);
 }
 
@@ -766,6 +782,11 @@ void stands_still(struct world *w, uint64_t ms)
 }
 
 /* ---- what has come of it ---- */
+
+bool is_handed_over(struct world *w, const char *unit)
+{
+    return registry_unit(w->registry, unit)->handover;
+}
 
 bool is_told(struct world *w, const char *name, const char *unit)
 {

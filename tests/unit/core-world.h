@@ -75,6 +75,7 @@ void leads(struct world *w); /* A new leader, with an empty mind. */
 void registers(struct world *w, const char *name, const char *metadata); /* "role=web"; NULL: none. */
 void is_removed(struct world *w, const char *name);
 void is_confirmed_lost(struct world *w, const char *name); /* By a person. */
+void is_set(struct world *w, const char *name, Fleet__Availability availability);
 void gets_metadata(struct world *w, const char *name, const char *key, const char *value);
 void machine_calls(struct world *w, const char *name);
 void stranger_calls(struct world *w, const char *id, uint64_t session); /* Of an unchecked world. */
@@ -95,6 +96,7 @@ void held_is(struct world *w, bool applied);
 
 /* ---- what has come of it ---- */
 
+bool is_handed_over(struct world *w, const char *unit); /* By the registry. */
 bool is_told(struct world *w, const char *name, const char *unit);
 const char *placed_on(struct world *w, const char *unit); /* "a", or "". */
 enum machine_state state_of(struct world *w, const char *name);

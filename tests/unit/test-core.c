@@ -669,6 +669,228 @@ static void test_who_has_let_go_is_not_waited_for(void **state)
     world_done(&w);
 }
 
+/* ---- cordon and drain ---- */
+
+#define DRAINING FLEET__AVAILABILITY__AVAILABILITY_DRAINING
+#define CORDONED FLEET__AVAILABILITY__AVAILABILITY_CORDONED
+#define ACTIVE   FLEET__AVAILABILITY__AVAILABILITY_ACTIVE
+
+static void test_a_cordoned_machine_keeps_what_it_has(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    is_set(&w, "a", CORDONED);
+    user_starts(&w, "y.service");
+    user_starts(&w, "z.service");
+    user_starts(&w, "zz.service");
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    assert_string_equal(placed_on(&w, "y.service"), "b");
+    assert_string_equal(placed_on(&w, "z.service"), "c");
+    assert_string_equal(placed_on(&w, "zz.service"), "b");
+    user_submits(&w, "only-a.service", ON_A, LAUNCHED);
+    assert_string_equal(outcome_of(&w, "only-a.service"), "unplaced");
+    is_set(&w, "a", ACTIVE);
+    assert_string_equal(placed_on(&w, "only-a.service"), "a");
+    world_done(&w);
+}
+
+/* "x.service" runs on "a", which is then drained: it goes to "b". */
+static void drained(struct world *w, const char *text)
+{
+    three_machines(w);
+    user_submits(w, "x.service", text, LAUNCHED);
+    reports(w, "a", "x.service", "active");
+    world_forget(w);
+    is_set(w, "a", DRAINING);
+    assert_string_equal(placed_on(w, "x.service"), "b");
+}
+
+static void test_a_drained_unit_is_handed_over(void **state)
+{
+    struct world w;
+
+    drained(&w, NULL);
+    assert_true(is_handed_over(&w, "x.service"));
+    assert_true(is_told(&w, "a", "x.service")); /* Both: it runs on. */
+    assert_true(is_told(&w, "b", "x.service"));
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    reports(&w, "b", "x.service", "activating");
+    assert_true(is_told(&w, "a", "x.service"));
+    reports(&w, "b", "x.service", "active");
+    assert_false(is_told(&w, "a", "x.service"));
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    assert_string_equal(reason_of(&w, "x.service"), "host-a still stops it");
+    lets_go(&w, "a", "x.service");
+    assert_false(is_handed_over(&w, "x.service"));
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    world_forget(&w);
+    advance(&w, 10 * TTL_MS);
+    assert_int_equal(w.schedules, 0);
+    is_set(&w, "a", ACTIVE); /* And nothing goes back. */
+    assert_int_equal(w.schedules, 0);
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
+static void test_a_drained_unit_that_fails_elsewhere_runs_on(void **state)
+{
+    struct world w;
+
+    drained(&w, NULL);
+    fails(&w, "b", "x.service", "failed");
+    advance(&w, 10 * TTL_MS);
+    assert_true(is_told(&w, "a", "x.service"));
+    assert_string_equal(outcome_of(&w, "x.service"), "failed");
+    assert_non_null(strstr(reason_of(&w, "x.service"), "host-a runs it on, for on host-b it failed"));
+    world_done(&w);
+}
+
+static void test_the_new_machine_is_lost_meanwhile(void **state)
+{
+    struct world w;
+
+    drained(&w, NULL);
+    falls_silent(&w, "b");
+    advance(&w, TTL_MS);
+    assert_string_equal(placed_on(&w, "x.service"), "c");
+    assert_true(is_told(&w, "a", "x.service") && is_told(&w, "c", "x.service"));
+    reports(&w, "c", "x.service", "active");
+    assert_false(is_told(&w, "a", "x.service"));
+    lets_go(&w, "a", "x.service");
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    world_done(&w);
+}
+
+static void test_a_new_leader_goes_on_with_a_handover(void **state)
+{
+    struct world w;
+
+    drained(&w, NULL);
+    leads(&w);
+    machine_calls(&w, "a");
+    assert_true(is_told(&w, "a", "x.service"));
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    assert_true(is_told(&w, "a", "x.service") && is_told(&w, "b", "x.service"));
+    assert_false(is_told(&w, "c", "x.service"));
+    reports(&w, "b", "x.service", "active");
+    assert_false(is_told(&w, "a", "x.service"));
+    leads(&w); /* And another one, while the old machine stops it. */
+    machine_calls(&w, "b");
+    machine_calls(&w, "a");
+    machine_calls(&w, "c");
+    assert_false(is_told(&w, "a", "x.service"));
+    lets_go(&w, "a", "x.service");
+    assert_false(is_handed_over(&w, "x.service"));
+    world_done(&w);
+}
+
+static void test_a_stop_ends_a_handover(void **state)
+{
+    struct world w;
+
+    drained(&w, NULL);
+    user_stops(&w, "x.service");
+    assert_false(is_told(&w, "a", "x.service"));
+    lets_go(&w, "a", "x.service");
+    assert_false(is_told(&w, "a", "x.service"));
+    world_done(&w);
+}
+
+static void test_new_content_ends_a_handover(void **state)
+{
+    struct world w;
+
+    drained(&w, NULL);
+    user_submits(&w, "x.service", PLAIN "Environment=A=B\n", LAUNCHED);
+    assert_false(is_told(&w, "a", "x.service"));
+    assert_false(is_handed_over(&w, "x.service"));
+    world_done(&w);
+}
+
+/* There must never be two of it: the old one goes first. */
+static void test_a_unit_that_conflicts_with_itself_is_stopped_first(void **state)
+{
+    struct world w;
+
+    drained(&w, PLAIN "[X-Fleet]\nConflicts=x*\n");
+    assert_false(is_handed_over(&w, "x.service"));
+    assert_false(is_told(&w, "a", "x.service") || is_told(&w, "b", "x.service"));
+    lets_go(&w, "a", "x.service");
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
+static void test_what_does_not_run_needs_no_handover(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    fails(&w, "a", "x.service", "failed");
+    is_set(&w, "a", DRAINING);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_false(is_told(&w, "a", "x.service"));
+    lets_go(&w, "a", "x.service");
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
+static void test_what_fits_nowhere_else_stays(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    is_set(&w, "a", DRAINING);
+    advance(&w, 10 * TTL_MS);
+    assert_true(is_told(&w, "a", "x.service"));
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    assert_non_null(strstr(reason_of(&w, "x.service"), "fits on no other machine"));
+    world_done(&w);
+}
+
+static void test_what_belongs_together_leaves_together(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "db.service", NULL, LAUNCHED);
+    user_submits(&w, "log.service", PLAIN "[X-Fleet]\nMachineOf=db.service\n", LAUNCHED);
+    reports(&w, "a", "db.service", "active");
+    reports(&w, "a", "log.service", "active");
+    is_set(&w, "a", DRAINING);
+    assert_string_equal(placed_on(&w, "db.service"), "b");
+    assert_string_equal(placed_on(&w, "log.service"), "b");
+    assert_true(is_told(&w, "b", "db.service") && is_told(&w, "b", "log.service"));
+    assert_true(is_told(&w, "a", "db.service") && is_told(&w, "a", "log.service"));
+    world_done(&w);
+}
+
+static void test_nobody_is_left_behind(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "db.service", NULL, LAUNCHED);
+    user_submits(&w, "log.service", ON_A "MachineOf=db.service\n", LAUNCHED);
+    user_submits(&w, "log-log.service", PLAIN "[X-Fleet]\nMachineOf=db.service\n", LAUNCHED);
+    for (const char *const *name =
+             (const char *const[]){"db.service", "log.service", "log-log.service", NULL};
+         *name != NULL; name++)
+        reports(&w, "a", *name, "active");
+    world_forget(&w);
+    is_set(&w, "a", DRAINING);
+    advance(&w, TTL_MS);
+    assert_int_equal(w.schedules, 0);
+    assert_non_null(strstr(reason_of(&w, "db.service"), "fits on no other machine"));
+    world_done(&w);
+}
+
 /* ---- decisions ---- */
 
 static void test_a_refused_decision_is_made_again(void **state)
@@ -1103,7 +1325,15 @@ static void something_of_a_machine(struct world *w)
     const struct registry_machine *known = registry_machine(w->registry, m->id);
     bool member = known != NULL && known->registered;
 
-    switch (world_random(w, 8)) {
+    switch (world_random(w, 10)) {
+    case 8:
+        if (member)
+            is_set(w, name, (Fleet__Availability)(ACTIVE + world_random(w, 3)));
+        break;
+    case 9:
+        if (member && world_random(w, 2) == 0)
+            is_confirmed_lost(w, name);
+        break;
     case 0:
         if (m->session != 0)
             machine_hangs_up(w, name);
@@ -1164,6 +1394,8 @@ static void calm_down(struct world *w)
         char name[2] = {(char)('a' + i), 0};
 
         registers(w, name, i == 0 ? "role=web" : NULL);
+        /* One may go on being drained: what fits elsewhere has left it in the end. */
+        is_set(w, name, i == 2 && world_random(w, 2) == 0 ? DRAINING : ACTIVE);
         machine_calls(w, name);
     }
 }
@@ -1367,6 +1599,18 @@ int main(void)
         cmocka_unit_test(test_the_old_place_has_not_called_the_new_leader),
         cmocka_unit_test(test_moved_twice_and_then_a_new_leader),
         cmocka_unit_test(test_who_has_let_go_is_not_waited_for),
+        cmocka_unit_test(test_a_cordoned_machine_keeps_what_it_has),
+        cmocka_unit_test(test_a_drained_unit_is_handed_over),
+        cmocka_unit_test(test_a_drained_unit_that_fails_elsewhere_runs_on),
+        cmocka_unit_test(test_the_new_machine_is_lost_meanwhile),
+        cmocka_unit_test(test_a_new_leader_goes_on_with_a_handover),
+        cmocka_unit_test(test_a_stop_ends_a_handover),
+        cmocka_unit_test(test_new_content_ends_a_handover),
+        cmocka_unit_test(test_a_unit_that_conflicts_with_itself_is_stopped_first),
+        cmocka_unit_test(test_what_does_not_run_needs_no_handover),
+        cmocka_unit_test(test_what_fits_nowhere_else_stays),
+        cmocka_unit_test(test_what_belongs_together_leaves_together),
+        cmocka_unit_test(test_nobody_is_left_behind),
         cmocka_unit_test(test_a_refused_decision_is_made_again),
         cmocka_unit_test(test_one_decision_at_a_time),
         cmocka_unit_test(test_a_decision_of_an_older_term),

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Planned moves: what leaves a machine that is being drained, where it goes, and the handover of a unit from
+ * its old machine to its new one. Part of the core.
+ *
+ *      runs on A --placed on B, handover--> A runs it, B starts it --active on B--> A stops it
+ *                                                |
+ *                                                \-- fails on B, or B is lost: A runs it on
+ *
+ * A unit is started on its new machine before it is stopped on the old one, unless it is not active on the
+ * old one, or conflicts with itself (its Conflicts= matches its own name): then the old one lets go of it
+ * first, as in every other move. Units that belong together (MachineOf) leave together or not at all; what
+ * fits nowhere else stays. */
+#pragma once
+
+#include "fleetd/core/core_private.h"
+
+/* Whether the unit is on a machine that is being drained. */
+bool core_is_drained(const struct core *core, const struct registry_unit *unit);
+
+/* Where the plan without the draining machines puts a unit that is drained; NULL: it stays. Both borrowed
+ * until anything changes. */
+const struct plan_change *core_drain_move(const struct core *core, const char *unit);
+
+/* Whether the unit is to be started on its new machine before it is stopped where it is now. */
+bool core_may_hand_over(const struct core *core, const struct registry_unit *unit);
+
+/* Whether the host is to keep what it runs of a unit that is placed elsewhere already. */
+bool core_hands_over(const struct core *core, const struct host *host, const struct registry_unit *unit);
+
+/* Whether the new machine has it active: the old one is not needed any more. */
+bool core_handover_is_through(const struct core *core, const struct registry_unit *unit);
