@@ -10,7 +10,7 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_json.c fleetd/api_json.h \
 	fleetd/api_machines.c \
 	fleetd/api_members.c \
-	fleetd/api_confirm.c \
+	fleetd/api_manage.c \
 	fleetd/api_metadata.c \
 	fleetd/api_page.c fleetd/api_page.h \
 	fleetd/api_route.c \

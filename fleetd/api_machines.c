@@ -107,6 +107,8 @@ static json_t *machine_json(const struct core *core, const struct api_load *load
     api_json_set_text(json, "address", machine->cluster_address);
     api_json_set_text(json, "version", machine->version);
     api_json_set_text(json, "state", api_machine_state(core, machine->id));
+    if (machine->availability != MACHINE_ACTIVE)
+        api_json_set_text(json, "availability", api_availability(machine));
     api_json_set_count(json, "units", api_load_of(load, machine->id));
     return json;
 }

@@ -120,6 +120,7 @@ int api_request_page(struct api_request *request, struct api_page *page);
 
 void api_discovery_get(struct api_request *request, const Fleet__ApiRequest *message);
 void api_machines_get(struct api_request *request);
+void api_machines_availability(struct api_request *request, const Fleet__ApiRequest *message);
 void api_machines_confirm_lost(struct api_request *request, const Fleet__ApiRequest *message);
 void api_machines_patch(struct api_request *request, const Fleet__ApiRequest *message);
 void api_members_get(struct api_request *request);
@@ -145,3 +146,4 @@ DEFINE_FREEP(struct api_load, api_load)
 
 /* "ready", "suspected", "missing", "lost", "joining"; "" where this host cannot know. */
 const char *api_machine_state(const struct core *core, const char *machine_id);
+const char *api_availability(const struct registry_machine *machine); /* "active", "cordoned", "draining" */

@@ -508,7 +508,7 @@ static void test_confirm_lost(void **state)
         {"7", 400, "unable to decode body"},
         {"{}", 400, "no machines are given"},
         {"{\"machines\":\"x\"}", 400, "unable to decode body"},
-        {"{\"machines\":[7]}", 400, "unable to decode body: machine 1 is no string"},
+        {"{\"machines\":[7]}", 400, "unable to decode body: a machine is no string"},
         {"{\"machines\":[\"" ID_A "\",\"nobody\"]}", 404, "machine nobody does not exist"},
         {"{\"machines\":[\"" ID_A "\",\"" ID_B "\"]}", 409, "machine " ID_B " () is there and answers"},
     };
@@ -531,6 +531,49 @@ static void test_confirm_lost(void **state)
     assert_false(registry_machine(world->registry, ID_B)->lost);
     ask(world, "GET", V1 "/confirm-lost", NULL);
     assert_error(world, 405, "only POST");
+}
+
+static void test_availability(void **state)
+{
+    static const struct {
+        const char *body;
+        unsigned status;
+        const char *text;
+    } cases[] = {
+        {"{\"availability\":\"active\"}", 400, "no machines are given"},
+        {"{\"machines\":[\"" ID_A "\"]}", 400,
+         "availability must be active, cordoned or draining, not \\\"\\\""},
+        {"{\"machines\":[\"" ID_A "\"],\"availability\":7}", 400, "unable to decode body"},
+        {"{\"machines\":[\"" ID_A "\"],\"availability\":\"Draining\"}", 400, "availability must be"},
+        {"{\"machines\":[\"" ID_A "\",\"" ID_B "\"],\"availability\":\"active\"}", 404,
+         "machine " ID_B " does not"},
+    };
+    struct world *world = *state;
+    const struct registry_machine *machine;
+
+    add_machine(world, ID_A, "", "", 1);
+    put(world, "a.service", "{\"desiredState\":\"launched\"," PLAIN "}", 201);
+    put(world, "b.service", "{\"desiredState\":\"launched\"," PLAIN "}", 201);
+    place(world, "b.service", ID_A);
+    machine = registry_machine(world->registry, ID_A);
+    world->proposals = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        ask(world, "POST", V1 "/availability", cases[i].body);
+        assert_error(world, cases[i].status, cases[i].text);
+    }
+    assert_int_equal(world->proposals, 0);
+    ask(world, "POST", V1 "/availability", "{\"machines\":[\"" ID_A "\"],\"availability\":\"draining\"}");
+    assert_int_equal(world->status, 200);
+    assert_string_equal(world->body, "{\"units\":[\"b.service\"]}");
+    assert_int_equal(machine->availability, MACHINE_DRAINING);
+    ask(world, "GET", V1 "/machines", NULL);
+    assert_non_null(strstr(world->body, "\"availability\":\"draining\""));
+    ask(world, "POST", V1 "/availability", "{\"machines\":[\"" ID_A "\"],\"availability\":\"cordoned\"}");
+    assert_int_equal(machine->availability, MACHINE_CORDONED);
+    ask(world, "POST", V1 "/availability", "{\"machines\":[\"" ID_A "\"],\"availability\":\"active\"}");
+    assert_int_equal(machine->availability, MACHINE_ACTIVE);
+    ask(world, "GET", V1 "/machines", NULL);
+    assert_null(strstr(world->body, "availability"));
 }
 
 static void test_patch(void **state)
@@ -770,15 +813,15 @@ static void test_changes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_paths),          TEST(test_put_refused), TEST(test_put_content_type),
-        TEST(test_limits),         TEST(test_put),         TEST(test_put_replaces),
-        TEST(test_current_state),  TEST(test_global),      TEST(test_becomes_global),
-        TEST(test_tokens_refused), TEST(test_pages),       TEST(test_large_pages),
-        TEST(test_state),          TEST(test_machines),    TEST(test_patch_refused),
-        TEST(test_confirm_lost),   TEST(test_patch),       TEST(test_patch_room),
-        TEST(test_members),        TEST(test_explain),     TEST(test_discovery),
-        TEST(test_batch_refused),  TEST(test_batch),       TEST(test_batch_limits),
-        TEST(test_changes),
+        TEST(test_paths),          TEST(test_put_refused),   TEST(test_put_content_type),
+        TEST(test_limits),         TEST(test_put),           TEST(test_put_replaces),
+        TEST(test_current_state),  TEST(test_global),        TEST(test_becomes_global),
+        TEST(test_tokens_refused), TEST(test_pages),         TEST(test_large_pages),
+        TEST(test_state),          TEST(test_machines),      TEST(test_patch_refused),
+        TEST(test_confirm_lost),   TEST(test_availability),  TEST(test_patch),
+        TEST(test_patch_room),     TEST(test_members),       TEST(test_explain),
+        TEST(test_discovery),      TEST(test_batch_refused), TEST(test_batch),
+        TEST(test_batch_limits),   TEST(test_changes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
