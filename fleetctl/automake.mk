@@ -7,6 +7,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/creation.c fleetctl/creation.h \
 	fleetctl/ctl.c fleetctl/ctl.h \
 	fleetctl/listing.c fleetctl/listing.h \
+	fleetctl/machine.c fleetctl/machine.h \
 	fleetctl/options.c fleetctl/options.h \
 	fleetctl/output.c fleetctl/output.h \
 	fleetctl/source.c fleetctl/source.h \
@@ -16,6 +17,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-help.c \
 	fleetctl/verb-list-machines.c \
 	fleetctl/verb-list-units.c \
+	fleetctl/verb-machines.c \
 	fleetctl/verb-stop.c \
 	fleetctl/verb-submit.c \
 	fleetctl/wait.c fleetctl/wait.h

@@ -26,6 +26,7 @@ enum option_bit {
     OPTION_REPLACE = 1 << 6,
     OPTION_SIGN = 1 << 7, /* Means nothing; scripts for the first fleet pass it. */
     OPTION_GLOBAL = 1 << 8,
+    OPTION_DEADLINE = 1 << 30,
 };
 
 enum output_mode {
@@ -42,8 +43,9 @@ struct options {
     int block_attempts; /* 0: the default deadline; negative: none; N: 2N seconds (fleet-behaviour.md §1.6.1).
                          */
     uint64_t request_timeout_ms;
-    unsigned used;       /* Which of enum option_bit the command line had. */
-    struct strlist args; /* The verb and its arguments, in order. */
+    uint64_t deadline_ms; /* 0: by block_attempts. */
+    unsigned used;        /* Which of enum option_bit the command line had. */
+    struct strlist args;  /* The verb and its arguments, in order. */
 };
 
 /* Fills 'o' with defaults, then the environment, then the command line. -EINVAL and a text for the first

@@ -27,6 +27,18 @@ TEXT_CELL(cell_state, "state")
 TEXT_CELL(cell_address, "address")
 TEXT_CELL(cell_version, "version")
 
+static const char *availability_of(const json_t *entity)
+{
+    const char *word = api_text(entity, "availability");
+
+    return word[0] != '\0' ? word : "active"; /* What is usual is left out. */
+}
+
+static char *cell_availability(struct ctl *ctl, const json_t *entity)
+{
+    return xstrdup(availability_of(entity));
+}
+
 static char *cell_units(struct ctl *ctl, const json_t *entity)
 {
     return listing_number(entity, "units");
@@ -52,10 +64,10 @@ static json_t *machine_to_json(struct ctl *ctl, const json_t *entity)
 {
     const json_t *metadata = json_object_get(entity, "metadata");
 
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:o}", "machine", api_text(entity, "id"), "ip",
-                     api_text(entity, "primaryIP"), "hostname", api_text(entity, "hostname"), "state",
-                     api_text(entity, "state"), "address", api_text(entity, "address"), "version",
-                     api_text(entity, "version"), "units",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:o}", "availability", availability_of(entity),
+                     "machine", api_text(entity, "id"), "ip", api_text(entity, "primaryIP"), "hostname",
+                     api_text(entity, "hostname"), "state", api_text(entity, "state"), "address",
+                     api_text(entity, "address"), "version", api_text(entity, "version"), "units",
                      json_integer_value(json_object_get(entity, "units")), "metadata",
                      json_is_object(metadata) ? json_deep_copy(metadata) : json_object());
 }
@@ -63,11 +75,26 @@ static json_t *machine_to_json(struct ctl *ctl, const json_t *entity)
 static const struct listing_field machine_fields[] = {
     {"machine", cell_machine},   {"ip", cell_ip},           {"metadata", cell_metadata},
     {"hostname", cell_hostname}, {"state", cell_state},     {"address", cell_address},
-    {"units", cell_units},       {"version", cell_version},
+    {"units", cell_units},       {"version", cell_version}, {"availability", cell_availability},
 };
 
 static const struct listing machines = {machine_fields, ARRAY_SIZE(machine_fields), "machine,ip,metadata",
                                         machine_to_json};
+
+/* The brake holds: that is news for whoever looks at machines, in whatever form. */
+static void say_missing(const json_t *list)
+{
+    const json_t *machine;
+    size_t missing = 0, i;
+
+    json_array_foreach(list, i, machine) missing += streq(api_text(machine, "state"), "missing");
+    if (missing > 0)
+        complain(
+            "WARNING: %zu of %zu machines are missing, all at once: their units are not started elsewhere "
+            "until "
+            "enough of them are back, or you say that they will not be (fleetctl confirm-lost MACHINE...)",
+            missing, json_array_size(list));
+}
 
 /* Scripts take every line for a machine that is alive, as the first fleet listed them (§1.8); so one that is
  * lost is told to the person instead. Who asks for the state, or for JSON, which has it, gets all. */
@@ -80,10 +107,10 @@ static void take_out_lost(struct ctl *ctl, json_t *list)
         const json_t *machine = json_array_get(list, i);
         _cleanup_(freep) char *legend = ctl_legend(ctl, api_text(machine, "id"), "");
 
-        if (!streq(api_text(machine, "state"), "lost"))
+        if (!streq(api_text(machine, "state"), "lost") && !streq(api_text(machine, "state"), "missing"))
             continue;
-        complain("Machine %s (%s) is lost and not listed; --fields=machine,hostname,state shows all", legend,
-                 api_text(machine, "hostname"));
+        complain("Machine %s (%s) is %s and not listed; --fields=machine,hostname,state shows all", legend,
+                 api_text(machine, "hostname"), api_text(machine, "state"));
         json_array_remove(list, i);
     }
 }
@@ -99,6 +126,7 @@ int verb_list_machines(struct ctl *ctl, const struct strlist *args)
     r = ctl_read_all(ctl, "machines?lost=yes", "machines", true, &list, &err);
     if (r < 0)
         return ctl_fail(&err, r, "Error retrieving list of active machines");
+    say_missing(list);
     take_out_lost(ctl, list);
     return listing_print(ctl, &machines, list);
 }

@@ -32,7 +32,10 @@ extern const size_t verb_count;
 const struct verb *verb_find(const char *word, struct err *err);
 
 verb_run verb_cat;
+verb_run verb_confirm_lost;
+verb_run verb_cordon;
 verb_run verb_destroy;
+verb_run verb_drain;
 verb_run verb_explain;
 verb_run verb_help;
 verb_run verb_list_machines;
@@ -43,5 +46,7 @@ verb_run verb_load;
 verb_run verb_start;
 verb_run verb_stop;
 verb_run verb_submit;
+verb_run verb_uncordon;
+verb_run verb_undrain;
 verb_run verb_unload;
 verb_run verb_version;

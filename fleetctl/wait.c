@@ -29,13 +29,14 @@ static const struct goal {
 } goals[] = {
     [WAIT_START] = {"settled", "launched"}, [WAIT_LOAD] = {"settled", "loaded"},
     [WAIT_STOP] = {"settled", "loaded"},    [WAIT_UNLOAD] = {"inactive", "inactive"},
-    [WAIT_DESTROY] = {"gone", "gone"},
+    [WAIT_DESTROY] = {"gone", "gone"},      [WAIT_ELSEWHERE] = {"settled", "elsewhere"},
 };
 
 struct waiter {
     struct ctl *ctl;
     enum wait_for what;
     const json_t *generations;
+    const json_t *away; /* Machines to leave. */
     struct strlist *done;
     struct strlist left;              /* In the order of the command line. */
     size_t turn;                      /* Where in 'left' the next request begins, if it cannot hold all. */
@@ -48,9 +49,19 @@ struct waiter {
 
 /* --- What became of a unit --- */
 
-/* Whether a settled unit is as the command wants it. */
-static bool is_good(enum wait_for what, const json_t *unit)
+static bool is_away(const json_t *away, const char *machine_id)
 {
+    const json_t *id;
+    size_t i;
+
+    json_array_foreach(away, i, id) if (streq(json_string_value(id), machine_id)) return false;
+    return true;
+}
+
+/* Whether a settled unit is as the command wants it. */
+static bool is_good(const struct waiter *w, const json_t *unit)
+{
+    const enum wait_for what = w->what;
     const char *state = api_text(unit, "state"), *active = api_text(unit, "activeState");
 
     switch (what) {
@@ -62,6 +73,7 @@ static bool is_good(enum wait_for what, const json_t *unit)
         return streq(state, "loaded") || streq(state, "inactive") || streq(state, "unplaced");
     case WAIT_UNLOAD: return streq(state, "inactive") || streq(state, "gone");
     case WAIT_DESTROY: return streq(state, "gone");
+    case WAIT_ELSEWHERE: return is_away(w->away, api_text(unit, "machineID")) && !streq(state, "failed");
     }
     return false;
 }
@@ -95,6 +107,8 @@ static void say_good(const struct waiter *w, const json_t *unit)
     }
     if (w->what == WAIT_START && streq(api_text(unit, "state"), "finished"))
         word = "finished";
+    if (w->what == WAIT_ELSEWHERE)
+        word = api_text(unit, "state");
     printf("Unit %s %s%s%s\n", name, word, legend[0] != '\0' ? " on " : "", legend);
 }
 
@@ -128,6 +142,8 @@ static void say_bad(const struct waiter *w, const json_t *unit)
         complain("Unit %s failed%s%s%s%s (see: journalctl -u %s%s%s)", name, legend[0] != '\0' ? " on " : "",
                  legend, reason[0] != '\0' ? ": " : "", reason, name, hostname[0] != '\0' ? " on " : "",
                  hostname);
+    else if (w->what == WAIT_ELSEWHERE)
+        complain("Unit %s stays on %s: %s", name, legend, reason);
     else
         complain("Unit %s is %s, not %s: somebody changed it meanwhile%s%s", name, state,
                  goals[w->what].wanted, reason[0] != '\0' ? ": " : "", reason);
@@ -136,7 +152,7 @@ static void say_bad(const struct waiter *w, const json_t *unit)
 
 static void take_settled(struct waiter *w, size_t i, const json_t *unit)
 {
-    if (is_good(w->what, unit)) {
+    if (is_good(w, unit)) {
         say_good(w, unit);
         if (w->done != NULL)
             strlist_add(w->done, w->left.items[i]);
@@ -345,25 +361,24 @@ static int wait_all(struct waiter *w)
 
 static uint64_t deadline_of(const struct options *o, uint64_t start_ms)
 {
+    if (o->deadline_ms > 0)
+        return start_ms + o->deadline_ms;
     if (o->block_attempts < 0)
         return UINT64_MAX;
     return start_ms + (o->block_attempts > 0 ? (uint64_t)o->block_attempts * 2000 : WAIT_DEFAULT_MS);
 }
 
-int wait_for_units(struct ctl *ctl, enum wait_for what, const struct strlist *names,
-                   const json_t *generations, struct strlist *done)
+/* Takes 'w' with what to wait for. */
+static int wait_for(struct waiter w, const struct strlist *names)
 {
+    struct ctl *ctl = w.ctl;
     const uint64_t now = now_ms();
-    struct waiter w = {.ctl = ctl,
-                       .what = what,
-                       .generations = generations,
-                       .done = done,
-                       .reasons = json_object(),
-                       .deadline_ms = deadline_of(&ctl->options, now),
-                       .next_note_ms = now + FIRST_NOTE_MS};
     sigset_t set, old;
     int code;
 
+    w.reasons = json_object();
+    w.deadline_ms = deadline_of(&ctl->options, now);
+    w.next_note_ms = now + FIRST_NOTE_MS;
     for (size_t i = 0; i < names->count; i++)
         strlist_add(&w.left, names->items[i]);
     sigemptyset(&set);
@@ -380,4 +395,16 @@ int wait_for_units(struct ctl *ctl, enum wait_for what, const struct strlist *na
     strlist_done(&w.left);
     json_decref(w.reasons);
     return code;
+}
+
+int wait_for_units(struct ctl *ctl, enum wait_for what, const struct strlist *names,
+                   const json_t *generations, struct strlist *done)
+{
+    return wait_for((struct waiter){.ctl = ctl, .what = what, .generations = generations, .done = done},
+                    names);
+}
+
+int wait_until_elsewhere(struct ctl *ctl, const struct strlist *names, const json_t *away)
+{
+    return wait_for((struct waiter){.ctl = ctl, .what = WAIT_ELSEWHERE, .away = away}, names);
 }

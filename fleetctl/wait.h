@@ -18,9 +18,14 @@ enum wait_for {
     WAIT_STOP,
     WAIT_UNLOAD,
     WAIT_DESTROY,
+    WAIT_ELSEWHERE, /* wait_until_elsewhere()'s own. */
 };
 
 /* 'generations': name -> the generation that the change was given. Units that arrived are appended to 'done'
  * (NULL: not wanted). Returns an enum ctl_exit: done only if all arrived. */
 int wait_for_units(struct ctl *ctl, enum wait_for what, const struct strlist *names,
                    const json_t *generations, struct strlist *done);
+
+/* Waits until each of the units has settled on another machine than those with the ids 'away', or is to stay:
+ * that is said with the reason, and CTL_EXIT_FAILED. */
+int wait_until_elsewhere(struct ctl *ctl, const struct strlist *names, const json_t *away);

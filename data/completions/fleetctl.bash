@@ -5,10 +5,14 @@ _fleetctl_units() {
     fleetctl --request-timeout=2 list-unit-files --no-legend --fields=unit 2>/dev/null
 }
 
+_fleetctl_machines() {
+    fleetctl --request-timeout=2 list-machines --no-legend --fields=hostname 2>/dev/null
+}
+
 _fleetctl() {
     local line=${COMP_LINE:0:COMP_POINT} verb= word i
     local cur=${line##*[[:space:]]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local verbs='cat destroy explain help list-machines list-members list-unit-files list-units load start stop submit unload version'
+    local verbs='cat confirm-lost cordon destroy drain explain help list-machines list-members list-unit-files list-units load start stop submit uncordon undrain unload version'
     local options='--endpoint= --request-timeout= --debug --help --version'
 
     COMPREPLY=()
@@ -22,6 +26,8 @@ _fleetctl() {
     case $verb in
         '') options+=" $verbs" ;;
         list-*) options+=' --full --no-legend --fields= --output=' ;;
+        cordon | uncordon | undrain | confirm-lost) options+=' --full' ;;
+        drain) options+=' --full --no-block --deadline=' ;;
         explain) options+=' --full --output=' ;;
         submit) options+=' --full --replace' ;;
         load | start) options+=' --full --replace --no-block --block-attempts=' ;;
@@ -37,6 +43,8 @@ _fleetctl() {
     else
         case $verb in
             help) COMPREPLY=($(compgen -W "$verbs" -- "$cur")) ;;
+            cordon | uncordon | drain | undrain | confirm-lost)
+                COMPREPLY=($(compgen -W "$(_fleetctl_machines)" -- "$cur")) ;;
             submit) COMPREPLY=($(compgen -f -- "$cur")) ;;
             load | start) COMPREPLY=($(compgen -W "$(_fleetctl_units)" -- "$cur") $(compgen -f -- "$cur")) ;;
             cat | explain | stop | unload | destroy | list-unit*)

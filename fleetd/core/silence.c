@@ -110,6 +110,7 @@ static void lose(struct core *core, struct host *host, struct effects *out)
 
 static void miss(struct core *core, struct host *host, struct effects *out)
 {
+    host->give_up_ms = 0;
     if (host->state == MACHINE_MISSING)
         return;
     effects_add_log(out, LOG_WARNING, host->id, NULL,
@@ -117,6 +118,17 @@ static void miss(struct core *core, struct host *host, struct effects *out)
                     name_of(core, host), (double)silent_ms(core, host) / 1000);
     core_set_host_state(core, host, MACHINE_MISSING);
     core_drop_session(host, out);
+}
+
+/* The brake does not hold it any more, for others have called again: then so may it, and has a ttl for that.
+ */
+static bool may_still_call(const struct core *core, struct host *host)
+{
+    if (host->state != MACHINE_MISSING)
+        return false;
+    if (host->give_up_ms == 0)
+        host->give_up_ms = core->now_ms + core->ttl_ms;
+    return core->now_ms < host->give_up_ms;
 }
 
 static void judge(struct core *core, struct host *host, bool braking, struct effects *out)
@@ -127,7 +139,7 @@ static void judge(struct core *core, struct host *host, bool braking, struct eff
     if (silent_ms(core, host) >= core->ttl_ms) {
         if (braking && machine != NULL && !confirmed)
             miss(core, host, out);
-        else
+        else if (confirmed || !may_still_call(core, host))
             lose(core, host, out);
     } else if (host->state == MACHINE_READY && silent_ms(core, host) >= core->ttl_ms / 2) {
         core_set_host_state(core, host, MACHINE_SUSPECTED);
@@ -191,8 +203,8 @@ static uint64_t silence_deadline_ms(const struct core *core, const struct host *
 
     switch (host->state) {
     case MACHINE_READY: return half_ms;
-    case MACHINE_MISSING: return UINT64_MAX; /* Others decide. */
-    case MACHINE_LOST:                       /* From then on it does not count for the brake. */
+    case MACHINE_MISSING: return host->give_up_ms > 0 ? host->give_up_ms : UINT64_MAX; /* Others decide. */
+    case MACHINE_LOST: /* From then on it does not count for the brake. */
         full_ms = host->heard_ms + BRAKE_WINDOW_MS(core->ttl_ms);
         return core->braking && lost_lately(host) ? full_ms : UINT64_MAX;
     default: break;

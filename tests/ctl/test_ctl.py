@@ -368,6 +368,55 @@ def test_a_lost_machine_is_told_to_the_person(b):
     assert '"state":"lost"' in b.run("list-machines", "--output=json")[1]
 
 
+def test_missing_machines_are_told_in_any_form(b):
+    b.fake.machines = [dict(machine, state="missing") for machine in b.fake.machines]
+    warning = ("WARNING: 2 of 2 machines are missing, all at once: their units are not started elsewhere until enough of "
+               "them are back, or you say that they will not be (fleetctl confirm-lost MACHINE...)\n")
+    b.expect(["list-machines", "--no-legend", "--fields=hostname,state"], 0, "node1\tmissing\nnode2\tmissing\n", warning)
+    b.expect(["list-machines", "--output=json"], 0, ['"state":"missing"'], warning)
+    b.expect(["list-machines", "--no-legend"], 0, "", [warning, "Machine bbbbbbbb... (node2) is missing and not listed"])
+
+
+# --- machines ---
+
+
+def test_machines_are_named_by_id_prefix_and_host_name(b):
+    ids = [machine["id"] for machine in b.fake.machines]
+    for path, verb, availability in (("/availability", "cordon", "cordoned"), ("/availability", "uncordon", "active"),
+                                     ("/availability", "undrain", "active")):
+        b.fake.on("POST", path, json={})
+        b.expect([verb, "node1", "bbbb", ids[1]], 0, [f"Machine {LEGEND} ", "Machine bbbbbbbb... "], "")
+        assert b.fake.requests("POST", path)[-1][3] == {"machines": ids, "availability": availability}
+    b.fake.on("POST", "/confirm-lost", status=204)
+    b.expect(["confirm-lost", "--full", "node2"], 0, f"Machine {ids[1]} is lost: its units are placed on others\n", "")
+    assert b.fake.requests("POST", "/confirm-lost")[-1][3] == {"machines": [ids[1]]}
+
+
+def test_a_machine_that_is_not_there_changes_nothing(b):
+    for verb in ("cordon", "uncordon", "drain", "undrain", "confirm-lost"):
+        b.expect([verb, "node1", "node7"], 4, "", 'there is no machine "node7" (fleetctl list-machines)\n')
+        b.expect([verb, ""], 4, "", 'there is no machine "" (fleetctl list-machines)\n')
+        b.expect([verb], 2, "", ["No machines given"])
+    b.fake.machines = [dict(machine, hostname="same") for machine in b.fake.machines]
+    b.expect(["drain", "same"], 1, "", '"same" is more than one machine\n')
+    assert not b.fake.requests("POST", "/availability") and not b.fake.requests("POST", "/confirm-lost")
+
+
+def test_drain_waits_until_all_have_left(b):
+    b.fake.add("a.service", SERVICE, "launched")
+    b.fake.add("b.service", SERVICE, "launched")
+    b.fake.on("POST", "/availability", json={"units": ["a.service", "b.service"]})
+    b.expect(["drain", "node2"], 0, f"Unit a.service active on {LEGEND}\nUnit b.service active on {LEGEND}\n"
+             "Machine bbbbbbbb... drained\n", "")
+    b.fake.fates["b.service"] = {"machineID": b.fake.machines[1]["id"], "machineIP": "", "reason": "it fits nowhere else"}
+    b.expect(["drain", "node2"], 1, f"Unit a.service active on {LEGEND}\n",
+             "Unit b.service stays on bbbbbbbb...: it fits nowhere else\n")
+    b.fake.fates["b.service"] = {"settled": False, "reason": "node2 still stops it"}
+    b.expect(["drain", "--deadline=200ms", "node2"], 1, f"Unit a.service active on {LEGEND}\n",
+             ["timed out waiting for unit b.service to report state elsewhere"])
+    b.expect(["drain", "--no-block", "node2"], 0, "Machine bbbbbbbb... is being drained\n", "")
+
+
 def test_lists_to_the_byte(b):
     b.expect(["list-machines"], 0, "MACHINE\t\tIP\t\tMETADATA\n"
              "aaaaaaaa...\t10.0.0.1\tdisk=ssd,zone=b\nbbbbbbbb...\t-\t\t-\n", "")

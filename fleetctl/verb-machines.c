@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cordon, uncordon, drain, undrain, confirm-lost: what a person decides about machines. */
+#include <config.h>
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "fleetctl/change.h"
+#include "fleetctl/machine.h"
+#include "fleetctl/output.h"
+#include "fleetctl/verbs.h"
+#include "fleetctl/wait.h"
+
+static int add_machine(const json_t *machines, const char *word, json_t *ids, struct err *err)
+{
+    const json_t *machine, *id;
+    size_t i;
+    int r = machine_find(machines, word, &machine, err);
+
+    if (r < 0)
+        return r;
+    json_array_foreach(ids, i,
+                       id) if (json_equal(id, json_object_get(machine, "id"))) return 0; /* Said twice. */
+    json_array_append(ids, json_object_get(machine, "id"));
+    return 0;
+}
+
+/* The ids of the machines that 'args' name. All of them must exist: a slip must not drain half of what was
+ * meant. */
+static int read_machines(struct ctl *ctl, const struct strlist *args, json_t *ids)
+{
+    _cleanup_(json_decrefp) json_t *machines = NULL;
+    struct err err = {0};
+    int r = ctl_read_all(ctl, "machines?lost=yes", "machines", false, &machines, &err);
+
+    if (r < 0)
+        return ctl_fail(&err, r, "Error retrieving list of machines");
+    for (size_t i = 0; i < args->count; i++) {
+        r = add_machine(machines, args->items[i], ids, &err);
+        if (r < 0) {
+            ctl_fail(&err, r, NULL);
+            return r == -ENOENT ? CTL_EXIT_NO_UNIT : CTL_EXIT_FAILED;
+        }
+    }
+    return CTL_EXIT_DONE;
+}
+
+static char *legend_of(struct ctl *ctl, const char *id)
+{
+    const json_t *machine = ctl_machine(ctl, id);
+
+    return ctl_legend(ctl, id, machine != NULL ? api_text(machine, "primaryIP") : "");
+}
+
+static void say_each(struct ctl *ctl, const json_t *ids, const char *what)
+{
+    const json_t *id;
+    size_t i;
+
+    json_array_foreach(ids, i, id)
+    {
+        _cleanup_(freep) char *legend = legend_of(ctl, json_string_value(id));
+
+        printf("Machine %s %s\n", legend, what);
+    }
+    fflush(stdout);
+}
+
+/* Sets the machines' availability; *ret: the names of the units that are placed on them. */
+static int set_availability(struct ctl *ctl, json_t *ids, const char *availability, struct strlist *ret)
+{
+    _cleanup_(json_decrefp) json_t *body =
+        json_pack("{s:O, s:s}", "machines", ids, "availability", availability);
+    _cleanup_(json_decrefp) json_t *reply = NULL;
+    const json_t *name;
+    struct err err = {0};
+    size_t i;
+    int r = api_call(ctl->api, "POST", "availability", body, 0, &reply, &err);
+
+    if (r < 0)
+        return ctl_fail(&err, r, "Error changing the machines' availability");
+    json_array_foreach(json_object_get(reply, "units"), i, name)
+        strlist_add(ret, json_string_value(name) != NULL ? json_string_value(name) : "");
+    return CTL_EXIT_DONE;
+}
+
+static int change(struct ctl *ctl, const struct strlist *args, const char *availability, const char *what)
+{
+    _cleanup_(json_decrefp) json_t *ids = json_array();
+    _cleanup_(strlist_done) struct strlist units = {0};
+    int code = read_machines(ctl, args, ids);
+
+    if (code == CTL_EXIT_DONE)
+        code = set_availability(ctl, ids, availability, &units);
+    if (code == CTL_EXIT_DONE)
+        say_each(ctl, ids, what);
+    return code;
+}
+
+int verb_cordon(struct ctl *ctl, const struct strlist *args)
+{
+    return change(ctl, args, "cordoned", "cordoned");
+}
+
+int verb_uncordon(struct ctl *ctl, const struct strlist *args)
+{
+    return change(ctl, args, "active", "takes new units");
+}
+
+int verb_undrain(struct ctl *ctl, const struct strlist *args)
+{
+    return verb_uncordon(ctl, args);
+}
+
+int verb_drain(struct ctl *ctl, const struct strlist *args)
+{
+    _cleanup_(json_decrefp) json_t *ids = json_array();
+    _cleanup_(strlist_done) struct strlist units = {0};
+    int code = read_machines(ctl, args, ids);
+
+    if (code == CTL_EXIT_DONE)
+        code = set_availability(ctl, ids, "draining", &units);
+    if (code != CTL_EXIT_DONE)
+        return code;
+    if (ctl->options.no_block) {
+        say_each(ctl, ids, "is being drained");
+        return CTL_EXIT_DONE;
+    }
+    code = units.count > 0 ? wait_until_elsewhere(ctl, &units, ids) : CTL_EXIT_DONE;
+    if (code == CTL_EXIT_DONE)
+        say_each(ctl, ids, "drained");
+    return code;
+}
+
+int verb_confirm_lost(struct ctl *ctl, const struct strlist *args)
+{
+    _cleanup_(json_decrefp) json_t *ids = json_array(), *body = NULL;
+    struct err err = {0};
+    int code = read_machines(ctl, args, ids), r;
+
+    if (code != CTL_EXIT_DONE)
+        return code;
+    body = json_pack("{s:O}", "machines", ids);
+    r = api_call(ctl->api, "POST", "confirm-lost", body, 0, NULL, &err);
+    if (r < 0)
+        return ctl_fail(&err, r, "Error confirming that machines are lost");
+    say_each(ctl, ids, "is lost: its units are placed on others");
+    return CTL_EXIT_DONE;
+}
