@@ -493,6 +493,10 @@ static void change_machine(struct registry *registry, const Fleet__MachineChange
 
     if (change->availability != FLEET__AVAILABILITY__AVAILABILITY_UNCHANGED)
         machine->availability = registry_availability_of(change->availability);
+    if (change->daemon != FLEET__DAEMON_STATE__DAEMON_UNCHANGED)
+        machine->daemon_stopped = change->daemon == FLEET__DAEMON_STATE__DAEMON_STOPPED;
+    if (change->verdict != FLEET__VERDICT__VERDICT_UNCHANGED)
+        machine->daemon_stopped = false; /* It has called again, or it is more than that. */
     if (change->verdict == FLEET__VERDICT__VERDICT_UNCHANGED || lost == machine->lost)
         return;
     machine->lost = lost;

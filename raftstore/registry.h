@@ -86,6 +86,7 @@ struct registry_machine {
     bool lost; /* It was given up, and has not called since. Not "it does not answer": that nobody stores. */
     uint64_t lost_wall_ms;
     enum machine_availability availability;
+    bool daemon_stopped; /* Its fleetd was stopped on purpose, and has not called since; its units run on. */
     struct registry_label *labels; /* What holds now: static ones, overridden by changed ones; by key. */
     size_t label_count;
     struct registry_label *fixed; /* From its configuration, by key. */

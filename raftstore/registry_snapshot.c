@@ -91,6 +91,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     message.lost = machine->lost;
     message.lost_wall_ms = machine->lost_wall_ms;
     message.availability = availability[machine->availability];
+    message.daemon_stopped = machine->daemon_stopped;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_MACHINE;
     record.machine = &message;
     add_record(to, &record);
@@ -285,6 +286,7 @@ static int restore_machine(struct registry *registry, const Fleet__SnapshotMachi
     machine->lost = message->lost;
     machine->lost_wall_ms = message->lost_wall_ms;
     machine->availability = registry_availability_of(message->availability);
+    machine->daemon_stopped = message->daemon_stopped;
     for (size_t i = 0; i < message->n_changed_metadata; i++) {
         Fleet__MetadataChange change = *message->changed_metadata[i];
 

@@ -247,7 +247,7 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
         dirty_clear(core);
         return;
     }
-    if (core->braking) /* Whoever has called, or was given up by a person, may have ended it. */
+    if (core->braking) /* Whoever has called may have ended it. */
         core_judge_silence(core, out);
     core_declare(core, out);
     if (core->plan_wanted && !core->schedule_in_flight && now_ms >= decision_due_ms(core)) {
@@ -518,6 +518,7 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
         mark_globals(core);
         mark_unplaced(core);
         core->plan_wanted = true;
+        core_judge_silence(core, out); /* A person may have given one up. */
     }
     if (changes->everything)
         mark_all(core);

@@ -10,13 +10,17 @@
  *
  *      EXPECTED --calls--> READY --session breaks--> SUSPECTED --ttl--> LOST
  *          |                                             |               ^
- *          \---one ttl after core_lead(), likewise--> MISSING ----------/
+ *          \---one ttl after core_lead(), likewise--> MISSING, HUNG ----/
  *      READY <--calls-- any of them
+ *
+ * HUNG: fleetd is silent there, but the machine is not: its kernel still accepts connections to fleetd's
+ * port, so the very process is there; or it refuses them, and fleetd was stopped on purpose. Its units run
+ * on, then, and nothing is placed anew for it; for as long as it answers.
  *
  * MISSING is what LOST would be, while the brake holds: more than a third of the machines, and more than one,
  * have fallen silent together. That is the network, or the power of a room, rather than so many machines:
- * nothing is placed anew for it until enough of them have called again, or a person confirms that they are
- * lost.
+ * nothing is placed anew for it until enough of them have called again (the others then have one more ttl to
+ * do so), or a person confirms that they are lost.
  *
  * Laws:
  *  - Nobody is lost before a full ttl has passed since it was last heard, or since this leader began.
@@ -39,11 +43,12 @@ enum machine_state {
     MACHINE_EXPECTED,
     MACHINE_READY,
     MACHINE_SUSPECTED,
+    MACHINE_HUNG,
     MACHINE_MISSING,
     MACHINE_LOST,
 };
 
-/* "expected", "ready", "suspected", "missing", "lost" */
+/* "expected", "ready", "suspected", "hung", "missing", "lost" */
 const char *machine_state_to_string(enum machine_state state);
 
 /* What a host last reported of a unit. */
@@ -147,6 +152,11 @@ void core_session_report(struct core *core, const char *machine_id, uint64_t ses
                          Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
                          struct effects *out);
 void core_session_heard(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms);
+/* Whether somebody should try how the machine's kernel answers on fleetd's port, about once a second... */
+bool core_wants_probe(const struct core *core, const char *machine_id);
+/* ...and what it did: 'accepted' or refused; nothing to be told if it did neither. */
+void core_probed(struct core *core, const char *machine_id, bool accepted, uint64_t now_ms);
+
 void core_session_closed(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms,
                          struct effects *out);
 

@@ -21,7 +21,9 @@ static const char *unavailable_text(const struct registry_machine *machine, enum
         return "the machine is cordoned";
     if (machine->availability == MACHINE_DRAINING)
         return "the machine is being drained";
-    return state == MACHINE_READY ? NULL : "the machine does not answer at the moment";
+    return state == MACHINE_READY  ? NULL
+           : state == MACHINE_HUNG ? "fleetd does not answer there"
+                                   : "the machine does not answer at the moment";
 }
 
 static void add_machines(const struct core *core, bool drained, struct decision *decision)

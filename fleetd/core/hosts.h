@@ -29,8 +29,10 @@ struct host {
     bool history;        /* LOST, but long ago, or not by this leader alone: the brake does not count it. */
     enum machine_state verdict; /* LOST or READY: what was proposed last to the registry, and when. */
     uint64_t verdict_ms;
-    uint64_t give_up_ms; /* MISSING: lost then if it has not called, for the brake is off; 0: it is on. */
-    bool leaving;        /* It is registered no more: forgotten as soon as it has nothing, or is lost. */
+    bool answers;         /* Its kernel did, on fleetd's port, while fleetd was silent... */
+    uint64_t answered_ms; /* ...and when it did last. */
+    uint64_t give_up_ms;  /* MISSING: lost then if it has not called, for the brake is off; 0: it is on. */
+    bool leaving;         /* It is registered no more: forgotten as soon as it has nothing, or is lost. */
     struct host_report *reports;
     struct host_told *told;
     UT_hash_handle hh;

@@ -9,6 +9,9 @@
 /* How long a machine that was given up counts as lost together with the next ones. */
 #define BRAKE_WINDOW_MS(ttl_ms) (6 * (ttl_ms))
 
+/* How long it counts that a machine's kernel has answered: some tries may fail. */
+#define ANSWER_MS(ttl_ms) ((ttl_ms) / 2 + 2000u)
+
 /* How long to wait for a verdict to be in the registry before it is proposed again. */
 #define VERDICT_RETRY_MS 5000u
 
@@ -31,6 +34,12 @@ static uint64_t silent_ms(const struct core *core, const struct host *host)
     return core->now_ms - host->heard_ms;
 }
 
+/* Whether the machine itself is there although its fleetd says nothing. */
+static bool still_answers(const struct core *core, const struct host *host)
+{
+    return host->answers && core->now_ms - host->answered_ms < ANSWER_MS(core->ttl_ms);
+}
+
 /* ---- the brake ---- */
 
 /* Given up by this leader, by itself, not long ago. */
@@ -50,7 +59,7 @@ static void count_silent(const struct core *core, size_t *ret_silent, size_t *re
         if (machine == NULL || ((machine->lost || host->state == MACHINE_LOST) && !lately))
             continue;
         (*ret_of)++;
-        *ret_silent += lately || silent_ms(core, host) >= core->ttl_ms / 2;
+        *ret_silent += lately || (silent_ms(core, host) >= core->ttl_ms / 2 && !still_answers(core, host));
     }
 }
 
@@ -120,6 +129,23 @@ static void miss(struct core *core, struct host *host, struct effects *out)
     core_drop_session(host, out);
 }
 
+static void hang(struct core *core, struct host *host, struct effects *out)
+{
+    const struct registry_machine *machine = registry_machine(core->registry, host->id);
+
+    if (host->state == MACHINE_HUNG)
+        return;
+    effects_add_log(
+        out, LOG_WARNING, host->id, NULL,
+        machine != NULL && machine->daemon_stopped
+            ? "Machine %s (%s): fleetd was stopped there. Its units run on and stay"
+            : "Machine %s (%s): fleetd does not answer there, but the machine does. Its units run on and "
+              "stay",
+        host->id, name_of(core, host));
+    core_set_host_state(core, host, MACHINE_HUNG);
+    core_drop_session(host, out);
+}
+
 /* The brake does not hold it any more, for others have called again: then so may it, and has a ttl for that.
  */
 static bool may_still_call(const struct core *core, struct host *host)
@@ -137,7 +163,9 @@ static void judge(struct core *core, struct host *host, bool braking, struct eff
     bool confirmed = machine != NULL && machine->lost;
 
     if (silent_ms(core, host) >= core->ttl_ms) {
-        if (braking && machine != NULL && !confirmed)
+        if (machine != NULL && !confirmed && still_answers(core, host))
+            hang(core, host, out);
+        else if (braking && machine != NULL && !confirmed)
             miss(core, host, out);
         else if (confirmed || !may_still_call(core, host))
             lose(core, host, out);
@@ -163,6 +191,27 @@ void core_judge_silence(struct core *core, struct effects *out)
     log_brake(core, out);
 }
 
+bool core_wants_probe(const struct core *core, const char *machine_id)
+{
+    const struct host *host = core->leads ? host_find(core->hosts, machine_id) : NULL;
+
+    return host != NULL && host->state != MACHINE_LOST && silent_ms(core, host) >= core->ttl_ms / 2;
+}
+
+void core_probed(struct core *core, const char *machine_id, bool accepted, uint64_t now_ms)
+{
+    const struct registry_machine *machine = registry_machine(core->registry, machine_id);
+    struct host *host = core->leads ? host_find(core->hosts, machine_id) : NULL;
+
+    /* Refused by a machine whose fleetd was not stopped: that may be one that has just been booted, and runs
+     * nothing. */
+    if (host == NULL || host->state == MACHINE_LOST ||
+        !(accepted || (machine != NULL && machine->daemon_stopped)))
+        return;
+    host->answers = true;
+    host->answered_ms = now_ms;
+}
+
 /* ---- verdicts ---- */
 
 /* Whether the registry does not know yet what has become of the host. */
@@ -171,7 +220,7 @@ static bool verdict_due(const struct core *core, const struct host *host)
     const struct registry_machine *machine = member_of(core, host);
 
     return machine != NULL && ((host->state == MACHINE_LOST && !machine->lost) ||
-                               (host->state == MACHINE_READY && machine->lost));
+                               (host->state == MACHINE_READY && (machine->lost || machine->daemon_stopped)));
 }
 
 static uint64_t verdict_retry_ms(const struct host *host)
@@ -203,6 +252,7 @@ static uint64_t silence_deadline_ms(const struct core *core, const struct host *
 
     switch (host->state) {
     case MACHINE_READY: return half_ms;
+    case MACHINE_HUNG: return host->answered_ms + ANSWER_MS(core->ttl_ms);
     case MACHINE_MISSING: return host->give_up_ms > 0 ? host->give_up_ms : UINT64_MAX; /* Others decide. */
     case MACHINE_LOST: /* From then on it does not count for the brake. */
         full_ms = host->heard_ms + BRAKE_WINDOW_MS(core->ttl_ms);

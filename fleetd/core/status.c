@@ -13,8 +13,8 @@
 const char *machine_state_to_string(enum machine_state state)
 {
     static const char *const names[] = {
-        [MACHINE_EXPECTED] = "expected", [MACHINE_READY] = "ready", [MACHINE_SUSPECTED] = "suspected",
-        [MACHINE_MISSING] = "missing",   [MACHINE_LOST] = "lost",
+        [MACHINE_EXPECTED] = "expected", [MACHINE_READY] = "ready",     [MACHINE_SUSPECTED] = "suspected",
+        [MACHINE_HUNG] = "hung",         [MACHINE_MISSING] = "missing", [MACHINE_LOST] = "lost",
     };
 
     return names[state];
@@ -195,6 +195,9 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
         return xasprintf("%s has not called the leader yet", name);
     if (host->state == MACHINE_SUSPECTED)
         return xasprintf("%s does not answer at the moment", name);
+    if (host->state == MACHINE_HUNG)
+        return xasprintf("fleetd does not answer on %s, though the machine does: what runs there runs on",
+                         name);
     if (host->state == MACHINE_MISSING)
         return xasprintf("%s is missing, together with others: nothing is moved unless it is confirmed lost",
                          name);
@@ -268,7 +271,8 @@ static void status_placed(struct core_status *status, const struct core *core,
             xasprintf("%s is lost, it is being placed anew", hostname_of(core, unit->target)));
         return;
     }
-    if (host->state == MACHINE_MISSING || report == NULL || report->generation < unit->generation) {
+    if (host->state == MACHINE_MISSING || host->state == MACHINE_HUNG || report == NULL ||
+        report->generation < unit->generation) {
         set(status, OUTCOME_WAITING, waiting_text(core, unit, host, report));
         return;
     }

@@ -543,6 +543,31 @@ void is_set(struct world *w, const char *name, Fleet__Availability availability)
     apply(w, &command);
 }
 
+void is_stopped(struct world *w, const char *name)
+{
+    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *list[] = {&change};
+    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    machine_hangs_up(w, name);
+    change.machine_id = machine_of(w, name)->id;
+    change.daemon = FLEET__DAEMON_STATE__DAEMON_STOPPED;
+    body.changes = list;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
+    command.change_machines = &body;
+    apply(w, &command);
+}
+
+void advance_probing(struct world *w, const char *name, bool accepts, uint64_t ms)
+{
+    for (uint64_t passed = 0; passed < ms; passed += 1000) {
+        if (core_wants_probe(w->core, machine_of(w, name)->id))
+            core_probed(w->core, machine_of(w, name)->id, accepts, w->now_ms);
+        advance(w, ms - passed < 1000 ? ms - passed : 1000);
+    }
+}
+
 void is_confirmed_lost(struct world *w, const char *name)
 {
     struct strlist ids = {0};

@@ -76,6 +76,10 @@ void registers(struct world *w, const char *name, const char *metadata); /* "rol
 void is_removed(struct world *w, const char *name);
 void is_confirmed_lost(struct world *w, const char *name); /* By a person. */
 void is_set(struct world *w, const char *name, Fleet__Availability availability);
+void is_stopped(struct world *w, const char *name); /* Its fleetd, on purpose: it says goodbye. */
+/* Time passes, and about once a second the machine's kernel accepts, or refuses, connections to fleetd's
+ * port. */
+void advance_probing(struct world *w, const char *name, bool accepts, uint64_t ms);
 void gets_metadata(struct world *w, const char *name, const char *key, const char *value);
 void machine_calls(struct world *w, const char *name);
 void stranger_calls(struct world *w, const char *id, uint64_t session); /* Of an unchecked world. */

@@ -46,7 +46,7 @@ void fake_core_status(struct core *core, const char *unit, enum unit_outcome out
 
 const char *machine_state_to_string(enum machine_state state)
 {
-    static const char *const words[] = {"expected", "ready", "suspected", "missing", "lost"};
+    static const char *const words[] = {"expected", "ready", "suspected", "hung", "missing", "lost"};
 
     return words[state];
 }

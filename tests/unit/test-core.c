@@ -679,6 +679,153 @@ static void test_who_has_let_go_is_not_waited_for(void **state)
     world_done(&w);
 }
 
+/* ---- a silent fleetd on a machine that is there ---- */
+
+/* "x.service" runs on "a". */
+static void running_on_a(struct world *w)
+{
+    three_machines(w);
+    user_starts(w, "x.service");
+    reports(w, "a", "x.service", "active");
+    advance(w, TTL_MS);
+    world_forget(w);
+}
+
+static void test_a_fleetd_that_hangs_moves_nothing(void **state)
+{
+    struct world w;
+
+    running_on_a(&w);
+    falls_silent(&w, "a");
+    advance_probing(&w, "a", true, 100 * TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    assert_int_equal(w.schedules + w.verdicts, 0);
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    assert_non_null(strstr(reason_of(&w, "x.service"), "fleetd does not answer on host-a"));
+    user_starts(&w, "y.service"); /* Nothing new for it, though. */
+    assert_string_equal(placed_on(&w, "y.service"), "b");
+
+    world_forget(&w);
+    machine_calls(&w, "a");
+    assert_int_equal(state_of(&w, "a"), MACHINE_READY);
+    assert_true(is_told(&w, "a", "x.service"));
+    assert_int_equal(w.schedules, 0);
+    world_done(&w);
+}
+
+static void test_a_hung_machine_that_dies_is_lost(void **state)
+{
+    struct world w;
+
+    running_on_a(&w);
+    falls_silent(&w, "a");
+    advance_probing(&w, "a", true, 3 * TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    advance(&w, TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    world_done(&w);
+}
+
+static void test_a_new_leader_meets_a_hung_machine(void **state)
+{
+    struct world w;
+
+    running_on_a(&w);
+    falls_silent(&w, "a");
+    leads(&w);
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    advance_probing(&w, "a", true, 3 * TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    world_done(&w);
+}
+
+/* Refused: fleetd is not there. A machine that has just been booted does that, too, and runs nothing. */
+static void test_a_machine_without_fleetd_is_lost(void **state)
+{
+    struct world w;
+
+    running_on_a(&w);
+    falls_silent(&w, "a");
+    advance_probing(&w, "a", false, TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    world_done(&w);
+}
+
+static void test_a_fleetd_that_was_stopped_moves_nothing(void **state)
+{
+    struct world w;
+
+    running_on_a(&w);
+    is_stopped(&w, "a");
+    advance_probing(&w, "a", false, 100 * TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    leads(&w); /* The next leader knows it, too. */
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    advance_probing(&w, "a", false, 100 * TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    assert_int_equal(w.schedules, 0);
+
+    machine_calls(&w, "a");
+    assert_int_equal(state_of(&w, "a"), MACHINE_READY);
+    assert_false(registry_machine(w.registry, machine_of(&w, "a")->id)->daemon_stopped);
+    assert_true(is_told(&w, "a", "x.service"));
+    falls_silent(&w, "a"); /* This time it was not on purpose. */
+    advance_probing(&w, "a", false, TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    world_done(&w);
+}
+
+static void test_a_machine_that_dies_after_its_fleetd_was_stopped(void **state)
+{
+    struct world w;
+
+    running_on_a(&w);
+    is_stopped(&w, "a");
+    advance(&w, TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_false(registry_machine(w.registry, machine_of(&w, "a")->id)->daemon_stopped);
+    world_done(&w);
+}
+
+static void test_a_hung_machine_can_be_given_up(void **state)
+{
+    struct world w;
+
+    running_on_a(&w);
+    falls_silent(&w, "a");
+    advance_probing(&w, "a", true, 3 * TTL_MS);
+    is_confirmed_lost(&w, "a");
+    advance_probing(&w, "a", true, 1000);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    world_done(&w);
+}
+
+/* It is there: the brake is for those who are not. */
+static void test_a_hung_machine_does_not_count_for_the_brake(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "ab");
+    for (unsigned i = 0; i < 30; i++) {
+        core_probed(w.core, machine_of(&w, "a")->id, true, w.now_ms);
+        core_probed(w.core, machine_of(&w, "b")->id, true, w.now_ms);
+        advance(&w, 1000);
+        if (i == 15)
+            falls_silent(&w, "c");
+    }
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    assert_int_equal(state_of(&w, "b"), MACHINE_HUNG);
+    assert_int_equal(state_of(&w, "c"), MACHINE_LOST);
+    world_done(&w);
+}
+
 /* ---- cordon and drain ---- */
 
 #define DRAINING FLEET__AVAILABILITY__AVAILABILITY_DRAINING
@@ -1609,6 +1756,14 @@ int main(void)
         cmocka_unit_test(test_the_old_place_has_not_called_the_new_leader),
         cmocka_unit_test(test_moved_twice_and_then_a_new_leader),
         cmocka_unit_test(test_who_has_let_go_is_not_waited_for),
+        cmocka_unit_test(test_a_fleetd_that_hangs_moves_nothing),
+        cmocka_unit_test(test_a_hung_machine_that_dies_is_lost),
+        cmocka_unit_test(test_a_new_leader_meets_a_hung_machine),
+        cmocka_unit_test(test_a_machine_without_fleetd_is_lost),
+        cmocka_unit_test(test_a_fleetd_that_was_stopped_moves_nothing),
+        cmocka_unit_test(test_a_machine_that_dies_after_its_fleetd_was_stopped),
+        cmocka_unit_test(test_a_hung_machine_can_be_given_up),
+        cmocka_unit_test(test_a_hung_machine_does_not_count_for_the_brake),
         cmocka_unit_test(test_a_cordoned_machine_keeps_what_it_has),
         cmocka_unit_test(test_a_drained_unit_is_handed_over),
         cmocka_unit_test(test_a_drained_unit_that_fails_elsewhere_runs_on),
