@@ -27,6 +27,12 @@ tests_unit_test_core_SOURCES = tests/unit/test-core.c tests/unit/core-world.c te
 tests_unit_test_core_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_core_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_core_LDADD = $(CORE_TEST_LIBS)
+check_PROGRAMS += tests/unit/test-prober
+TESTS += tests/unit/test-prober
+tests_unit_test_prober_SOURCES = tests/unit/test-prober.c fleetd/prober.c fleetd/prober.h
+tests_unit_test_prober_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS)
+tests_unit_test_prober_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_prober_LDADD = raftstore/libraftstore.a base/libbase.a $(UV_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_voters_SOURCES = tests/unit/test-voters.c
 tests_unit_test_voters_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_voters_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -45,6 +51,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/joining.c fleetd/joining.h \
 	fleetd/leading.c \
 	fleetd/member.c fleetd/member.h \
+	fleetd/prober.c fleetd/prober.h \
 	fleetd/router.c fleetd/router.h \
 	fleetd/uplink.c fleetd/uplink.h
 fleetd_fleetd_LDADD = \

@@ -229,6 +229,7 @@ static int become_member(struct daemon *daemon, struct err *err)
     uplink_set_members(daemon->uplink, &daemon->member.peers);
     daemon->downlink = leading_downlink_new(daemon);
     daemon->gate = leading_gate_new(daemon);
+    daemon->prober = leading_prober_new(daemon);
     r = store_open(daemon->loop, daemon->port, &config, &store_callbacks, daemon, &daemon->store, err);
     if (r < 0)
         return r;

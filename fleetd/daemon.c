@@ -110,11 +110,16 @@ static void on_chores(uv_timer_t *timer)
 {
     struct daemon *daemon = timer->data;
 
-    if (daemon->api != NULL && !daemon->stopping)
+    if (daemon->api != NULL && !daemon->stopping) {
         leading_chores(daemon);
+        leading_probe(daemon);
+    }
     daemon_update_status(daemon);
-    if (daemon->watchdog_turns > 0 && ++daemon->turn % daemon->watchdog_turns == 0)
+    /* By the clock: a process that was frozen for a while must not wait for its next turn. */
+    if (daemon->watchdog_ms > 0 && now_ms() - daemon->watchdog_sent_ms >= daemon->watchdog_ms) {
         sd_notify(0, "WATCHDOG=1");
+        daemon->watchdog_sent_ms = now_ms();
+    }
 }
 
 /* ---- end ---- */
@@ -140,15 +145,25 @@ static void on_port_closed(void *data)
     agent_close(daemon->agent, on_agent_closed, daemon);
 }
 
+static void on_prober_closed(void *data)
+{
+    struct daemon *daemon = data;
+
+    if (daemon->port != NULL)
+        port_close(daemon->port, on_port_closed, daemon);
+    else
+        on_port_closed(daemon);
+}
+
 static void on_store_closed(void *data)
 {
     struct daemon *daemon = data;
 
     daemon->store = NULL;
-    if (daemon->port != NULL)
-        port_close(daemon->port, on_port_closed, daemon);
+    if (daemon->prober != NULL)
+        prober_close(TAKE_PTR(daemon->prober), on_prober_closed, daemon);
     else
-        on_port_closed(daemon);
+        on_prober_closed(daemon);
 }
 
 static void on_uplink_closed(void *data)
@@ -247,14 +262,15 @@ static void watch_signals(struct daemon *daemon)
 
 /* ---- start ---- */
 
-/* systemd wants to hear from us within WatchdogSec=; a third of it leaves room for a stall. */
-static unsigned watchdog_turns(void)
+/* systemd wants to hear from us within WatchdogSec=; a third of it leaves room for a stall. 0: it does not.
+ */
+static uint64_t watchdog_ms(void)
 {
     uint64_t usec;
 
     if (sd_watchdog_enabled(0, &usec) <= 0)
         return 0;
-    return usec / 3000 > CHORES_MS ? (unsigned)(usec / 3000 / CHORES_MS) : 1;
+    return usec / 3000;
 }
 
 int daemon_start(uv_loop_t *loop, struct config *config, const char *config_file, struct daemon **ret,
@@ -266,7 +282,7 @@ int daemon_start(uv_loop_t *loop, struct config *config, const char *config_file
     daemon->loop = loop;
     daemon->config = *config;
     daemon->config_file = xstrdup(config_file);
-    daemon->watchdog_turns = watchdog_turns();
+    daemon->watchdog_ms = watchdog_ms();
     *config = (struct config){0};
     r = identity_read(daemon->config.public_ip, &daemon->identity, err);
     if (r < 0)

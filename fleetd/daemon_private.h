@@ -15,6 +15,7 @@
 #include "fleetd/identity.h"
 #include "fleetd/joining.h"
 #include "fleetd/member.h"
+#include "fleetd/prober.h"
 #include "fleetd/router.h"
 #include "fleetd/uplink.h"
 #include "raftstore/port.h"
@@ -44,6 +45,7 @@ struct daemon {
     struct api *api;
     struct uplink *uplink;
     struct downlink *downlink;
+    struct prober *prober; /* Asks after hosts that are silent, while this one leads. */
     struct router *router;
     struct agent *agent;
     struct http_server *http;
@@ -64,8 +66,9 @@ struct daemon {
         size_t count, capacity, bytes;
     } share;
 
-    unsigned turn, watchdog_turns; /* Of the chores; 0: no watchdog. */
-    char status[256];              /* As last told to systemd. */
+    uint64_t watchdog_ms,
+        watchdog_sent_ms; /* How often systemd is to hear from us (0: never), and when it did. */
+    char status[256];     /* As last told to systemd. */
     bool ready, stopping;
     int exit_code;
 };
@@ -83,7 +86,9 @@ void leading_step(
 void leading_tick(struct daemon *daemon);    /* The core's deadline has come. */
 void leading_set_ttl(struct daemon *daemon); /* The configuration was read again. */
 void leading_chores(struct daemon *daemon);
+void leading_probe(struct daemon *daemon); /* Once a second. */
 struct downlink *leading_downlink_new(struct daemon *daemon);
+struct prober *leading_prober_new(struct daemon *daemon);
 struct gate *leading_gate_new(struct daemon *daemon);
 
 /* hosting.c */

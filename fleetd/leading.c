@@ -293,6 +293,34 @@ void leading_set_ttl(struct daemon *daemon)
     downlink_drop_all(daemon->downlink, "agent_ttl has changed");
 }
 
+/* ---- silent hosts ---- */
+
+static void on_answer(const char *machine_id, bool accepted, void *data)
+{
+    struct daemon *daemon = data;
+
+    core_probed(daemon->core, machine_id, accepted, now_ms());
+}
+
+struct prober *leading_prober_new(struct daemon *daemon)
+{
+    return prober_new(daemon->loop, on_answer, daemon);
+}
+
+/* Those that the core wants to be asked after; all others are let go of, also when this host leads no more.
+ */
+void leading_probe(struct daemon *daemon)
+{
+    size_t count, wanted = 0;
+    const struct registry_machine *const *machines = registry_machines(store_registry(daemon->store), &count);
+    _cleanup_(freep) struct prober_target *targets = xcalloc(count, sizeof *targets);
+
+    for (size_t i = 0; i < count; i++)
+        if (core_wants_probe(daemon->core, machines[i]->id))
+            targets[wanted++] = (struct prober_target){machines[i]->id, machines[i]->cluster_address};
+    prober_tick(daemon->prober, targets, wanted);
+}
+
 /* ---- voters ---- */
 
 static void on_voters_changed(enum store_outcome outcome, const struct registry_result *result,

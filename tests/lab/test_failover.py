@@ -108,27 +108,6 @@ def test_network_cut_of_a_follower(cluster: Cluster) -> None:
     assert nothing_left_over(lone)
 
 
-@lab_test(deadline_s=60)
-def test_leader_frozen_for_longer_than_the_ttl(cluster: Cluster) -> None:
-    before = start_jobs(cluster, 12)
-    frozen = cluster.wait_leader()
-    others = others_of(cluster, frozen)
-
-    frozen.freeze()
-    try:
-        begin = patience.now()
-        after = wait_once_each(others, before, NEW_LEADER_S + AGENT_TTL_S + 2)
-        assert_stays(lambda: lives(others, "job@*"), 15 - (patience.now() - begin), "who runs what")
-    finally:
-        frozen.thaw()
-    assert {unit: after[unit] for unit in of_host(before, *others)} == of_host(before, *others)
-    wait_until(lambda: lives(cluster.hosts, "job@*"), 10, "the extra copies to end", accept=lambda now: now == after)
-    cluster.wait_ready(3)
-    cluster.wait_leader()
-    assert_stays(lambda: lives(cluster.hosts, "job@*"), 1, "who runs what")
-    assert nothing_left_over(frozen)
-
-
 @lab_test(deadline_s=90)
 def test_majority_lost(cluster: Cluster) -> None:
     before = start_jobs(cluster, 12)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A daemon that is silent is not a host that is dead: what runs there runs on, and is not started a second time."""
+
+from __future__ import annotations
+
+from fleet import Cluster, write_service
+from lab import Host, wait_until
+from testing import Needs, lab_test
+from witness import Life, assert_stays, fleetd_pid, homes, lives, of_host, wait_once_each
+
+SHARED = True
+AGENT_TTL_S = 4
+NEEDS = Needs(hosts=3, conf={"agent_ttl": f"{AGENT_TTL_S}s"})
+NAMES = [f"job@{number}.service" for number in range(9)]
+
+
+def start_jobs(cluster: Cluster) -> dict[str, list[Life]]:
+    one = cluster.hosts[0]
+    cluster.wait_ready(3)
+    cluster.wait_voters(3)
+    cluster.ctl(one, "destroy", "*")
+    write_service(one, "job@.service")
+    cluster.ctl(one, "start", *(f"/root/units/{name}" for name in NAMES))
+    return wait_once_each(cluster.hosts, NAMES, 10)
+
+
+def others_of(cluster: Cluster, host: Host) -> list[Host]:
+    return [other for other in cluster.hosts if other is not host]
+
+
+def state_of(cluster: Cluster, host: Host, asked: Host) -> str:
+    return next(machine.state for machine in cluster.machines(asked) if machine.id == host.machine_id)
+
+
+def hangs_and_returns(cluster: Cluster, host: Host, seconds: float) -> None:
+    before = start_jobs(cluster)
+    others = others_of(cluster, host)
+    host.run(["systemctl", "kill", "--signal=STOP", "fleetd"])
+    try:
+        if seconds > AGENT_TTL_S + 8:
+            wait_until(lambda: state_of(cluster, host, others[0]), seconds, f"{host.name} to be known to hang",
+                       accept=lambda state: state == "hung")
+        assert_stays(lambda: lives(cluster.hosts, "job@*"), seconds, "who runs what")
+    finally:
+        host.run(["systemctl", "kill", "--signal=CONT", "fleetd"])
+    cluster.wait_ready(3)
+    assert_stays(lambda: lives(cluster.hosts, "job@*"), 1, "who runs what")
+    assert lives(cluster.hosts, "job@*") == before
+
+
+@lab_test(deadline_s=120)
+def test_fleetd_of_the_leader_stopped_by_a_signal(cluster: Cluster) -> None:
+    hangs_and_returns(cluster, cluster.wait_leader(), 20)
+
+
+@lab_test(deadline_s=120)
+def test_fleetd_of_a_follower_stopped_by_a_signal(cluster: Cluster) -> None:
+    hangs_and_returns(cluster, others_of(cluster, cluster.wait_leader())[0], 15)
+
+
+@lab_test(deadline_s=120)
+def test_leader_host_frozen(cluster: Cluster) -> None:
+    before = start_jobs(cluster)
+    frozen = cluster.wait_leader()
+    others = others_of(cluster, frozen)
+    frozen.freeze()
+    try:
+        assert_stays(lambda: lives(others, "job@*"), 15, "who runs what")
+    finally:
+        frozen.thaw()
+    cluster.wait_ready(3)
+    assert_stays(lambda: lives(cluster.hosts, "job@*"), 1, "who runs what")
+    assert lives(cluster.hosts, "job@*") == before
+
+
+@lab_test(deadline_s=120)
+def test_a_hung_host_that_dies_is_replaced(cluster: Cluster) -> None:
+    before = start_jobs(cluster)
+    host = others_of(cluster, cluster.wait_leader())[0]
+    others = others_of(cluster, host)
+    host.run(["systemctl", "kill", "--signal=STOP", "fleetd"])
+    wait_until(lambda: state_of(cluster, host, others[0]), 20, f"{host.name} to be known to hang",
+               accept=lambda state: state == "hung")
+    host.power_cut()
+    after = wait_once_each(others, NAMES, AGENT_TTL_S + 8)
+    kept = of_host(before, *others)
+    assert {unit: after[unit] for unit in kept} == kept
+    host.boot()
+    cluster.wait_ready(3)
+
+
+@lab_test(deadline_s=120)
+def test_a_host_that_reboots_within_the_ttl(cluster: Cluster) -> None:
+    """Nobody has missed it, but nothing runs there any more: its units are started again, there and at once."""
+    before = start_jobs(cluster)
+    host = others_of(cluster, cluster.wait_leader())[0]
+    mine = of_host(before, host)
+    host.power_cut()
+    host.boot()
+    wait_until(lambda: homes([host], "job@*"), AGENT_TTL_S + 10, "its units to run again",
+               accept=lambda seen: sorted(seen) == sorted(mine))
+    after = wait_once_each(cluster.hosts, NAMES, 10)
+    kept = of_host(before, *others_of(cluster, host))
+    assert {unit: after[unit] for unit in kept} == kept
+    assert fleetd_pid(host)
