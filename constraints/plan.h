@@ -15,11 +15,12 @@
  *                    what follows them (MachineOf). Where that comes back to the unit itself, in a circle of
  *                    Replaces and MachineOf, these Replaces count for nothing
  *
- * and among those machines on the least loaded one: the fewest active units, global ones included; the
- * smallest id if that is the same. A unit that still fits stays where it is, whatever the load. Of two placed
- * units that conflict the first by name stays. The order otherwise: units that must leave a living machine,
- * then those whose machine is lost or unknown, then new ones; each by name, but after the units that they
- * need (MachineOf) or that replace them. Inactive units influence nothing.
+ * and among those machines on one that it need not avoid, if there is one, and there on the least loaded one:
+ * the fewest active units, global ones included; the smallest id if that is the same. A unit that still fits
+ * stays where it is, whatever the load. Of two placed units that conflict the first by name stays. The order
+ * otherwise: units that must leave a living machine, then those whose machine is lost or unknown, then new
+ * ones; each by name, but after the units that they need (MachineOf) or that replace them. Inactive units
+ * influence nothing.
  *
  * Global units have no place: each applies to every machine that is not lost, whose metadata fits, and where
  * nothing is that it conflicts with. Units placed there come before global ones, global ones go by name. */
@@ -50,6 +51,8 @@ struct plan_unit {
     const char *name;
     const struct requirements *requirements; /* Read with the unit's name. */
     enum unit_state desired;
+    const char *const *avoided; /* Ids of machines that are only taken if no other fits; may be NULL. */
+    size_t avoided_count;
     const char *target; /* Machine id, known or not; NULL: not placed. */
 };
 

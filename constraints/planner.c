@@ -329,20 +329,35 @@ enum fit planner_fit(const struct planner *p, uint32_t id, uint32_t machine)
     return p->marks[machine].tick == p->tick ? p->marks[machine].fit : FIT_YES;
 }
 
-/* Its own machine if it fits there again, or else the least loaded; or NONE. */
+static bool is_avoided(const struct planner *p, uint32_t id, uint32_t machine)
+{
+    const struct plan_unit *unit = p->cluster.units[id].facts;
+
+    for (size_t i = 0; i < unit->avoided_count; i++)
+        if (streq(unit->avoided[i], p->cluster.machines[machine]->id))
+            return true;
+    return false;
+}
+
+/* Its own machine if it fits there again, or else the least loaded that it need not avoid, or else the least
+ * loaded; or NONE. */
 static uint32_t choose_machine(const struct planner *p, uint32_t id)
 {
     uint32_t best = NONE, origin = p->places[id].origin;
     size_t best_load = 0;
+    bool best_avoided = false;
 
     if (origin != NONE && planner_fit(p, id, origin) == FIT_YES)
         return origin;
     for (uint32_t m = 0; m < p->cluster.machine_count; m++) { /* By id. */
         size_t load = planner_load(p, m);
+        bool avoided = is_avoided(p, id, m);
 
-        if ((best == NONE || load < best_load) && planner_fit(p, id, m) == FIT_YES) {
+        if ((best == NONE || avoided < best_avoided || (avoided == best_avoided && load < best_load)) &&
+            planner_fit(p, id, m) == FIT_YES) {
             best = m;
             best_load = load;
+            best_avoided = avoided;
         }
     }
     return best;

@@ -9,6 +9,7 @@ fleetd_libcore_a_SOURCES = \
 	fleetd/core/core.c fleetd/core/core.h fleetd/core/core_private.h \
 	fleetd/core/decide.c \
 	fleetd/core/drain.c fleetd/core/drain.h \
+	fleetd/core/failing.c fleetd/core/failing.h \
 	fleetd/core/silence.c \
 	fleetd/core/effects.c fleetd/core/effects.h \
 	fleetd/core/hosts.c fleetd/core/hosts.h \

@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "base/alloc.h"
+#include "base/times.h"
 #include "units/name.h"
 #include "units/text.h"
 
@@ -25,6 +26,8 @@ enum kind {
     CONFLICTS,
     REPLACES,
     GLOBAL,
+    FAILURE_BURST,
+    FAILURE_INTERVAL,
 };
 
 static const struct {
@@ -42,6 +45,8 @@ static const struct {
     {"X-Conflicts", CONFLICTS},
     {"Replaces", REPLACES},
     {"Global", GLOBAL},
+    {"FailureLimitBurst", FAILURE_BURST},
+    {"FailureLimitIntervalSec", FAILURE_INTERVAL},
 };
 
 static bool find_kind(const char *option, enum kind *ret)
@@ -100,6 +105,35 @@ static bool is_true(const char *text)
     return false;
 }
 
+static void set_wrong_limit(struct requirements *r, const char *option, const char *text)
+{
+    if (r->wrong_failure_limit == NULL)
+        r->wrong_failure_limit = xasprintf("%s=%s", option, text);
+}
+
+/* The last one counts, but every one must make sense. */
+static void set_failure_burst(struct requirements *r, const char *text)
+{
+    unsigned n = 0;
+    const char *p = text;
+
+    for (; *p >= '0' && *p <= '9' && n <= FAILURE_BURST_MAX; p++)
+        n = 10 * n + (unsigned)(*p - '0');
+    if (p == text || *p != '\0' || n > FAILURE_BURST_MAX)
+        set_wrong_limit(r, "FailureLimitBurst", text);
+    r->has_failure_limit = true;
+    r->failure_burst = n;
+}
+
+static void set_failure_interval(struct requirements *r, const char *text)
+{
+    uint64_t ms = 0;
+
+    if (duration_parse(text, &ms, NULL) < 0 || ms == 0 || ms > FAILURE_INTERVAL_MAX_MS)
+        set_wrong_limit(r, "FailureLimitIntervalSec", text);
+    r->failure_interval_ms = ms;
+}
+
 static void add_machine_id(struct reader *rd, enum kind kind, const char *text)
 {
     if (rd->r->has_machine_id && rd->machine_id_kind <= kind)
@@ -145,6 +179,8 @@ static void add_value(struct reader *rd, enum kind kind, const char *value)
     case CONFLICTS: add_conflicts(rd, text); break;
     case REPLACES: strlist_add(&rd->r->replaces, text); break;
     case GLOBAL: rd->r->global = is_true(text); break; /* The last one counts. */
+    case FAILURE_BURST: set_failure_burst(rd->r, text); break;
+    case FAILURE_INTERVAL: set_failure_interval(rd->r, text); break;
     }
 }
 
@@ -217,6 +253,7 @@ void requirements_free(struct requirements *r)
     free(r->metadata);
     strlist_done(&r->conflicts);
     strlist_done(&r->replaces);
+    free(r->wrong_failure_limit);
     free(r);
 }
 
@@ -246,6 +283,18 @@ static int check_peer(const char *peer, const struct strlist *patterns, const ch
                            what, quoted);
         }
     return 0;
+}
+
+static int check_failure_limit(const struct requirements *r, struct err *err)
+{
+    _cleanup_(freep) char *quoted = NULL;
+
+    if (r->wrong_failure_limit == NULL)
+        return 0;
+    quoted = text_quote(r->wrong_failure_limit);
+    return err_set(err, -EINVAL,
+                   "%s: FailureLimitBurst is a number up to %d, FailureLimitIntervalSec a time up to a day",
+                   quoted, FAILURE_BURST_MAX);
 }
 
 int requirements_check(const struct requirements *r, struct err *err)
@@ -281,7 +330,7 @@ int requirements_check(const struct requirements *r, struct err *err)
     for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
         if (rules[i].refused)
             return err_set(err, -EINVAL, "%s", rules[i].text);
-    return 0;
+    return check_failure_limit(r, err);
 }
 
 /* --- Globs: Go's path.Match, step by step, so that odd patterns mean the same. --- */

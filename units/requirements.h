@@ -9,6 +9,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/cleanup.h"
 #include "base/str.h"
@@ -16,6 +17,8 @@
 
 #define REQUIREMENTS_SIZE_MAX   (32 * 1024) /* Bytes of all values. */
 #define REQUIREMENTS_VALUES_MAX 1024        /* After splitting. */
+#define FAILURE_BURST_MAX       32          /* FailureLimitBurst= */
+#define FAILURE_INTERVAL_MAX_MS (24u * 3600 * 1000)
 
 struct requirements_metadata { /* Any of 'values' will do for 'key'; different keys must all be met. */
     char *key;
@@ -31,6 +34,10 @@ struct requirements {
     struct strlist conflicts; /* Glob patterns. */
     struct strlist replaces;  /* Glob patterns. */
     bool global;
+    bool has_failure_limit;
+    unsigned failure_burst; /* With has_failure_limit: so many failures on one machine, 0: never mind... */
+    uint64_t failure_interval_ms; /* ...within so long; 0: the cluster's. */
+    char *wrong_failure_limit;    /* "Option=value" that makes no sense, or NULL. */
     bool too_large;
 };
 

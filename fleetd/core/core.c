@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "fleetd/core/core_private.h"
 #include "fleetd/core/drain.h"
+#include "fleetd/core/failing.h"
 
 /* ---- what must be looked at again ---- */
 
@@ -250,6 +251,10 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
     if (core->braking) /* Whoever has called may have ended it. */
         core_judge_silence(core, out);
     core_declare(core, out);
+    if (core_forget_failures(core)) {
+        core_forget_plan(core);
+        core->plan_wanted = true;
+    }
     if (core->plan_wanted && !core->schedule_in_flight && now_ms >= decision_due_ms(core)) {
         core->plan_wanted = false;
         core_decide(core, out);
@@ -269,6 +274,7 @@ struct core *core_new(const struct registry *registry, uint64_t ttl_ms)
 
     core->registry = registry;
     core->ttl_ms = ttl_ms;
+    core->failure_interval_ms = FAILURE_INTERVAL_DEFAULT_MS;
     return core;
 }
 
@@ -280,6 +286,7 @@ void core_yield(struct core *core)
     core->braking = false;
     while (core->hosts != NULL)
         host_remove(&core->hosts, core->hosts);
+    core_forget_all_failures(core);
     core_forget_plan(core);
     dirty_clear(core);
 }
@@ -300,6 +307,12 @@ void core_set_ttl(struct core *core, uint64_t ttl_ms, uint64_t now_ms)
     core->now_ms = now_ms;
     for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
         host->heard_ms = now_ms;
+}
+
+void core_set_failure_limit(struct core *core, unsigned burst, uint64_t interval_ms)
+{
+    core->failure_burst = burst;
+    core->failure_interval_ms = interval_ms;
 }
 
 uint64_t core_ttl_ms(const struct core *core)
@@ -430,11 +443,30 @@ static struct host *host_of_session(struct core *core, const char *machine_id, u
     return host != NULL && host->session_id == session_id ? host : NULL;
 }
 
-static void take_report(struct core *core, const char *name)
+/* The host has just begun to say that the unit fails. */
+static void take_failure(struct core *core, const struct host *host, const struct registry_unit *unit,
+                         struct effects *out)
+{
+    const struct core_report *report = host_report(host, unit->name);
+
+    if (unit->desired != UNIT_STATE_LAUNCHED || !streq(unit->target, host->id) ||
+        report->generation < unit->generation || !core_note_failure(core, unit, report))
+        return;
+    core_forget_plan(core);
+    core->plan_wanted = true;
+    effects_add_log(out, LOG_WARNING, host->id, unit->name,
+                    "%s keeps failing here: it is tried elsewhere, if it fits", unit->name);
+}
+
+static void take_report(struct core *core, const struct host *host, const char *name, bool was_failing,
+                        struct effects *out)
 {
     const struct registry_unit *unit = registry_unit(core->registry, name);
+    const struct core_report *report = host_report(host, name);
 
     mark(core, name);
+    if (unit != NULL && report != NULL && !was_failing && core_is_failing(report))
+        take_failure(core, host, unit, out);
     if (unit != NULL && unit->handover && core_former_gone(core, unit))
         core->plan_wanted = true;
 }
@@ -449,9 +481,13 @@ void core_session_report(struct core *core, const char *machine_id, uint64_t ses
         return;
     advance(core, now_ms);
     host->heard_ms = now_ms;
-    for (size_t i = 0; i < report_count; i++)
+    for (size_t i = 0; i < report_count; i++) {
+        const struct core_report *before = host_report(host, reports[i]->name);
+        bool was_failing = before != NULL && core_is_failing(before);
+
         if (host_set_report(host, reports[i]))
-            take_report(core, reports[i]->name);
+            take_report(core, host, reports[i]->name, was_failing, out);
+    }
     settle(core, now_ms, out);
 }
 
@@ -496,6 +532,8 @@ uint64_t core_deadline_ms(const struct core *core)
     if (!core->leads)
         return UINT64_MAX;
     deadline = core_silence_deadline_ms(core);
+    if (core_failures_deadline_ms(core) < deadline)
+        deadline = core_failures_deadline_ms(core);
     decision = core->plan_wanted && !core->schedule_in_flight ? decision_due_ms(core) : UINT64_MAX;
     return decision < deadline ? decision : deadline;
 }

@@ -35,13 +35,14 @@ struct decision {
     struct plan_machine *machines;
     struct plan_label *labels;
     struct plan_unit *units;
+    const char **avoided; /* Of all units, one behind the other. */
     struct plan_facts facts;
     struct plan *plan;
 };
 
-/* What leaves the machines that are drained. */
+/* What leaves machines that are drained, or where it keeps failing. */
 struct drain {
-    struct decision *decision; /* With these machines given up. */
+    struct decision *decision; /* Without them. */
     bool *leaves;              /* Which of its changes can be made. */
 };
 
@@ -53,6 +54,9 @@ struct core {
     uint64_t term;
     uint64_t gather_until_ms; /* Until then only a full house starts placing. */
     struct host *hosts;
+    unsigned failure_burst; /* Of units that do not say their own; 0: off. */
+    uint64_t failure_interval_ms;
+    struct failing *failing;   /* In the order of their first failure. */
     struct dirty *dirty;       /* Units whose shares and status must be looked at again. */
     struct decision *decision; /* The present one; NULL: to be made when it is asked for. */
     struct drain *drain; /* The same without the machines that are drained; NULL, too, if there are none. */
@@ -88,7 +92,8 @@ uint64_t core_silence_deadline_ms(const struct core *core); /* When to judge aga
 /* The plan for what is known now. Borrowed until anything changes. */
 const struct plan *core_plan(const struct core *core);
 void core_forget_plan(struct core *core);
-/* 'drained': as if the machines that are drained were lost. */
+/* 'drained': as if the machines that are drained were lost, and units that fail where they are were nowhere.
+ */
 struct decision *core_decision_new(const struct core *core, bool drained);
 void core_decision_free(struct decision *decision);
 

@@ -6,9 +6,13 @@
 #include <string.h>
 #include <syslog.h>
 
+#include <utlist.h>
+
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "fleetd/core/core_private.h"
 #include "fleetd/core/drain.h"
+#include "fleetd/core/failing.h"
 
 /* Of one placement in a command, without name and reason: two machine ids, a number, and what frames them. */
 #define PLACEMENT_BYTES (2 * MACHINE_ID_SIZE + 32)
@@ -57,7 +61,31 @@ static void add_machines(const struct core *core, bool drained, struct decision 
     decision->facts.machine_count = count;
 }
 
-static void add_units(const struct core *core, struct decision *decision)
+static void add_avoided(const struct core *core, struct decision *decision)
+{
+    const struct failing *failing;
+    size_t count = 0, used = 0;
+
+    DL_COUNT(core->failing, failing, count);
+    decision->avoided = xcalloc(count, sizeof *decision->avoided);
+    for (size_t i = 0; count > 0 && i < decision->facts.unit_count; i++) {
+        struct plan_unit *unit = &decision->units[i];
+
+        unit->avoided = decision->avoided + used;
+        DL_FOREACH (core->failing, failing)
+            if (failing->avoided && streq(failing->unit, unit->name))
+                decision->avoided[used++] = failing->machine_id;
+        unit->avoided_count = (size_t)(decision->avoided + used - unit->avoided);
+    }
+}
+
+/* Whether it is to be placed anew, where that is possible. */
+static bool wants_away(const struct core *core, const struct registry_unit *unit)
+{
+    return unit->target[0] != '\0' && core_leaves_failing(core, unit);
+}
+
+static void add_units(const struct core *core, bool drained, struct decision *decision)
 {
     size_t count;
     const struct registry_unit *const *units = registry_units(core->registry, &count);
@@ -68,10 +96,13 @@ static void add_units(const struct core *core, struct decision *decision)
             .name = units[i]->name,
             .requirements = units[i]->requirements,
             .desired = units[i]->desired,
-            .target = units[i]->target[0] != '\0' ? units[i]->target : NULL,
+            .target = units[i]->target[0] != '\0' && !(drained && wants_away(core, units[i]))
+                          ? units[i]->target
+                          : NULL,
         };
     decision->facts.units = decision->units;
     decision->facts.unit_count = count;
+    add_avoided(core, decision);
 }
 
 struct decision *core_decision_new(const struct core *core, bool drained)
@@ -79,7 +110,7 @@ struct decision *core_decision_new(const struct core *core, bool drained)
     struct decision *decision = NEW0(struct decision);
 
     add_machines(core, drained, decision);
-    add_units(core, decision);
+    add_units(core, drained, decision);
     decision->plan = plan_new(&decision->facts);
     return decision;
 }
@@ -90,6 +121,7 @@ void core_decision_free(struct decision *decision)
         return;
     plan_free(decision->plan);
     free(decision->units);
+    free(decision->avoided);
     free(decision->labels);
     free(decision->machines);
     free(decision);
@@ -159,8 +191,9 @@ static bool add_moves(struct core *core, struct effect *schedule)
     for (size_t i = 0; drain != NULL && i < drain->decision->plan->change_count; i++) {
         const struct plan_change *change = &drain->decision->plan->changes[i];
         const struct registry_unit *unit = registry_unit(core->registry, change->unit);
+        _cleanup_(freep) char *reason = drain->leaves[i] ? core_leave_reason(core, unit, change) : NULL;
 
-        if (drain->leaves[i] && !add_placement(core, schedule, unit, change->to, change->reason,
+        if (drain->leaves[i] && !add_placement(core, schedule, unit, change->to, reason,
                                                unit->handover || core_may_hand_over(core, unit)))
             return false;
     }

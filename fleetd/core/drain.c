@@ -7,6 +7,10 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "fleetd/core/failing.h"
+
+/* How far MachineOf is followed: chains are short. */
+#define FOLLOW_DEPTH_MAX 16u
 
 bool core_is_drained(const struct core *core, const struct registry_unit *unit)
 {
@@ -15,13 +19,44 @@ bool core_is_drained(const struct core *core, const struct registry_unit *unit)
     return machine != NULL && machine->availability == MACHINE_DRAINING;
 }
 
-/* ---- what can leave ---- */
+/* ---- what wants to leave ---- */
 
-static bool is_together(const struct registry_unit *a, const struct registry_unit *b)
+/* Follows MachineOf upwards; a circle is refused at submit, and ends here in any case. */
+static const struct failing *fails_above(const struct core *core, const struct registry_unit *unit,
+                                         unsigned depth)
 {
-    return strlist_has(&a->requirements->machine_of, b->name) ||
-           strlist_has(&b->requirements->machine_of, a->name);
+    const struct failing *failing = core_avoids(core, unit, unit->target);
+    const struct strlist *peers = &unit->requirements->machine_of;
+
+    for (size_t i = 0; failing == NULL && depth > 0 && i < peers->count; i++) {
+        const struct registry_unit *peer = registry_unit(core->registry, peers->items[i]);
+
+        if (peer != NULL && streq(peer->target, unit->target))
+            failing = fails_above(core, peer, depth - 1);
+    }
+    return failing;
 }
+
+bool core_leaves_failing(const struct core *core, const struct registry_unit *unit)
+{
+    return core->failing != NULL && !unit->requirements->global &&
+           fails_above(core, unit, FOLLOW_DEPTH_MAX) != NULL;
+}
+
+char *core_leave_reason(const struct core *core, const struct registry_unit *unit,
+                        const struct plan_change *change)
+{
+    const struct failing *failing =
+        core_is_drained(core, unit) ? NULL : core_avoids(core, unit, unit->target);
+    const struct registry_machine *machine = registry_machine(core->registry, unit->target);
+
+    if (failing == NULL)
+        return xstrdup(change->reason);
+    return xasprintf("has failed %zu times on %s; %s", failing->count,
+                     machine != NULL ? machine->hostname : unit->target, change->reason);
+}
+
+/* ---- what can leave ---- */
 
 /* Whether a unit leaves for 'to'. */
 static bool leaves_for(const struct drain *drain, const char *unit, const char *to)
@@ -34,20 +69,33 @@ static bool leaves_for(const struct drain *drain, const char *unit, const char *
     return false;
 }
 
-/* Units on the same machine that belong together; 'residents' are all units on machines that are drained. */
-static bool leaves_nobody_behind(const struct drain *drain, const struct registry_unit *unit, const char *to,
-                                 const struct registry_unit *const *residents, size_t count)
+static bool is_left_behind(const struct drain *drain, const struct registry_unit *other,
+                           const struct registry_unit *unit, const char *to)
 {
+    return other != NULL && !other->requirements->global && streq(other->target, unit->target) &&
+           !leaves_for(drain, other->name, to);
+}
+
+/* 'followers' are all placed units that have a MachineOf. */
+static bool leaves_nobody_behind(const struct core *core, const struct drain *drain,
+                                 const struct registry_unit *unit, const char *to,
+                                 const struct registry_unit *const *followers, size_t count)
+{
+    const struct strlist *peers = &unit->requirements->machine_of;
+
+    for (size_t i = 0; i < peers->count; i++)
+        if (is_left_behind(drain, registry_unit(core->registry, peers->items[i]), unit, to))
+            return false;
     for (size_t i = 0; i < count; i++)
-        if (residents[i] != unit && is_together(unit, residents[i]) &&
-            streq(residents[i]->target, unit->target) && !leaves_for(drain, residents[i]->name, to))
+        if (strlist_has(&followers[i]->requirements->machine_of, unit->name) &&
+            is_left_behind(drain, followers[i], unit, to))
             return false;
     return true;
 }
 
 /* Takes out whoever would leave somebody behind, until nobody is. */
 static void keep_together(const struct core *core, struct drain *drain,
-                          const struct registry_unit *const *residents, size_t count)
+                          const struct registry_unit *const *followers, size_t count)
 {
     const struct plan *plan = drain->decision->plan;
     bool changed = true;
@@ -57,8 +105,9 @@ static void keep_together(const struct core *core, struct drain *drain,
         for (size_t i = 0; i < plan->change_count; i++) {
             const struct plan_change *change = &plan->changes[i];
 
-            if (!drain->leaves[i] || leaves_nobody_behind(drain, registry_unit(core->registry, change->unit),
-                                                          change->to, residents, count))
+            if (!drain->leaves[i] ||
+                leaves_nobody_behind(core, drain, registry_unit(core->registry, change->unit), change->to,
+                                     followers, count))
                 continue;
             drain->leaves[i] = false;
             changed = true;
@@ -66,24 +115,33 @@ static void keep_together(const struct core *core, struct drain *drain,
     }
 }
 
+/* Also of units that the plan takes for new ones. */
+static bool can_leave(const struct core *core, const struct plan_change *change)
+{
+    const struct registry_unit *unit = registry_unit(core->registry, change->unit);
+
+    return change->to != NULL && unit->target[0] != '\0' && !streq(change->to, unit->target) &&
+           (core_is_drained(core, unit) ||
+            (core_leaves_failing(core, unit) && core_avoids(core, unit, change->to) == NULL));
+}
+
 static struct drain *drain_new(const struct core *core)
 {
     struct drain *drain = NEW0(struct drain);
-    size_t count, resident_count = 0;
+    size_t count, follower_count = 0;
     const struct registry_unit *const *units = registry_units(core->registry, &count);
-    _cleanup_(freep) const struct registry_unit **residents = xcalloc(count, sizeof *residents);
+    _cleanup_(freep) const struct registry_unit **followers = xcalloc(count, sizeof *followers);
     const struct plan *plan;
 
     for (size_t i = 0; i < count; i++)
-        if (units[i]->target[0] != '\0' && core_is_drained(core, units[i]))
-            residents[resident_count++] = units[i];
+        if (units[i]->target[0] != '\0' && units[i]->requirements->machine_of.count > 0)
+            followers[follower_count++] = units[i];
     drain->decision = core_decision_new(core, true);
     plan = drain->decision->plan;
     drain->leaves = xcalloc(plan->change_count, sizeof *drain->leaves);
     for (size_t i = 0; i < plan->change_count; i++)
-        drain->leaves[i] = plan->changes[i].from != NULL && plan->changes[i].to != NULL &&
-                           core_is_drained(core, registry_unit(core->registry, plan->changes[i].unit));
-    keep_together(core, drain, residents, resident_count);
+        drain->leaves[i] = can_leave(core, &plan->changes[i]);
+    keep_together(core, drain, followers, follower_count);
     return drain;
 }
 
@@ -102,9 +160,12 @@ const struct drain *core_drain(const struct core *borrowed)
     size_t count;
     const struct registry_machine *const *machines = registry_machines(core->registry, &count);
 
-    for (size_t i = 0; i < count && core->drain == NULL; i++)
-        if (machines[i]->availability == MACHINE_DRAINING)
-            core->drain = drain_new(core);
+    bool wanted = core->failing != NULL;
+
+    for (size_t i = 0; i < count; i++)
+        wanted = wanted || machines[i]->availability == MACHINE_DRAINING;
+    if (wanted && core->drain == NULL)
+        core->drain = drain_new(core);
     return core->drain;
 }
 

@@ -17,6 +17,13 @@
 /* Whether the unit is on a machine that is being drained. */
 bool core_is_drained(const struct core *core, const struct registry_unit *unit);
 
+/* Whether the unit keeps failing on its machine, or is placed by MachineOf with one that does. */
+bool core_leaves_failing(const struct core *core, const struct registry_unit *unit);
+
+/* Why a unit leaves its machine for that of a change of the plan without it. The caller owns it. */
+char *core_leave_reason(const struct core *core, const struct registry_unit *unit,
+                        const struct plan_change *change);
+
 /* Where the plan without the draining machines puts a unit that is drained; NULL: it stays. Both borrowed
  * until anything changes. */
 const struct plan_change *core_drain_move(const struct core *core, const char *unit);

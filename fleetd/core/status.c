@@ -277,7 +277,10 @@ static void status_placed(struct core_status *status, const struct core *core,
         return;
     }
     outcome = core_judge_report(unit->desired, report);
-    if (outcome == OUTCOME_FAILED)
+    if (outcome == OUTCOME_FAILED && core_drain_move(core, unit->name) != NULL)
+        set(status, OUTCOME_WAITING,
+            xasprintf("it failed on %s, and is about to be tried elsewhere", hostname_of(core, host->id)));
+    else if (outcome == OUTCOME_FAILED)
         set(status, outcome, placed_failure_text(core, unit, host, report));
     else if (outcome == OUTCOME_WAITING)
         set(status, outcome, waiting_text(core, unit, host, report));

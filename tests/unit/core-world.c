@@ -156,7 +156,9 @@ static Fleet__UnitReport *report_new(const struct item *item, bool gone)
     report->name = xstrdup(item->unit);
     report->load_state = xstrdup("loaded");
     report->active_state = xstrdup(item->active);
-    report->sub_state = xstrdup(streq(item->active, "active") ? "running" : "dead");
+    report->sub_state = xstrdup(item->sub[0] != '\0'            ? item->sub
+                                : streq(item->active, "active") ? "running"
+                                                                : "dead");
     report->hash = xstrdup("");
     report->result = xstrdup(item->result);
     report->error = xstrdup("");
@@ -664,6 +666,18 @@ void reports(struct world *w, const char *name, const char *unit, const char *ac
 
     strcpy(item->active, active);
     strcpy(item->result, "done");
+    item->sub[0] = '\0';
+    send_report(w, m, item, false);
+}
+
+void reports_sub(struct world *w, const char *name, const char *unit, const char *active, const char *sub)
+{
+    struct machine *m = machine_of(w, name);
+    struct item *item = carries_out(w, m, unit);
+
+    strcpy(item->active, active);
+    strcpy(item->sub, sub);
+    strcpy(item->result, "done");
     send_report(w, m, item, false);
 }
 
@@ -673,6 +687,7 @@ void fails(struct world *w, const char *name, const char *unit, const char *resu
     struct item *item = carries_out(w, m, unit);
 
     strcpy(item->active, "failed");
+    item->sub[0] = '\0';
     strcpy(item->result, result);
     send_report(w, m, item, false);
 }

@@ -16,8 +16,8 @@
 /* A unit on a machine, as its agent sees it. */
 struct item {
     char *unit;
-    uint64_t wanted, carried_out; /* Generations; 'wanted' 0: to be removed. */
-    char active[16], result[16];
+    uint64_t wanted, carried_out;         /* Generations; 'wanted' 0: to be removed. */
+    char active[16], sub[16], result[16]; /* "" sub: the usual one. */
     bool launched;
     uint64_t busy_until_ms; /* An agent that works by itself is done with it then. */
 };
@@ -87,6 +87,7 @@ void machine_hangs_up(struct world *w, const char *name);
 void falls_silent(struct world *w, const char *name); /* Its session stays; nothing is heard. */
 void is_heard(struct world *w, const char *name);
 void reports(struct world *w, const char *name, const char *unit, const char *active);
+void reports_sub(struct world *w, const char *name, const char *unit, const char *active, const char *sub);
 void fails(struct world *w, const char *name, const char *unit, const char *result);
 void lets_go(struct world *w, const char *name, const char *unit);
 void user_submits(struct world *w, const char *unit, const char *text, Fleet__DesiredState desired);

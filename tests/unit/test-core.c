@@ -826,6 +826,140 @@ static void test_a_hung_machine_does_not_count_for_the_brake(void **state)
     world_done(&w);
 }
 
+/* ---- units that keep failing ---- */
+
+#define LIMITED(n) PLAIN "[X-Fleet]\nFailureLimitBurst=" #n "\nFailureLimitIntervalSec=1min\n"
+
+/* systemd restarts it by itself. */
+static void restarts(struct world *w, const char *machine, const char *unit)
+{
+    reports_sub(w, machine, unit, "activating", "auto-restart");
+    reports(w, machine, unit, "active");
+}
+
+static void test_a_unit_that_keeps_failing_is_tried_elsewhere(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", LIMITED(3), LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    restarts(&w, "a", "x.service");
+    restarts(&w, "a", "x.service");
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    reports_sub(&w, "a", "x.service", "activating", "auto-restart");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_non_null(strstr(registry_unit(w.registry, "x.service")->reason, "has failed 3 times on host-a"));
+    lets_go(&w, "a", "x.service");
+    reports(&w, "b", "x.service", "active");
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    /* When "a" is avoided no more, nothing goes back. */
+    world_forget(&w);
+    advance(&w, 20 * TTL_MS);
+    assert_int_equal(w.schedules, 0);
+    world_done(&w);
+}
+
+static void test_failures_long_ago_do_not_count(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", LIMITED(2), LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    for (unsigned i = 0; i < 10; i++) {
+        restarts(&w, "a", "x.service");
+        advance(&w, 61000);
+    }
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    world_done(&w);
+}
+
+static void test_what_failed_for_good_is_tried_on_each_machine(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", LIMITED(5), LAUNCHED);
+    fails(&w, "a", "x.service", "failed");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    lets_go(&w, "a", "x.service");
+    advance(&w, 5000);
+    fails(&w, "b", "x.service", "failed");
+    assert_string_equal(placed_on(&w, "x.service"), "c");
+    lets_go(&w, "b", "x.service");
+    advance(&w, 5000);
+    world_forget(&w);
+    fails(&w, "c", "x.service", "failed");
+    advance(&w, 1000);
+    /* Everywhere: it stays where it is, for a while. */
+    assert_int_equal(w.schedules, 0);
+    assert_string_equal(outcome_of(&w, "x.service"), "failed");
+    advance(&w, 50000); /* Until the first failure is history. */
+    assert_int_equal(w.schedules, 1);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    world_done(&w);
+}
+
+static void test_without_a_limit_a_failing_unit_stays(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    fails(&w, "a", "x.service", "failed");
+    advance(&w, 10 * TTL_MS);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    core_set_failure_limit(w.core, 2, 60000); /* The cluster's. */
+    user_submits(&w, "y.service", NULL, LAUNCHED);
+    user_submits(&w, "z.service", PLAIN "[X-Fleet]\nFailureLimitBurst=0\n", LAUNCHED);
+    fails(&w, placed_on(&w, "y.service"), "y.service", "failed");
+    assert_string_equal(placed_on(&w, "y.service"), "a");
+    fails(&w, "c", "z.service", "failed");
+    assert_string_equal(placed_on(&w, "z.service"), "c");
+    world_done(&w);
+}
+
+static void test_somebody_has_mended_it(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", LIMITED(2), LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    restarts(&w, "a", "x.service");
+    user_submits(&w, "x.service", LIMITED(2) "# mended\n", LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    restarts(&w, "a", "x.service");
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    user_loads(&w, "x.service");
+    reports(&w, "a", "x.service", "inactive");
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    restarts(&w, "a", "x.service");
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    world_done(&w);
+}
+
+static void test_who_belongs_to_a_failing_unit_leaves_with_it(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "db.service", LIMITED(1), LAUNCHED);
+    user_submits(&w, "log.service", PLAIN "[X-Fleet]\nMachineOf=db.service\nFailureLimitBurst=1\n", LAUNCHED);
+    reports(&w, "a", "db.service", "active");
+    reports(&w, "a", "log.service", "active");
+    /* The follower alone cannot go anywhere... */
+    fails(&w, "a", "log.service", "failed");
+    assert_string_equal(placed_on(&w, "log.service"), "a");
+    /* ...but with the one that it follows. */
+    fails(&w, "a", "db.service", "failed");
+    assert_string_equal(placed_on(&w, "db.service"), "b");
+    assert_string_equal(placed_on(&w, "log.service"), "b");
+    world_done(&w);
+}
+
 /* ---- cordon and drain ---- */
 
 #define DRAINING FLEET__AVAILABILITY__AVAILABILITY_DRAINING
@@ -1764,6 +1898,12 @@ int main(void)
         cmocka_unit_test(test_a_machine_that_dies_after_its_fleetd_was_stopped),
         cmocka_unit_test(test_a_hung_machine_can_be_given_up),
         cmocka_unit_test(test_a_hung_machine_does_not_count_for_the_brake),
+        cmocka_unit_test(test_a_unit_that_keeps_failing_is_tried_elsewhere),
+        cmocka_unit_test(test_failures_long_ago_do_not_count),
+        cmocka_unit_test(test_what_failed_for_good_is_tried_on_each_machine),
+        cmocka_unit_test(test_without_a_limit_a_failing_unit_stays),
+        cmocka_unit_test(test_somebody_has_mended_it),
+        cmocka_unit_test(test_who_belongs_to_a_failing_unit_leaves_with_it),
         cmocka_unit_test(test_a_cordoned_machine_keeps_what_it_has),
         cmocka_unit_test(test_a_drained_unit_is_handed_over),
         cmocka_unit_test(test_a_drained_unit_that_fails_elsewhere_runs_on),

@@ -38,6 +38,20 @@ static void assert_list(const struct strlist *l, const char *expected)
     assert_string_equal(joined, expected);
 }
 
+static void test_failure_limit(void **state)
+{
+    _cleanup_(requirements_freep) struct requirements *none =
+        read_requirements("[X-Fleet]\nGlobal=no\n", NULL);
+    _cleanup_(requirements_freep) struct requirements *r = read_requirements(
+        "[X-Fleet]\nFailureLimitBurst=2\nFailureLimitIntervalSec=90\nFailureLimitBurst=5\n", "a.service");
+
+    assert_false(none->has_failure_limit);
+    assert_int_equal(none->failure_interval_ms, 0);
+    assert_true(r->has_failure_limit);
+    assert_int_equal(r->failure_burst, 5); /* The last one counts. */
+    assert_int_equal(r->failure_interval_ms, 90000);
+}
+
 static void test_check_refuses(void **state)
 {
     static const struct {
@@ -61,6 +75,25 @@ static void test_check_refuses(void **state)
         {"Global=1\nReplaces=b\nConflicts=y\n", "Global cannot be used with Replaces"},
         {"Conflicts=y\nReplaces=b\n", "Conflicts cannot be used with Replaces"},
         {"X-ConditionMachineBootID=\nX-Conflicts=y\n", "MachineID cannot be used with Conflicts"},
+        {"FailureLimitBurst=many\n", "\"FailureLimitBurst=many\": FailureLimitBurst is a number up to 32, "
+                                     "FailureLimitIntervalSec a time up to a day"},
+        {"FailureLimitBurst=-1\n", "\"FailureLimitBurst=-1\": FailureLimitBurst is a number up to 32, "
+                                   "FailureLimitIntervalSec a time up to a day"},
+        {"FailureLimitBurst=33\n", "\"FailureLimitBurst=33\": FailureLimitBurst is a number up to 32, "
+                                   "FailureLimitIntervalSec a time up to a day"},
+        {"FailureLimitBurst=\n", "\"FailureLimitBurst=\": FailureLimitBurst is a number up to 32, "
+                                 "FailureLimitIntervalSec a time up to a day"},
+        {"FailureLimitBurst=3 x\n", "\"FailureLimitBurst=3 x\": FailureLimitBurst is a number up to 32, "
+                                    "FailureLimitIntervalSec a time up to a day"},
+        {"FailureLimitIntervalSec=0\n", "\"FailureLimitIntervalSec=0\": FailureLimitBurst is a number up to "
+                                        "32, FailureLimitIntervalSec a time up to a day"},
+        {"FailureLimitIntervalSec=2d\n", "\"FailureLimitIntervalSec=2d\": FailureLimitBurst is a number up "
+                                         "to 32, FailureLimitIntervalSec a time up to a day"},
+        {"FailureLimitIntervalSec=soon\n", "\"FailureLimitIntervalSec=soon\": FailureLimitBurst is a number "
+                                           "up to 32, FailureLimitIntervalSec a time up to a day"},
+        {"FailureLimitBurst=x\nFailureLimitBurst=3\n",
+         "\"FailureLimitBurst=x\": FailureLimitBurst is a number up to 32, FailureLimitIntervalSec a time up "
+         "to a day"},
         {"Conflicts=y\nReplaces=\n", "Conflicts cannot be used with Replaces"}, /* Empty counts... */
     };
 
@@ -88,6 +121,8 @@ static void test_check_takes(void **state)
         "[X-Fleet]\nMachineOf=a\nConflicts=b\n",
         "[X-Fleet]\nMachineOf=a\nReplaces=b\n",
         "[X-Fleet]\nMachineID=x\nGlobal=no\n",
+        "[X-Fleet]\nFailureLimitBurst=32\nFailureLimitIntervalSec=1h 30min\n",
+        "[X-Fleet]\nFailureLimitBurst=0\nMachineOf=a\n",
         "[X-Fleet]\nMachineOf=a\nConflicts=[a\n", /* Malformed: matches nothing. */
         "[X-Fleet]\nMachineOf=%p@1.service\nConflicts=%p@2.service\n",
         "[x-fleet]\nMachineID=x\n[X-Fleet]\nConflicts=a\n",
@@ -419,17 +454,12 @@ static void test_glob(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_check_refuses),
-        cmocka_unit_test(test_check_takes),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_multi_values),
-        cmocka_unit_test(test_conflicts_are_split_further),
-        cmocka_unit_test(test_metadata),
-        cmocka_unit_test(test_machine_id),
-        cmocka_unit_test(test_global),
-        cmocka_unit_test(test_specifiers),
-        cmocka_unit_test(test_unknown),
-        cmocka_unit_test(test_glob),
+        cmocka_unit_test(test_failure_limit), cmocka_unit_test(test_check_refuses),
+        cmocka_unit_test(test_check_takes),   cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_multi_values),  cmocka_unit_test(test_conflicts_are_split_further),
+        cmocka_unit_test(test_metadata),      cmocka_unit_test(test_machine_id),
+        cmocka_unit_test(test_global),        cmocka_unit_test(test_specifiers),
+        cmocka_unit_test(test_unknown),       cmocka_unit_test(test_glob),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
