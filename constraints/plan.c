@@ -66,7 +66,7 @@ static char *verdict(const struct planner *p, uint32_t id, uint32_t machine)
         return xstrdup(m->drained ? "the machine is being drained" : "the machine is lost");
     if (!m->available && !unit->global)
         return xstrdup(m->unavailable != NULL ? m->unavailable : "the machine takes no new units now");
-    if (fit_machine(&p->cluster, unit->facts->requirements, machine, &why) != FIT_YES)
+    if (fit_machine(&p->cluster, unit->facts->requirements, machine, false, &why) != FIT_YES)
         return strbuf_take(&why);
     if (!unit->global && missing_peer(p, id, machine, &peer) != NONE)
         strbuf_addf(&why, "MachineOf=%s is not on this machine", peer);
@@ -149,7 +149,7 @@ static char *absent_peer_text(struct planner *p, uint32_t id)
     return NULL;
 }
 
-/* "no machine fits (2 MachineMetadata, 1 Conflicts)" */
+/* "none of 3 machines will do (2 MachineMetadata, 1 Conflicts)" */
 static char *pending_text(struct planner *p, uint32_t id)
 {
     size_t counts[FIT_COUNT] = {0}, machine_count = p->cluster.machine_count;
@@ -168,7 +168,7 @@ static char *pending_text(struct planner *p, uint32_t id)
     planner_mark(p, id);
     for (uint32_t m = 0; m < machine_count; m++)
         counts[planner_fit(p, id, m)]++;
-    strbuf_add(&b, "no machine fits (");
+    strbuf_addf(&b, "none of %zu machines will do (", machine_count);
     for (int fit = FIT_YES, n = 0; fit < FIT_COUNT; fit++)
         if (counts[fit] > 0)
             strbuf_addf(&b, "%s%zu %s", n++ > 0 ? ", " : "", counts[fit], fit_to_string((enum fit)fit));

@@ -6,13 +6,12 @@
  *
  * The rules. A unit is placed where it fits:
  *
- *   MachineID        the machine's id, its first 8 characters, another prefix of 4 or more that is no other
- *                    machine's, or the host name
- *   MachineMetadata  of each key, one of the values; "hostname" and "machine-id" can be asked for, too
- *   MachineOf        every named unit is placed there (a global one: applies there)
- *   Conflicts        none of its patterns matches a unit there, nor one of theirs its own name
- *   Replaces         no unit there replaces it; units there that it replaces itself must leave, and with them
- *                    what follows them (MachineOf). Where that comes back to the unit itself, in a circle of
+ *   MachineID        the machine's id, its first 8 characters, any other prefix that is no other machine's
+ * (or was not when the unit was placed), or the host name MachineMetadata  of each key, one of the values;
+ * "hostname" and "machine-id" can be asked for, too MachineOf        every named unit is placed there (a
+ * global one: applies there) Conflicts        none of its patterns matches a unit there, nor one of theirs
+ * its own name Replaces         no unit there replaces it; units there that it replaces itself must leave,
+ * and with them what follows them (MachineOf). Where that comes back to the unit itself, in a circle of
  *                    Replaces and MachineOf, these Replaces count for nothing
  *
  * and among those machines on the least loaded one: the fewest active units, global ones included; the

@@ -103,8 +103,8 @@ static void evict_unfit(struct planner *p, uint32_t machine)
         const struct requirements *r = p->cluster.units[units->items[i]].facts->requirements;
         struct strbuf why = {0};
 
-        if (fit_machine(&p->cluster, r, machine, &why) != FIT_YES)
-            evict(p, units->items[i], strbuf_take(&why));
+        if (fit_machine(&p->cluster, r, machine, true, &why) != FIT_YES)
+            evict(p, units->items[i], xasprintf("its machine does not fit any more: %s", why.text));
         strbuf_done(&why);
     }
     sweep(p, machine);
@@ -242,7 +242,7 @@ static void apply_globals(struct planner *p, uint32_t machine)
         uint32_t id = p->cluster.globals.items[i];
         const struct requirements *r = p->cluster.units[id].facts->requirements;
         bool applies = !p->cluster.machines[machine]->lost &&
-                       fit_machine(&p->cluster, r, machine, NULL) == FIT_YES &&
+                       fit_machine(&p->cluster, r, machine, false, NULL) == FIT_YES &&
                        find_conflict_in_set(p, id) == NONE;
 
         p->applies[i * p->cluster.machine_count + machine] = applies;
@@ -320,7 +320,7 @@ enum fit planner_fit(const struct planner *p, uint32_t id, uint32_t machine)
         return FIT_LOST;
     if (!m->available && p->places[id].origin != machine)
         return FIT_NOT_AVAILABLE;
-    fit = fit_machine(&p->cluster, unit->facts->requirements, machine, NULL);
+    fit = fit_machine(&p->cluster, unit->facts->requirements, machine, p->places[id].origin == machine, NULL);
     if (fit != FIT_YES)
         return fit;
     for (size_t i = 0; i < unit->peers.count; i++)

@@ -286,6 +286,21 @@ static void status_placed(struct core_status *status, const struct core *core,
     status->done_count = status->outcome != OUTCOME_WAITING && status->outcome != OUTCOME_FAILED;
 }
 
+static int compare_pending(const void *name, const void *pending)
+{
+    return strcmp(name, ((const struct plan_pending *)pending)->unit);
+}
+
+static const char *pending_reason(const struct plan *plan, const char *name)
+{
+    const struct plan_pending *found =
+        plan->pending_count > 0
+            ? bsearch(name, plan->pending, plan->pending_count, sizeof *plan->pending, compare_pending)
+            : NULL;
+
+    return found != NULL ? found->reason : "";
+}
+
 static void status_unplaced(struct core_status *status, const struct core *core,
                             const struct registry_unit *unit)
 {
@@ -303,7 +318,7 @@ static void status_unplaced(struct core_status *status, const struct core *core,
     }
     status->machines = machines;
     status->machine_count = count;
-    set(status, OUTCOME_UNPLACED, xstrdup(count > 0 ? "" : "there is no machine"));
+    set(status, OUTCOME_UNPLACED, xstrdup(pending_reason(core_plan(core), unit->name)));
 }
 
 /* Adds what one machine has made of a global unit. Returns whether it is still at it. */

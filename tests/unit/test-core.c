@@ -1359,8 +1359,12 @@ static void test_status_says_why_nothing_fits(void **state)
     assert_int_equal(status->outcome, OUTCOME_UNPLACED);
     assert_int_equal(status->machine_count, 3);
     assert_string_equal(status->machines[2].hostname, "host-c");
-    assert_string_not_equal(status->machines[2].reason, "");
+    assert_string_equal(status->machines[2].reason,
+                        "MachineMetadata role=web not met (this machine has no role)");
+    assert_string_equal(status->reason, "none of 3 machines will do (3 MachineMetadata)");
     core_status_free(status);
+    user_submits(&w, "y.service", PLAIN "[X-Fleet]\nMachineOf=x.service\n", LAUNCHED);
+    assert_string_equal(reason_of(&w, "y.service"), "MachineOf=x.service is on no machine itself");
     world_forget(&w);
     gets_metadata(&w, "c", "role", "web");
     assert_true(strlist_has(&w.settled, "x.service")); /* Who waits looks again. */
