@@ -299,6 +299,16 @@ bool plan_global_wanted(const struct plan *plan, const char *unit, const char *m
     return false;
 }
 
+const char *plan_follower(const struct plan *plan, const char *unit, size_t index)
+{
+    const struct cluster *c = &plan->planner->cluster;
+    uint32_t id = cluster_find_unit(c, unit);
+
+    if (id == NONE || index >= c->units[id].followers.count)
+        return NULL;
+    return c->units[c->units[id].followers.items[index]].facts->name;
+}
+
 struct plan_explanation *plan_explain(const struct plan *plan, const char *unit)
 {
     const struct planner *p = plan->planner;

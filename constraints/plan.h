@@ -88,6 +88,10 @@ DEFINE_FREEP(struct plan, plan)
  * units that are not global. */
 bool plan_global_wanted(const struct plan *plan, const char *unit, const char *machine, char **ret_reason);
 
+/* The active units that have the active unit 'unit' in their MachineOf, by name: index 0, 1, ... until NULL.
+ */
+const char *plan_follower(const struct plan *plan, const char *unit, size_t index);
+
 /* What speaks against a unit on a machine once the plan is carried out, were the unit not there itself. */
 struct plan_verdict {
     const char *machine; /* From the facts. */

@@ -136,6 +136,18 @@ bool core_former_gone(const struct core *core, const struct registry_unit *unit)
     return true;
 }
 
+const char *core_awaited_peer(const struct host *host, const struct registry_unit *unit)
+{
+    const struct strlist *peers = &unit->requirements->machine_of;
+
+    if (unit->requirements->global || host_report(host, unit->name) != NULL)
+        return NULL;
+    for (size_t i = 0; i < peers->count; i++)
+        if (!host_was_told(host, peers->items[i], 0))
+            return peers->items[i];
+    return NULL;
+}
+
 /* What this host should have of the unit, as a generation; 0: nothing. */
 static uint64_t due(const struct core *core, const struct host *host, const struct registry_unit *unit)
 {
@@ -145,7 +157,8 @@ static uint64_t due(const struct core *core, const struct host *host, const stru
     if (unit == NULL || host->leaving || !core_machine_wants(core, host->id, unit))
         return 0;
     /* What was given once is not taken back for a doubt. */
-    if (!host_was_told(host, unit->name, 0) && core_held_by(core, unit, host->id) != NULL)
+    if (!host_was_told(host, unit->name, 0) &&
+        (core_held_by(core, unit, host->id) != NULL || core_awaited_peer(host, unit) != NULL))
         return 0;
     return unit->generation;
 }
@@ -162,6 +175,19 @@ static void update_share(struct core *core, struct host *host, const char *name,
         host_tell(host, name, generation);
         strlist_add(&share->names, name);
     }
+}
+
+/* What is in the share brings those along that have waited for it, and so on. */
+static void add_followers(struct core *core, struct host *host, struct effect *share)
+{
+    for (size_t i = 0; i < share->names.count; i++) {
+        const char *follower;
+
+        for (size_t j = 0; (follower = plan_follower(core_plan(core), share->names.items[i], j)) != NULL; j++)
+            update_share(core, host, follower, registry_unit(core->registry, follower), share);
+    }
+    strlist_sort(&share->names);
+    strlist_sort(&share->removed);
 }
 
 static int compare_dirty(const struct dirty *a, const struct dirty *b)
@@ -182,6 +208,7 @@ static void update_shares(struct core *core, struct effects *out)
             continue;
         for (const struct dirty *dirty = core->dirty; dirty != NULL; dirty = dirty->hh.next)
             update_share(core, host, dirty->unit, dirty->found, &share);
+        add_followers(core, host, &share);
         if (share.names.count + share.removed.count == 0)
             continue;
         memcpy(share.machine_id, host->id, sizeof share.machine_id);
@@ -201,6 +228,7 @@ static void send_whole_share(struct core *core, struct host *host, struct effect
     host_forget_told(host);
     for (size_t i = 0; i < count; i++)
         update_share(core, host, units[i]->name, units[i], share);
+    add_followers(core, host, share);
     for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next)
         if (!host_was_told(host, entry->unit, 0))
             host_untell(host, entry->unit);

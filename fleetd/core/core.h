@@ -26,8 +26,9 @@
  *  - Nobody is lost before a full ttl has passed since it was last heard, or since this leader began.
  *  - Only units of a machine that is LOST are placed anew because of it.
  *  - A unit that moves is given to its new machine only when the old one has let go of it, or is LOST (but
- * for planned moves, drain.h): a machine may have what it was told to have until it says that it has nothing
- * of it, and is told to have it again only after that.
+ *    for planned moves, drain.h): a machine may have what it was told to have until it says that it has
+ *    nothing of it, and is told to have it again only after that.
+ *  - A unit is given to its machine with the units that it has in MachineOf, or after them, never before.
  *  - A machine that is no member any more is told to have nothing, and forgotten when that is so, or LOST. */
 #pragma once
 

@@ -75,6 +75,11 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
 /* Whether none of the machines that had the unit before its present one has anything of it any more. */
 bool core_former_gone(const struct core *core, const struct registry_unit *unit);
 
+/* Which of its peers (MachineOf) a unit that is not on the host yet waits for; NULL: none. A follower is
+ * given to its host with its peers or after them, so that what it requires of them is known to systemd there.
+ */
+const char *core_awaited_peer(const struct host *host, const struct registry_unit *unit);
+
 /* ---- silence.c ---- */
 
 /* Suspects, misses and loses who has been silent for so long, and takes that back. */
@@ -84,7 +89,6 @@ void core_declare(struct core *core, struct effects *out);
 uint64_t core_silence_deadline_ms(const struct core *core); /* When to judge again. */
 
 /* ---- decide.c ---- */
-
 /* The plan for what is known now. Borrowed until anything changes. */
 const struct plan *core_plan(const struct core *core);
 void core_forget_plan(struct core *core);

@@ -493,6 +493,52 @@ static void test_a_unit_moves_after_it_was_let_go(void **state)
     world_done(&w);
 }
 
+static void test_a_follower_comes_with_its_peers_or_after_them(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    gets_metadata(&w, "a", "role", "web");
+    user_submits(&w, "x.service", ON_WEB, LAUNCHED);
+    user_submits(&w, "a-follower.service", PLAIN "[X-Fleet]\nMachineOf=x.service\n", LAUNCHED);
+    user_submits(&w, "z.service", PLAIN "[X-Fleet]\nMachineOf=a-follower.service\n", LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    reports(&w, "a", "a-follower.service", "active");
+    reports(&w, "a", "z.service", "active");
+    gets_metadata(&w, "b", "role", "web");
+    gets_metadata(&w, "a", "role", "db");
+    assert_string_equal(placed_on(&w, "z.service"), "b");
+    lets_go(&w, "a", "z.service");
+    lets_go(&w, "a", "a-follower.service");
+    assert_false(is_told(&w, "b", "a-follower.service"));
+    assert_false(is_told(&w, "b", "z.service"));
+    assert_string_equal(reason_of(&w, "z.service"),
+                        "waits for a-follower.service to be on host-b first (MachineOf)");
+    world_forget(&w);
+    lets_go(&w, "a", "x.service"); /* Takes longest to stop. */
+    assert_true(is_told(&w, "b", "x.service"));
+    assert_true(is_told(&w, "b", "a-follower.service"));
+    assert_true(is_told(&w, "b", "z.service"));
+    assert_int_equal(w.shares, 1); /* Together, so that systemd orders them. */
+    world_done(&w);
+}
+
+static void test_a_follower_stays_though_the_leader_changes(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_B, LAUNCHED);
+    user_submits(&w, "a-follower.service", PLAIN "[X-Fleet]\nMachineOf=x.service\n", LOADED);
+    reports(&w, "b", "x.service", "active");
+    reports(&w, "b", "a-follower.service", "inactive");
+    leads(&w);
+    machine_calls(&w, "b");
+    assert_true(is_told(&w, "b", "x.service"));
+    assert_true(is_told(&w, "b", "a-follower.service"));
+    world_done(&w);
+}
+
 static void test_a_told_unit_counts_before_it_is_reported(void **state)
 {
     struct world w;
@@ -1454,6 +1500,11 @@ static const char *some_text(struct world *w)
                                         ON_C,
                                         PLAIN "[X-Fleet]\nConflicts=u*\n",
                                         PLAIN "[X-Fleet]\nMachineOf=u0.service\n",
+                                        PLAIN "[X-Fleet]\nMachineOf=u1.service\n",
+                                        PLAIN "[X-Fleet]\nMachineOf=u2.service\nConflicts=u5.service\n",
+                                        PLAIN "[X-Fleet]\nReplaces=u[0-3].service\n",
+                                        PLAIN "[X-Fleet]\nGlobal=true\nConflicts=u[4-7].service\n",
+                                        WEB_ALL,
                                         GLOBAL};
 
     return texts[world_random(w, ARRAY_SIZE(texts))];
@@ -1751,6 +1802,8 @@ int main(void)
         cmocka_unit_test(test_who_cannot_be_taken_in_is_dropped),
         cmocka_unit_test(test_a_short_break_moves_nothing),
         cmocka_unit_test(test_a_unit_moves_after_it_was_let_go),
+        cmocka_unit_test(test_a_follower_comes_with_its_peers_or_after_them),
+        cmocka_unit_test(test_a_follower_stays_though_the_leader_changes),
         cmocka_unit_test(test_a_told_unit_counts_before_it_is_reported),
         cmocka_unit_test(test_stopped_and_started_at_once),
         cmocka_unit_test(test_replaced_content_stays_where_it_is),
