@@ -29,6 +29,7 @@
  *    for planned moves, drain.h): a machine may have what it was told to have until it says that it has
  *    nothing of it, and is told to have it again only after that.
  *  - A unit is given to its machine with the units that it has in MachineOf, or after them, never before.
+ *  - Nor before a unit that it conflicts with has been stopped there.
  *  - A machine that is no member any more is told to have nothing, and forgotten when that is so, or LOST. */
 #pragma once
 

@@ -80,6 +80,9 @@ bool core_former_gone(const struct core *core, const struct registry_unit *unit)
  */
 const char *core_awaited_peer(const struct host *host, const struct registry_unit *unit);
 
+/* What the host still stops, and the unit, which is not there yet, must not run beside; NULL: nothing. */
+const char *core_awaited_conflict(const struct host *host, const struct registry_unit *unit);
+
 /* ---- silence.c ---- */
 
 /* Suspects, misses and loses who has been silent for so long, and takes that back. */
@@ -89,6 +92,7 @@ void core_declare(struct core *core, struct effects *out);
 uint64_t core_silence_deadline_ms(const struct core *core); /* When to judge again. */
 
 /* ---- decide.c ---- */
+
 /* The plan for what is known now. Borrowed until anything changes. */
 const struct plan *core_plan(const struct core *core);
 void core_forget_plan(struct core *core);

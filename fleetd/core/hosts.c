@@ -3,6 +3,7 @@
 
 #include "fleetd/core/hosts.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,9 +61,18 @@ void host_forget_reports(struct host *host)
         report_remove(host, host->reports);
 }
 
+static void set_leaves(struct host *host, struct host_told *told, bool leaves)
+{
+    host->leaving_count += leaves;
+    host->leaving_count -= told->leaves;
+    told->leaves = leaves;
+}
+
 static void told_remove(struct host *host, struct host_told *told)
 {
     HASH_DEL(host->told, told);
+    set_leaves(host, told, false);
+    strlist_done(&told->conflicts);
     free(told->unit);
     free(told);
 }
@@ -182,19 +192,58 @@ bool host_lets_go(const struct host *host, const char *unit)
     return told != NULL && told->generation == 0;
 }
 
-void host_tell(struct host *host, const char *unit, uint64_t generation)
+static struct host_told *told_get(struct host *host, const char *unit)
 {
     struct host_told *told = told_find(host, unit);
 
-    if (told == NULL) {
-        told = NEW0(struct host_told);
-        told->unit = xstrdup(unit);
-        HASH_ADD_KEYPTR(hh, host->told, told->unit, strlen(told->unit), told);
-    }
+    if (told != NULL)
+        return told;
+    told = NEW0(struct host_told);
+    told->unit = xstrdup(unit);
+    HASH_ADD_KEYPTR(hh, host->told, told->unit, strlen(told->unit), told);
+    return told;
+}
+
+void host_tell(struct host *host, const char *unit, uint64_t generation, const struct strlist *conflicts)
+{
+    struct host_told *told = told_get(host, unit);
+
+    assert(generation != 0);
     told->generation = generation;
+    set_leaves(host, told, false);
+    strlist_done(&told->conflicts);
+    for (size_t i = 0; i < conflicts->count; i++)
+        strlist_add(&told->conflicts, conflicts->items[i]);
 }
 
 void host_untell(struct host *host, const char *unit)
 {
-    host_tell(host, unit, 0);
+    struct host_told *told = told_get(host, unit);
+
+    told->generation = 0;
+    set_leaves(host, told, true);
+}
+
+void host_hand_over(struct host *host, const char *unit)
+{
+    set_leaves(host, told_get(host, unit), true);
+}
+
+static bool any_matches(const struct strlist *patterns, const char *name)
+{
+    for (size_t i = 0; i < patterns->count; i++)
+        if (requirements_glob(patterns->items[i], name))
+            return true;
+    return false;
+}
+
+const char *host_leaves_conflict(const struct host *host, const char *name, const struct strlist *conflicts)
+{
+    if (host->leaving_count == 0)
+        return NULL;
+    for (const struct host_told *told = host->told; told != NULL; told = told->hh.next)
+        if (told->leaves && !streq(told->unit, name) &&
+            (any_matches(conflicts, told->unit) || any_matches(&told->conflicts, name)))
+            return told->unit;
+    return NULL;
 }

@@ -16,8 +16,11 @@ struct host_report {
 /* What the machine was told of a unit, as long as it may have something of it. */
 struct host_told {
     char *unit;
+    struct strlist
+        conflicts;       /* Its Conflicts then: a unit that was destroyed has no others while it stops. */
     uint64_t generation; /* Of the unit when the machine was told; 0: to let go of it, and it has not said yet
                             that it has. */
+    bool leaves;         /* It is to be let go of, now or when another machine has taken over. */
     UT_hash_handle hh;
 };
 
@@ -35,6 +38,8 @@ struct host {
     bool leaving;         /* It is registered no more: forgotten as soon as it has nothing, or is lost. */
     struct host_report *reports;
     struct host_told *told;
+    size_t leaving_count; /* Of them, those that leave. */
+    bool kept_waiting;    /* A unit waits for one that conflicts with it to be stopped here. */
     UT_hash_handle hh;
 };
 
@@ -56,7 +61,14 @@ bool host_may_have_any(const struct host *host);
 /* Whether the host was told this generation of the unit (0: any), and not told otherwise since. */
 bool host_was_told(const struct host *host, const char *unit, uint64_t generation);
 uint64_t host_told_generation(const struct host *host, const char *unit); /* 0: it was not told. */
-void host_tell(struct host *host, const char *unit, uint64_t generation);
+/* 'conflicts' are copied. */
+void host_tell(struct host *host, const char *unit, uint64_t generation, const struct strlist *conflicts);
 void host_untell(struct host *host, const char *unit); /* It lets go of the unit, until it says "gone". */
+/* What it was told stays, but is to be let go of soon; until it is told a newer generation. */
+void host_hand_over(struct host *host, const char *unit);
 bool host_lets_go(const struct host *host, const char *unit);
+
+/* A unit that leaves the host, and that must not run beside the unit 'name' with these Conflicts; NULL: none.
+ */
+const char *host_leaves_conflict(const struct host *host, const char *name, const struct strlist *conflicts);
 void host_forget_told(struct host *host);

@@ -190,7 +190,7 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
 {
     const char *name = hostname_of(core, host->id);
     const struct host *holder = core_held_by(core, unit, host->id);
-    const char *peer = core_awaited_peer(host, unit);
+    const char *peer = core_awaited_peer(host, unit), *conflict = core_awaited_conflict(host, unit);
 
     if (host->state == MACHINE_EXPECTED)
         return xasprintf("%s has not called the leader yet", name);
@@ -208,6 +208,8 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
         return xasprintf("%s must let go of it first", hostname_of(core, holder->id));
     if (peer != NULL)
         return xasprintf("waits for %s to be on %s first (MachineOf)", peer, name);
+    if (conflict != NULL)
+        return xasprintf("%s is still stopping %s, which it conflicts with", name, conflict);
     if (report == NULL)
         return xasprintf("%s has just been told", name);
     if (report->error[0] != '\0')

@@ -301,6 +301,31 @@ static void check_alone(struct world *w, const struct machine *to, const char *n
     }
 }
 
+/* The laws of company: who is given a unit anew has its peers, or is given them with it, and nothing that it
+ * must not run beside is still being stopped there. */
+static void check_company(struct world *w, const struct machine *to, const struct effect *share,
+                          const char *name)
+{
+    const struct requirements *r = registry_unit(w->registry, name)->requirements;
+
+    if (may_have(to, name))
+        return;
+    for (size_t i = 0; i < r->machine_of.count && !r->global; i++)
+        if (!may_have(to, r->machine_of.items[i]) && !strlist_has(&share->names, r->machine_of.items[i]))
+            fail_msg("%llu: %s is given to %.1s before %s", (unsigned long long)w->now_ms, name, to->id,
+                     r->machine_of.items[i]);
+    for (size_t i = 0; i < to->count; i++) {
+        const struct registry_unit *other = registry_unit(w->registry, to->items[i].unit);
+
+        if (other != NULL && core_machine_wants(w->core, to->id, other))
+            continue; /* Two that are both wanted are the planner's business. */
+        for (size_t j = 0; j < r->conflicts.count; j++)
+            if (requirements_glob(r->conflicts.items[j], to->items[i].unit))
+                fail_msg("%llu: %s is given to %.1s beside %s", (unsigned long long)w->now_ms, name, to->id,
+                         to->items[i].unit);
+    }
+}
+
 static void do_share(struct world *w, const struct effect *effect)
 {
     struct machine *m = machine_by_id(w, effect->machine_id);
@@ -318,6 +343,7 @@ static void do_share(struct world *w, const struct effect *effect)
 
         assert_true(i == 0 || strcmp(effect->names.items[i - 1], name) < 0);
         check_alone(w, m, name);
+        check_company(w, m, effect, name);
         strlist_add(&mail->names, name);
         mail->generations[i] = registry_unit(w->registry, name)->generation;
     }

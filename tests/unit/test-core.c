@@ -539,6 +539,40 @@ static void test_a_follower_stays_though_the_leader_changes(void **state)
     world_done(&w);
 }
 
+static void test_what_conflicts_is_stopped_first(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    gets_metadata(&w, "a", "role", "web");
+    user_submits(&w, "picky.service", ON_WEB "Conflicts=noisy.service\n", LAUNCHED);
+    reports(&w, "a", "picky.service", "active");
+    user_submits(&w, "noisy.service", ON_WEB, LAUNCHED);
+    assert_string_equal(outcome_of(&w, "noisy.service"), "unplaced");
+    user_destroys(&w, "picky.service"); /* And its Conflicts with it. */
+    assert_string_equal(placed_on(&w, "noisy.service"), "a");
+    assert_false(is_told(&w, "a", "noisy.service"));
+    assert_string_equal(reason_of(&w, "noisy.service"),
+                        "host-a is still stopping picky.service, which it conflicts with");
+    lets_go(&w, "a", "picky.service");
+    assert_true(is_told(&w, "a", "noisy.service"));
+
+    /* The other way round, by the pattern of the one that comes; and a new leader does not forget. */
+    reports(&w, "a", "noisy.service", "active");
+    user_submits(&w, "z-picky.service", ON_WEB "Conflicts=n*\n", LAUNCHED);
+    user_submits(&w, "noisy.service", OTHER "[X-Fleet]\nMachineMetadata=role=db\n", LAUNCHED);
+    assert_string_equal(placed_on(&w, "z-picky.service"), "a");
+    assert_false(is_told(&w, "a", "z-picky.service"));
+    leads(&w);
+    machine_calls(&w, "a");
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    assert_false(is_told(&w, "a", "z-picky.service"));
+    lets_go(&w, "a", "noisy.service");
+    assert_true(is_told(&w, "a", "z-picky.service"));
+    world_done(&w);
+}
+
 static void test_a_told_unit_counts_before_it_is_reported(void **state)
 {
     struct world w;
@@ -1612,6 +1646,37 @@ static void calm_down(struct world *w)
     }
 }
 
+static bool matches(const struct strlist *patterns, const char *name)
+{
+    for (size_t i = 0; i < patterns->count; i++)
+        if (requirements_glob(patterns->items[i], name))
+            return true;
+    return false;
+}
+
+/* Where everybody is placed in the end: peers together, those that conflict apart, by each one's own word. */
+static void check_company(const struct world *w, const struct registry_unit *const *units, size_t count)
+{
+    for (size_t m = 0; m < MACHINES_ALL; m++)
+        for (size_t i = 0; i < count; i++) {
+            const struct requirements *r = units[i]->requirements;
+
+            if (!core_machine_wants(w->core, w->machines[m].id, units[i]))
+                continue;
+            for (size_t j = 0; j < r->machine_of.count && !r->global; j++) {
+                const struct registry_unit *peer = registry_unit(w->registry, r->machine_of.items[j]);
+
+                if (peer == NULL || !core_machine_wants(w->core, w->machines[m].id, peer))
+                    fail_msg("%s is on %.1s without %s", units[i]->name, w->machines[m].id,
+                             r->machine_of.items[j]);
+            }
+            for (size_t j = 0; j < count; j++)
+                if (j != i && core_machine_wants(w->core, w->machines[m].id, units[j]) &&
+                    matches(&r->conflicts, units[j]->name))
+                    fail_msg("%s is on %.1s beside %s", units[i]->name, w->machines[m].id, units[j]->name);
+        }
+}
+
 static void check_settled(struct world *w)
 {
     size_t count;
@@ -1623,6 +1688,7 @@ static void check_settled(struct world *w)
         if (streq(outcome, "waiting") || streq(outcome, "failed"))
             fail_msg("%s: %s (%s)", units[i]->name, outcome, reason_of(w, units[i]->name));
     }
+    check_company(w, units, count);
     for (size_t i = 0; i < MACHINES_ALL; i++)
         for (size_t j = 0; j < w->machines[i].count; j++) {
             const char *name = w->machines[i].items[j].unit;
@@ -1804,6 +1870,7 @@ int main(void)
         cmocka_unit_test(test_a_unit_moves_after_it_was_let_go),
         cmocka_unit_test(test_a_follower_comes_with_its_peers_or_after_them),
         cmocka_unit_test(test_a_follower_stays_though_the_leader_changes),
+        cmocka_unit_test(test_what_conflicts_is_stopped_first),
         cmocka_unit_test(test_a_told_unit_counts_before_it_is_reported),
         cmocka_unit_test(test_stopped_and_started_at_once),
         cmocka_unit_test(test_replaced_content_stays_where_it_is),
