@@ -404,6 +404,143 @@ static void check_same(const struct sample *s, const struct plan *a, const struc
         CHECK(s, streq(a->pending[i].reason, b->pending[i].reason));
 }
 
+/* Everything that must hold once a plan was carried out. */
+static void check_settled(const struct sample *s)
+{
+    struct plan *plan = plan_new(&s->facts);
+
+    CHECK(s, plan->change_count == 0);
+    for (size_t i = 0; i < s->facts.unit_count; i++) {
+        if (s->units[i].target != NULL)
+            check_placed(s, plan, &s->units[i]);
+        else
+            check_unplaced(s, plan, &s->units[i]);
+        if (s->units[i].requirements->global)
+            check_global(s, plan, &s->units[i]);
+    }
+    check_replaces(s);
+    plan_free(plan);
+}
+
+/* --- Inactive units --- */
+
+/* Without the inactive units that have no place, the same units go to the same machines. */
+static void check_inactive_mean_nothing(const struct sample *s, const struct plan *plan)
+{
+    static struct plan_unit units[UNITS_MAX];
+    struct plan_facts facts = s->facts;
+    struct plan *without;
+
+    facts.units = units;
+    facts.unit_count = 0;
+    for (size_t i = 0; i < s->facts.unit_count; i++)
+        if (is_active(&s->units[i]) || s->units[i].target != NULL)
+            units[facts.unit_count++] = s->units[i];
+    without = plan_new(&facts);
+    CHECK(s, without->change_count == plan->change_count);
+    for (size_t i = 0; i < plan->change_count; i++)
+        CHECK(s, streq(plan->changes[i].unit, without->changes[i].unit) &&
+                     plan->changes[i].to == without->changes[i].to);
+    plan_free(without);
+}
+
+/* --- A cluster that changes, step by step --- */
+
+static void change_machine(struct sample *s)
+{
+    static const char *const values[] = {"1", "2", "3"};
+    size_t i = s->facts.machine_count > 0 ? draw(s, (unsigned)s->facts.machine_count) : MACHINES_MAX;
+
+    if (i == MACHINES_MAX)
+        return;
+    switch (draw(s, 3)) {
+    case 0: s->machines[i].label_count = draw(s, 3); break;
+    case 1: s->labels[i][draw(s, 2)].value = draw_of(s, values, 3); break;
+    default:
+        s->machines[i].lost = draw(s, 4) == 0;
+        s->machines[i].available = !s->machines[i].lost && draw(s, 4) > 0;
+    }
+}
+
+/* A user starts, stops or unloads a unit, or gives it other content. */
+static void change_unit(struct sample *s)
+{
+    size_t i = s->facts.unit_count > 0 ? draw(s, (unsigned)s->facts.unit_count) : UNITS_MAX;
+
+    if (i == UNITS_MAX)
+        return;
+    if (draw(s, 3) > 0) {
+        s->units[i].desired = (enum unit_state)draw(s, UNIT_STATE_COUNT);
+        return;
+    }
+    requirements_free(s->requirements[i]);
+    s->units[i].requirements = s->requirements[i] =
+        make_requirements(s, (unsigned)i, (unsigned)s->facts.unit_count);
+}
+
+/* A unit that asks for nothing, and of which nobody asks anything. */
+static bool is_plain(const struct sample *s, const struct plan_unit *unit)
+{
+    const struct requirements *r = unit->requirements;
+
+    if (r->global || r->has_machine_id || r->machine_of.count + r->metadata_count > 0)
+        return false;
+    for (size_t i = 0; i < s->facts.unit_count; i++)
+        if (conflict(unit, &s->units[i]) || replaces(&s->units[i], unit))
+            return false;
+    return true;
+}
+
+/* Such a unit stays as long as it is wanted and its machine is not lost, whatever happens around it. */
+static void check_plain_stay(const struct sample *before, const struct sample *after)
+{
+    for (size_t i = 0; i < before->facts.unit_count; i++) {
+        const struct plan_machine *m = machine_of(before, before->units[i].target);
+
+        if (m != NULL && !m->lost && is_active(&before->units[i]) && is_plain(before, &before->units[i]))
+            CHECK(before, after->units[i].target == before->units[i].target);
+    }
+}
+
+static void keep(struct sample *copy, const struct sample *s)
+{
+    *copy = *s;
+    copy->facts.machines = copy->machines;
+    copy->facts.units = copy->units;
+}
+
+static void test_changing_clusters(void **state)
+{
+    static struct sample s, before;
+    size_t moved = 0, stayed = 0;
+
+    for (uint64_t seed = 1; seed <= seed_count; seed++) {
+        make_sample(&s, seed);
+        for (int step = 0; step < 20; step++) {
+            struct plan *plan;
+
+            if (draw(&s, 2) == 0)
+                change_machine(&s);
+            else
+                change_unit(&s);
+            keep(&before, &s);
+            plan = plan_new(&s.facts);
+            check_inactive_mean_nothing(&s, plan);
+            carry_out(&s, plan);
+            if (step > 0)
+                *(plan->change_count > 0 ? &moved : &stayed) += 1;
+            if (!any_replaces(&s))
+                check_moved(&before, &s, plan);
+            check_plain_stay(&before, &s);
+            plan_free(plan);
+            check_settled(&s);
+        }
+        free_sample(&s);
+    }
+    print_message("%zu of %zu changes moved something\n", moved, moved + stayed);
+    assert_true(moved > seed_count && stayed > seed_count);
+}
+
 static void test_random_clusters(void **state)
 {
     static struct sample s, before;
@@ -431,18 +568,7 @@ static void test_random_clusters(void **state)
             check_moved(&before, &s, plan);
         plan_free(plan);
 
-        plan = plan_new(&s.facts);
-        CHECK(&s, plan->change_count == 0);
-        for (size_t i = 0; i < s.facts.unit_count; i++) {
-            if (s.units[i].target != NULL)
-                check_placed(&s, plan, &s.units[i]);
-            else
-                check_unplaced(&s, plan, &s.units[i]);
-            if (s.units[i].requirements->global)
-                check_global(&s, plan, &s.units[i]);
-        }
-        check_replaces(&s);
-        plan_free(plan);
+        check_settled(&s);
         free_sample(&s);
     }
     print_message("%zu changes, %zu pending in %llu clusters\n", changes, pending,
@@ -547,6 +673,7 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unknown_names),
         cmocka_unit_test(test_random_clusters),
+        cmocka_unit_test(test_changing_clusters),
         cmocka_unit_test(test_large_clusters),
     };
 
