@@ -17,6 +17,7 @@ from witness import homes, lives
 SHARED = True
 NEEDS = Needs(hosts=4, spare=1)  # The fourth joins in the last test.
 MOVE_S = 15  # Far less is usual; the machine may be busy.
+SLOW_TO_STOP = {"ExecStop": "/bin/sleep 1"}
 API = "http://fleet/fleet/v1"
 
 
@@ -36,10 +37,12 @@ def set_metadata(cluster: Cluster, key: str, values: Mapping[Host, str | None]) 
     assert status == 204, text
 
 
-def start(cluster: Cluster, name: str, check: bool = True, **xfleet: str | list[str]) -> str:
+def start(cluster: Cluster, name: str, check: bool = True, execstart: str = "/bin/sleep infinity",
+          service: Mapping[str, str] = {}, **xfleet: str | list[str]) -> str:
     """Starts one unit; returns what fleetctl complained of."""
     host = cluster.hosts[0]
-    return cluster.ctl(host, "start", write_service(host, f"{name}.service", xfleet), check=check).stderr
+    path = write_service(host, f"{name}.service", xfleet, execstart, service)
+    return cluster.ctl(host, "start", path, check=check).stderr
 
 
 def where(cluster: Cluster, *names: str) -> dict[str, list[str]]:
@@ -72,9 +75,12 @@ def test_a_chain_of_three_follows_its_moved_target(cluster: Cluster) -> None:
     one, two, three = cluster.hosts
     set_metadata(cluster, "role", {two: "db"})
     paths = [write_service(one, "db.service", {"MachineMetadata": "role=db"}),
-             write_service(one, "app.service", {"MachineOf": "db.service"}),
-             write_service(one, "sidekick.service", {"MachineOf": "app.service"}),
+             write_service(one, "app.service", {"MachineOf": "db.service"}, service=SLOW_TO_STOP),
+             "/root/units/sidekick.service",
              write_service(one, "stranger.service")]
+    # It is stopped first, by systemd's order, and could not be started where what it requires is not known yet.
+    one.write(paths[2], "[Unit]\nRequires=app.service\nAfter=app.service\n\n[Service]\nExecStart=/bin/sleep infinity\n\n"
+                        "[X-Fleet]\nMachineOf=app.service\n")
     cluster.ctl(one, "start", *reversed(paths))  # In one command, the last of the chain first.
     chain = ("db", "app", "sidekick")
     assert where(cluster, *chain) == {name: [two.name] for name in chain}
@@ -118,6 +124,18 @@ def test_five_that_conflict_run_on_three_hosts_as_three(cluster: Cluster) -> Non
     wait_where(cluster, {waiting[0]: [freed], waiting[1]: []}, "the first that waited to get the free place")
     after = lives(cluster.hosts, "alone@*")
     assert all(after[unit] == copies for unit, copies in before.items() if unit != gone), "nobody else moved"
+    destroy_all(cluster)
+
+
+def test_what_conflicts_is_stopped_before_the_next_starts(cluster: Cluster) -> None:
+    one, two, _ = cluster.hosts
+    only_one = "/usr/bin/flock --nonblock /run/only-one /bin/sleep infinity"  # Fails while another one has the lock.
+    start(cluster, "holder", execstart=only_one, service=SLOW_TO_STOP, MachineMetadata=f"hostname={two.name}",
+          Conflicts="heir.service")
+    start(cluster, "heir", check=False, execstart=only_one, MachineMetadata=f"hostname={two.name}")
+    cluster.ctl(one, "destroy", "holder")
+    wait_where(cluster, {"heir": [two.name]}, "the heir to run when the lock is free")
+    assert two.show("heir.service", "NRestarts") == "0"
     destroy_all(cluster)
 
 
