@@ -1478,6 +1478,27 @@ static void test_reports_come_in_order(void **state)
     world_done(&w);
 }
 
+/* The first fleet forgot the states of all machines when one of them had nothing more to say (§3.5). */
+static void test_a_state_ends_for_one_machine_only(void **state)
+{
+    _cleanup_(strbuf_done) struct strbuf both = {0}, one = {0};
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "g.service", GLOBAL, LAUNCHED);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "g.service", "active");
+    reports(&w, "b", "g.service", "active");
+    reports(&w, "a", "x.service", "active");
+    core_reports_each(w.core, count_row, &both);
+    assert_string_equal(both.text, "g.service@a g.service@b x.service@a ");
+    user_destroys(&w, "g.service");
+    lets_go(&w, "a", "g.service");
+    core_reports_each(w.core, count_row, &one);
+    assert_string_equal(one.text, "g.service@b x.service@a ");
+    world_done(&w);
+}
+
 /* ---- the same in, the same out ---- */
 
 /* One registry however it came to be: a new leader does the same, byte for byte. */
@@ -1916,6 +1937,7 @@ int main(void)
         cmocka_unit_test(test_status_of_a_stop),
         cmocka_unit_test(test_status_says_why_nothing_fits),
         cmocka_unit_test(test_reports_come_in_order),
+        cmocka_unit_test(test_a_state_ends_for_one_machine_only),
         cmocka_unit_test(test_order_of_arrival_does_not_matter),
         cmocka_unit_test(test_by_chance),
         cmocka_unit_test(test_a_seed_reproduces),
