@@ -77,6 +77,42 @@ static char *verdict(const struct planner *p, uint32_t id, uint32_t machine)
 
 /* --- Why a unit is on no machine --- */
 
+/* Sets 'near_circle', in one walk over everybody's peers: hardly ever there is a circle to look for (the API
+ * refuses them), but chains may be long. */
+static void find_circles(struct planner *p)
+{
+    struct id_list stack = {0};
+
+    for (uint32_t i = 0; i < p->cluster.unit_count; i++)
+        p->places[i].visit = PLACE_NEW;
+    for (uint32_t i = 0; i < p->cluster.unit_count; i++) {
+        id_list_add(&stack, i);
+        while (stack.count > 0) {
+            struct place *place = &p->places[stack.items[stack.count - 1]];
+            const struct id_list *peers = &p->cluster.units[stack.items[stack.count - 1]].peers;
+            bool enters = place->visit == PLACE_NEW;
+
+            if (enters)
+                place->visit = PLACE_OPEN;
+            else
+                stack.count--;
+            for (size_t j = 0; j < peers->count && place->visit == PLACE_OPEN; j++) {
+                struct place *peer = peers->items[j] != NONE ? &p->places[peers->items[j]] : NULL;
+
+                if (peer == NULL)
+                    continue;
+                if (enters && peer->visit == PLACE_NEW)
+                    id_list_add(&stack, peers->items[j]);
+                else if (!enters)
+                    place->near_circle |= peer->visit == PLACE_OPEN || peer->near_circle;
+            }
+            if (!enters)
+                place->visit = PLACE_DONE;
+        }
+    }
+    free(stack.items);
+}
+
 /* The shortest way over MachineOf from 'id' back to itself, in the places' 'parent', its end in *ret. */
 static bool find_circle(struct planner *p, uint32_t id, uint32_t *ret)
 {
@@ -134,7 +170,7 @@ static char *absent_peer_text(struct planner *p, uint32_t id)
     const struct strlist *names = &unit->facts->requirements->machine_of;
     uint32_t end;
 
-    if (unit->peers.count > 0 && find_circle(p, id, &end))
+    if (p->places[id].near_circle && find_circle(p, id, &end))
         return circle_text(p, id, end);
     for (size_t i = 0; i < unit->peers.count; i++) {
         uint32_t peer = unit->peers.items[i];
@@ -251,6 +287,7 @@ struct plan *plan_new(const struct plan_facts *facts)
 
     plan->planner = planner_new(facts);
     planner_run(plan->planner);
+    find_circles(plan->planner);
     for (uint32_t i = 0; i < plan->planner->cluster.unit_count; i++)
         if (plan->planner->places[i].machine == NONE)
             add_unplaced(plan, i);
