@@ -346,6 +346,13 @@ const char *plan_follower(const struct plan *plan, const char *unit, size_t inde
     return c->units[c->units[id].followers.items[index]].facts->name;
 }
 
+bool plan_leads_into_circle(const struct plan *plan, const char *unit)
+{
+    uint32_t id = cluster_find_unit(&plan->planner->cluster, unit);
+
+    return id != NONE && plan->planner->places[id].near_circle;
+}
+
 struct plan_explanation *plan_explain(const struct plan *plan, const char *unit)
 {
     const struct planner *p = plan->planner;

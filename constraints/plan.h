@@ -92,6 +92,10 @@ bool plan_global_wanted(const struct plan *plan, const char *unit, const char *m
  */
 const char *plan_follower(const struct plan *plan, const char *unit, size_t index);
 
+/* Whether the unit's peers (MachineOf), or theirs, go in a circle. Who of them is placed stays; who is not
+ * never is. */
+bool plan_leads_into_circle(const struct plan *plan, const char *unit);
+
 /* What speaks against a unit on a machine once the plan is carried out, were the unit not there itself. */
 struct plan_verdict {
     const char *machine; /* From the facts. */

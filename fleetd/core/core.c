@@ -148,12 +148,15 @@ bool core_former_gone(const struct core *core, const struct registry_unit *unit)
     return true;
 }
 
-const char *core_awaited_peer(const struct host *host, const struct registry_unit *unit)
+const char *core_awaited_peer(const struct core *core, const struct host *host,
+                              const struct registry_unit *unit)
 {
     const struct strlist *peers = &unit->requirements->machine_of;
 
-    if (unit->requirements->global || host_report(host, unit->name) != NULL)
+    if (peers->count == 0 || unit->requirements->global || host_report(host, unit->name) != NULL)
         return NULL;
+    if (plan_leads_into_circle(core_plan(core), unit->name))
+        return NULL; /* There would be no end to it. */
     for (size_t i = 0; i < peers->count; i++)
         if (!host_was_told(host, peers->items[i], 0))
             return peers->items[i];
@@ -195,7 +198,7 @@ static void take_away(const struct core *core, struct host *host, const char *na
 
 static bool must_wait(const struct core *core, struct host *host, const struct registry_unit *unit)
 {
-    if (core_held_by(core, unit, host->id) != NULL || core_awaited_peer(host, unit) != NULL)
+    if (core_held_by(core, unit, host->id) != NULL || core_awaited_peer(core, host, unit) != NULL)
         return true;
     if (core_awaited_conflict(host, unit) == NULL)
         return false;

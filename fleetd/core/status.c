@@ -190,7 +190,7 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
 {
     const char *name = hostname_of(core, host->id);
     const struct host *holder = core_held_by(core, unit, host->id);
-    const char *peer = core_awaited_peer(host, unit), *conflict = core_awaited_conflict(host, unit);
+    const char *peer = core_awaited_peer(core, host, unit), *conflict = core_awaited_conflict(host, unit);
 
     if (host->state == MACHINE_EXPECTED)
         return xasprintf("%s has not called the leader yet", name);

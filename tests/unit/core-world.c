@@ -301,6 +301,17 @@ static void check_alone(struct world *w, const struct machine *to, const char *n
     }
 }
 
+/* Whether more than 'steps' steps lead on from peer to peer: in a circle, where there are fewer units. */
+static bool is_endless(const struct world *w, const char *name, size_t steps)
+{
+    const struct registry_unit *unit = registry_unit(w->registry, name);
+
+    for (size_t i = 0; unit != NULL && i < unit->requirements->machine_of.count; i++)
+        if (steps == 0 || is_endless(w, unit->requirements->machine_of.items[i], steps - 1))
+            return true;
+    return false;
+}
+
 /* The laws of company: who is given a unit anew has its peers, or is given them with it, and nothing that it
  * must not run beside is still being stopped there. */
 static void check_company(struct world *w, const struct machine *to, const struct effect *share,
@@ -311,7 +322,8 @@ static void check_company(struct world *w, const struct machine *to, const struc
     if (may_have(to, name))
         return;
     for (size_t i = 0; i < r->machine_of.count && !r->global; i++)
-        if (!may_have(to, r->machine_of.items[i]) && !strlist_has(&share->names, r->machine_of.items[i]))
+        if (!is_endless(w, name, registry_unit_count(w->registry)) && !may_have(to, r->machine_of.items[i]) &&
+            !strlist_has(&share->names, r->machine_of.items[i]))
             fail_msg("%llu: %s is given to %.1s before %s", (unsigned long long)w->now_ms, name, to->id,
                      r->machine_of.items[i]);
     for (size_t i = 0; i < to->count; i++) {
