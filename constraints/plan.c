@@ -77,9 +77,51 @@ static char *verdict(const struct planner *p, uint32_t id, uint32_t machine)
 
 /* --- Why a unit is on no machine --- */
 
-/* Sets 'near_circle', in one walk over everybody's peers: hardly ever there is a circle to look for (the API
- * refuses them), but chains may be long. */
-static void find_circles(struct planner *p)
+static void push_unseen_peers(const struct planner *p, uint32_t id, struct id_list *stack)
+{
+    const struct id_list *peers = &p->cluster.units[id].peers;
+
+    for (size_t i = 0; i < peers->count; i++)
+        if (peers->items[i] != NONE && p->places[peers->items[i]].visit == PLACE_NEW)
+            id_list_add(stack, peers->items[i]);
+}
+
+/* Once all its peers were visited: one that is still open leads back to the unit. */
+static bool is_near_circle(const struct planner *p, uint32_t id)
+{
+    const struct id_list *peers = &p->cluster.units[id].peers;
+
+    for (size_t i = 0; i < peers->count; i++) {
+        const struct place *peer = peers->items[i] != NONE ? &p->places[peers->items[i]] : NULL;
+
+        if (peer != NULL && (peer->visit == PLACE_OPEN || peer->near_circle))
+            return true;
+    }
+    return false;
+}
+
+/* Depth first from 'stack', over MachineOf. */
+static void visit_peers(struct planner *p, struct id_list *stack)
+{
+    while (stack->count > 0) {
+        uint32_t top = stack->items[stack->count - 1];
+        struct place *place = &p->places[top];
+
+        if (place->visit == PLACE_NEW) {
+            place->visit = PLACE_OPEN;
+            push_unseen_peers(p, top, stack);
+            continue;
+        }
+        stack->count--;
+        if (place->visit == PLACE_OPEN)
+            place->near_circle = is_near_circle(p, top);
+        place->visit = PLACE_DONE;
+    }
+}
+
+/* Hardly ever there is a circle of MachineOf (the API refuses them), but chains may be long: so it is known
+ * in one walk over everybody where to look for one. */
+static void find_near_circles(struct planner *p)
 {
     struct id_list stack = {0};
 
@@ -87,28 +129,7 @@ static void find_circles(struct planner *p)
         p->places[i].visit = PLACE_NEW;
     for (uint32_t i = 0; i < p->cluster.unit_count; i++) {
         id_list_add(&stack, i);
-        while (stack.count > 0) {
-            struct place *place = &p->places[stack.items[stack.count - 1]];
-            const struct id_list *peers = &p->cluster.units[stack.items[stack.count - 1]].peers;
-            bool enters = place->visit == PLACE_NEW;
-
-            if (enters)
-                place->visit = PLACE_OPEN;
-            else
-                stack.count--;
-            for (size_t j = 0; j < peers->count && place->visit == PLACE_OPEN; j++) {
-                struct place *peer = peers->items[j] != NONE ? &p->places[peers->items[j]] : NULL;
-
-                if (peer == NULL)
-                    continue;
-                if (enters && peer->visit == PLACE_NEW)
-                    id_list_add(&stack, peers->items[j]);
-                else if (!enters)
-                    place->near_circle |= peer->visit == PLACE_OPEN || peer->near_circle;
-            }
-            if (!enters)
-                place->visit = PLACE_DONE;
-        }
+        visit_peers(p, &stack);
     }
     free(stack.items);
 }
@@ -287,7 +308,7 @@ struct plan *plan_new(const struct plan_facts *facts)
 
     plan->planner = planner_new(facts);
     planner_run(plan->planner);
-    find_circles(plan->planner);
+    find_near_circles(plan->planner);
     for (uint32_t i = 0; i < plan->planner->cluster.unit_count; i++)
         if (plan->planner->places[i].machine == NONE)
             add_unplaced(plan, i);

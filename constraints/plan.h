@@ -6,12 +6,13 @@
  *
  * The rules. A unit is placed where it fits:
  *
- *   MachineID        the machine's id, its first 8 characters, any other prefix that is no other machine's
- * (or was not when the unit was placed), or the host name MachineMetadata  of each key, one of the values;
- * "hostname" and "machine-id" can be asked for, too MachineOf        every named unit is placed there (a
- * global one: applies there) Conflicts        none of its patterns matches a unit there, nor one of theirs
- * its own name Replaces         no unit there replaces it; units there that it replaces itself must leave,
- * and with them what follows them (MachineOf). Where that comes back to the unit itself, in a circle of
+ *   MachineID        the machine's id, its first 8 characters, another prefix that is no other machine's (or
+ *                    was not when the unit was placed), or the host name
+ *   MachineMetadata  of each key, one of the values; "hostname" and "machine-id" can be asked for, too
+ *   MachineOf        every named unit is placed there (a global one: applies there)
+ *   Conflicts        none of its patterns matches a unit there, nor one of theirs its own name
+ *   Replaces         no unit there replaces it; units there that it replaces itself must leave, and with them
+ *                    what follows them (MachineOf). Where that comes back to the unit itself, in a circle of
  *                    Replaces and MachineOf, these Replaces count for nothing
  *
  * and among those machines on the least loaded one: the fewest active units, global ones included; the
@@ -88,8 +89,7 @@ DEFINE_FREEP(struct plan, plan)
  * units that are not global. */
 bool plan_global_wanted(const struct plan *plan, const char *unit, const char *machine, char **ret_reason);
 
-/* The active units that have the active unit 'unit' in their MachineOf, by name: index 0, 1, ... until NULL.
- */
+/* The active units that have the active unit 'unit' in their MachineOf, by name; NULL after the last one. */
 const char *plan_follower(const struct plan *plan, const char *unit, size_t index);
 
 /* Whether the unit's peers (MachineOf), or theirs, go in a circle. Who of them is placed stays; who is not

@@ -272,6 +272,7 @@ static void update_shares(struct core *core, struct effects *out)
         if (share.names.count + share.removed.count == 0)
             continue;
         memcpy(share.machine_id, host->id, sizeof share.machine_id);
+        share.share_number = ++host->share_count;
         *effects_add(out, EFFECT_SHARE) = share;
     }
 }
@@ -286,6 +287,7 @@ static void send_whole_share(struct core *core, struct host *host, struct effect
     share->complete = true;
     memcpy(share->machine_id, host->id, sizeof share->machine_id);
     host_forget_told(host);
+    host->share_count = 0;
     give_what_leaves(core, host, share);
     for (size_t i = 0; i < count; i++)
         give(core, host, units[i], share);
@@ -293,6 +295,7 @@ static void send_whole_share(struct core *core, struct host *host, struct effect
     for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next)
         if (!host_was_told(host, entry->unit, 0))
             host_untell(host, entry->unit);
+    share->share_number = ++host->share_count;
 }
 
 void core_drop_session(struct host *host, struct effects *out)

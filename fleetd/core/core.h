@@ -114,7 +114,8 @@ struct effect {
     enum effect_kind kind;
     uint64_t term;
     char machine_id[MACHINE_ID_SIZE];
-    bool complete; /* SHARE: what is not named is not wanted. */
+    uint64_t share_number; /* SHARE: the first of a session is 1. */
+    bool complete;         /* SHARE: what is not named is not wanted. */
     struct strlist names, removed;
     struct core_placement *placements;
     size_t placement_count, placement_capacity;

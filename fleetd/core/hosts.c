@@ -124,12 +124,14 @@ static void report_set(struct core_report *report, const Fleet__UnitReport *mess
 }
 
 /* Nothing is left of the unit there. What it was told to have meanwhile it still is to have. */
-static bool set_gone(struct host *host, const char *unit, struct host_report *entry)
+static bool set_gone(struct host *host, const Fleet__UnitReport *message, struct host_report *entry)
 {
-    bool lets_go = host_lets_go(host, unit);
+    struct host_told *told = told_find(host, message->name);
+    bool knew = told != NULL && (message->after_share == 0 || message->after_share > told->share);
+    bool lets_go = knew && told->generation == 0;
 
     if (lets_go)
-        told_remove(host, told_find(host, unit));
+        told_remove(host, told);
     if (entry != NULL)
         report_remove(host, entry);
     return lets_go || entry != NULL;
@@ -141,7 +143,7 @@ bool host_set_report(struct host *host, const Fleet__UnitReport *message)
 
     HASH_FIND_STR(host->reports, message->name, entry);
     if (message->gone)
-        return set_gone(host, message->name, entry);
+        return set_gone(host, message, entry);
     if (entry == NULL) {
         entry = NEW0(struct host_report);
         entry->unit = xstrdup(message->name);
@@ -210,6 +212,7 @@ void host_tell(struct host *host, const char *unit, uint64_t generation, const s
 
     assert(generation != 0);
     told->generation = generation;
+    told->share = host->share_count + 1;
     set_leaves(host, told, false);
     strlist_done(&told->conflicts);
     for (size_t i = 0; i < conflicts->count; i++)

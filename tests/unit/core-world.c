@@ -148,7 +148,7 @@ static bool may_have(const struct machine *m, const char *unit)
     return item_of(m, unit) != NULL;
 }
 
-static Fleet__UnitReport *report_new(const struct item *item, bool gone)
+static Fleet__UnitReport *report_new(const struct item *item, bool gone, uint64_t shares_taken)
 {
     Fleet__UnitReport *report = NEW0(Fleet__UnitReport);
 
@@ -163,6 +163,7 @@ static Fleet__UnitReport *report_new(const struct item *item, bool gone)
     report->generation = item->carried_out;
     report->launched = item->launched;
     report->gone = gone;
+    report->after_share = gone ? 1 + shares_taken : 0;
     return report;
 }
 
@@ -192,11 +193,11 @@ static void send_report(struct world *w, struct machine *m, const struct item *i
     if (m->session == 0)
         return;
     if (!w->slow) {
-        deliver_report(w, m, report_new(item, gone));
+        deliver_report(w, m, report_new(item, gone, m->shares_taken));
         return;
     }
     mail = NEW0(struct mail);
-    mail->report = report_new(item, gone);
+    mail->report = report_new(item, gone, m->shares_taken);
     post(w, &m->up, mail);
 }
 
@@ -212,6 +213,8 @@ static void want(struct world *w, struct machine *m, const char *unit, uint64_t 
 
 static void take_share(struct world *w, struct machine *m, const struct mail *mail)
 {
+    assert_int_equal(mail->number, m->shares_taken + 1);
+    m->shares_taken = mail->number;
     for (size_t i = 0; i < mail->removed.count; i++)
         if (item_of(m, mail->removed.items[i]) != NULL)
             want(w, m, mail->removed.items[i], 0);
@@ -349,6 +352,7 @@ static void do_share(struct world *w, const struct effect *effect)
     assert_true(m->session != 0);
     mail = NEW0(struct mail);
     mail->complete = effect->complete;
+    mail->number = effect->share_number;
     mail->generations = xcalloc(effect->names.count, sizeof *mail->generations);
     for (size_t i = 0; i < effect->names.count; i++) {
         const char *name = effect->names.items[i];
@@ -640,10 +644,11 @@ void machine_calls(struct world *w, const char *name)
 
     mail_lost(m);
     m->session = ++w->sessions;
+    m->shares_taken = 0;
     m->beats = true;
     m->heard_ms = w->now_ms;
     for (size_t i = 0; i < count; i++)
-        list[i] = report_new(&m->items[i], false);
+        list[i] = report_new(&m->items[i], false, 0);
     core_session_open(w->core, m->id, m->session, list, count, w->now_ms, &effects);
     for (size_t i = 0; i < count; i++)
         fleet__unit_report__free_unpacked(list[i], NULL);
@@ -746,6 +751,13 @@ static void user_changes(struct world *w, const char *unit, const char *text, Fl
     command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
     command.change_units = &body;
     apply(w, &command);
+}
+
+void let_go_before(struct world *w, const char *name, const char *unit, uint64_t shares)
+{
+    struct machine *m = machine_of(w, name);
+
+    deliver_report(w, m, report_new(item_of(m, unit), true, shares));
 }
 
 void user_submits(struct world *w, const char *unit, const char *text, Fleet__DesiredState desired)

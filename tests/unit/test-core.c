@@ -539,6 +539,26 @@ static void test_a_follower_stays_though_the_leader_changes(void **state)
     world_done(&w);
 }
 
+static void test_gone_before_it_was_told_is_not_gone(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    user_stops(&w, "x.service");
+    user_starts(&w, "x.service");
+    machine_hangs_up(&w, "a");
+    machine_calls(&w, "a"); /* It is still about to stop it, and is told to have it. */
+    assert_true(is_told(&w, "a", "x.service"));
+    user_stops(&w, "x.service");
+    let_go_before(&w, "a", "x.service", 0); /* Crosses the share: what it was told, it will begin. */
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    lets_go(&w, "a", "x.service");
+    assert_string_equal(outcome_of(&w, "x.service"), "inactive");
+    world_done(&w);
+}
+
 static void test_what_conflicts_is_stopped_first(void **state)
 {
     struct world w;
@@ -1891,6 +1911,7 @@ int main(void)
         cmocka_unit_test(test_a_unit_moves_after_it_was_let_go),
         cmocka_unit_test(test_a_follower_comes_with_its_peers_or_after_them),
         cmocka_unit_test(test_a_follower_stays_though_the_leader_changes),
+        cmocka_unit_test(test_gone_before_it_was_told_is_not_gone),
         cmocka_unit_test(test_what_conflicts_is_stopped_first),
         cmocka_unit_test(test_a_told_unit_counts_before_it_is_reported),
         cmocka_unit_test(test_stopped_and_started_at_once),
