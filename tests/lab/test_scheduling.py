@@ -204,6 +204,14 @@ def test_a_circle_of_peers_is_refused(cluster: Cluster) -> None:
     assert result.returncode == 1 and "hen.service" in result.stderr and "egg.service" in result.stderr, result.stderr
     assert len(result.stderr.splitlines()) == 1 and "circle" in result.stderr
     assert cluster.ctl(one, "list-unit-files", "--no-legend").stdout == ""
+    # The same one by one, by the first fleet's request.
+    options = {name: [{"section": "Service", "name": "ExecStart", "value": "/bin/true"},
+                      {"section": "X-Fleet", "name": "MachineOf", "value": f"{peer}.service"}]
+               for name, peer in (("hen", "egg"), ("egg", "hen"))}
+    assert call(one, "PUT", "/units/hen.service", {"options": options["hen"]})[0] == 201
+    status, text = call(one, "PUT", "/units/egg.service", {"options": options["egg"]})
+    assert status == 400 and "hen.service" in text and "egg.service" in text
+    destroy_all(cluster)
 
 
 def test_a_peer_that_is_global(cluster: Cluster) -> None:
