@@ -8,8 +8,7 @@
 
 #include "base/alloc.h"
 
-#define SHORT_ID_SIZE         8
-#define MACHINE_ID_PREFIX_MIN 4
+#define SHORT_ID_SIZE 8
 
 static const char *const words[FIT_COUNT] = {
     [FIT_YES] = "fits",
@@ -40,7 +39,8 @@ static bool other_has_prefix(const struct cluster *c, uint32_t machine, const ch
            (machine + 1 < c->machine_count && str_has_prefix(c->machines[machine + 1]->id, prefix));
 }
 
-static enum fit fit_id(const struct cluster *c, const char *wanted, uint32_t machine, struct strbuf *why)
+static enum fit fit_id(const struct cluster *c, const char *wanted, uint32_t machine, bool placed,
+                       struct strbuf *why)
 {
     const struct plan_machine *m = c->machines[machine];
     size_t size = strlen(wanted);
@@ -50,13 +50,11 @@ static enum fit fit_id(const struct cluster *c, const char *wanted, uint32_t mac
         return FIT_YES;
     if (prefix && size == SHORT_ID_SIZE) /* As the first fleet took it: even where it is not the only one. */
         return FIT_YES;
-    if (prefix && size >= MACHINE_ID_PREFIX_MIN && !other_has_prefix(c, machine, wanted))
+    if (prefix && (placed || !other_has_prefix(c, machine, wanted)))
         return FIT_YES;
     if (why == NULL)
         return FIT_MACHINE_ID;
-    if (prefix && size < MACHINE_ID_PREFIX_MIN)
-        strbuf_addf(why, "MachineID=%s is too short (at least %d characters)", wanted, MACHINE_ID_PREFIX_MIN);
-    else if (prefix)
+    if (prefix)
         strbuf_addf(why, "MachineID=%s begins the id of another machine, too", wanted);
     else
         strbuf_addf(why, "MachineID=%s is not this machine", wanted);
@@ -95,11 +93,11 @@ static void say_metadata(const struct requirements_metadata *wanted, const char 
         strbuf_addf(why, " not met (this machine has no %s)", wanted->key);
 }
 
-enum fit fit_machine(const struct cluster *c, const struct requirements *r, uint32_t machine,
+enum fit fit_machine(const struct cluster *c, const struct requirements *r, uint32_t machine, bool placed,
                      struct strbuf *why)
 {
     if (r->has_machine_id) {
-        enum fit fit = fit_id(c, r->machine_id, machine, why);
+        enum fit fit = fit_id(c, r->machine_id, machine, placed, why);
 
         if (fit != FIT_YES)
             return fit;

@@ -21,8 +21,9 @@ enum fit {
 /* For a summary: "MachineMetadata". Static. */
 const char *fit_to_string(enum fit fit);
 
-/* FIT_YES, FIT_MACHINE_ID or FIT_METADATA. 'why', if not NULL, gets the words. */
-enum fit fit_machine(const struct cluster *c, const struct requirements *r, uint32_t machine,
+/* FIT_YES, FIT_MACHINE_ID or FIT_METADATA. 'placed': the unit is there already, so a machine that joins with
+ * an id that begins alike does not take its place away. 'why', if not NULL, gets the words. */
+enum fit fit_machine(const struct cluster *c, const struct requirements *r, uint32_t machine, bool placed,
                      struct strbuf *why);
 
 /* Whether two units must not be together, by the patterns of either. */

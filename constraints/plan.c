@@ -66,7 +66,7 @@ static char *verdict(const struct planner *p, uint32_t id, uint32_t machine)
         return xstrdup(m->drained ? "the machine is being drained" : "the machine is lost");
     if (!m->available && !unit->global)
         return xstrdup(m->unavailable != NULL ? m->unavailable : "the machine takes no new units now");
-    if (fit_machine(&p->cluster, unit->facts->requirements, machine, &why) != FIT_YES)
+    if (fit_machine(&p->cluster, unit->facts->requirements, machine, false, &why) != FIT_YES)
         return strbuf_take(&why);
     if (!unit->global && missing_peer(p, id, machine, &peer) != NONE)
         strbuf_addf(&why, "MachineOf=%s is not on this machine", peer);
@@ -76,6 +76,63 @@ static char *verdict(const struct planner *p, uint32_t id, uint32_t machine)
 }
 
 /* --- Why a unit is on no machine --- */
+
+static void push_unseen_peers(const struct planner *p, uint32_t id, struct id_list *stack)
+{
+    const struct id_list *peers = &p->cluster.units[id].peers;
+
+    for (size_t i = 0; i < peers->count; i++)
+        if (peers->items[i] != NONE && p->places[peers->items[i]].visit == PLACE_NEW)
+            id_list_add(stack, peers->items[i]);
+}
+
+/* Once all its peers were visited: one that is still open leads back to the unit. */
+static bool is_near_circle(const struct planner *p, uint32_t id)
+{
+    const struct id_list *peers = &p->cluster.units[id].peers;
+
+    for (size_t i = 0; i < peers->count; i++) {
+        const struct place *peer = peers->items[i] != NONE ? &p->places[peers->items[i]] : NULL;
+
+        if (peer != NULL && (peer->visit == PLACE_OPEN || peer->near_circle))
+            return true;
+    }
+    return false;
+}
+
+/* Depth first from 'stack', over MachineOf. */
+static void visit_peers(struct planner *p, struct id_list *stack)
+{
+    while (stack->count > 0) {
+        uint32_t top = stack->items[stack->count - 1];
+        struct place *place = &p->places[top];
+
+        if (place->visit == PLACE_NEW) {
+            place->visit = PLACE_OPEN;
+            push_unseen_peers(p, top, stack);
+            continue;
+        }
+        stack->count--;
+        if (place->visit == PLACE_OPEN)
+            place->near_circle = is_near_circle(p, top);
+        place->visit = PLACE_DONE;
+    }
+}
+
+/* Hardly ever there is a circle of MachineOf (the API refuses them), but chains may be long: so it is known
+ * in one walk over everybody where to look for one. */
+static void find_near_circles(struct planner *p)
+{
+    struct id_list stack = {0};
+
+    for (uint32_t i = 0; i < p->cluster.unit_count; i++)
+        p->places[i].visit = PLACE_NEW;
+    for (uint32_t i = 0; i < p->cluster.unit_count; i++) {
+        id_list_add(&stack, i);
+        visit_peers(p, &stack);
+    }
+    free(stack.items);
+}
 
 /* The shortest way over MachineOf from 'id' back to itself, in the places' 'parent', its end in *ret. */
 static bool find_circle(struct planner *p, uint32_t id, uint32_t *ret)
@@ -134,7 +191,7 @@ static char *absent_peer_text(struct planner *p, uint32_t id)
     const struct strlist *names = &unit->facts->requirements->machine_of;
     uint32_t end;
 
-    if (unit->peers.count > 0 && find_circle(p, id, &end))
+    if (p->places[id].near_circle && find_circle(p, id, &end))
         return circle_text(p, id, end);
     for (size_t i = 0; i < unit->peers.count; i++) {
         uint32_t peer = unit->peers.items[i];
@@ -149,7 +206,7 @@ static char *absent_peer_text(struct planner *p, uint32_t id)
     return NULL;
 }
 
-/* "no machine fits (2 MachineMetadata, 1 Conflicts)" */
+/* "none of 3 machines will do (2 MachineMetadata, 1 Conflicts)" */
 static char *pending_text(struct planner *p, uint32_t id)
 {
     size_t counts[FIT_COUNT] = {0}, machine_count = p->cluster.machine_count;
@@ -168,7 +225,7 @@ static char *pending_text(struct planner *p, uint32_t id)
     planner_mark(p, id);
     for (uint32_t m = 0; m < machine_count; m++)
         counts[planner_fit(p, id, m)]++;
-    strbuf_add(&b, "no machine fits (");
+    strbuf_addf(&b, "none of %zu machines will do (", machine_count);
     for (int fit = FIT_YES, n = 0; fit < FIT_COUNT; fit++)
         if (counts[fit] > 0)
             strbuf_addf(&b, "%s%zu %s", n++ > 0 ? ", " : "", counts[fit], fit_to_string((enum fit)fit));
@@ -251,6 +308,7 @@ struct plan *plan_new(const struct plan_facts *facts)
 
     plan->planner = planner_new(facts);
     planner_run(plan->planner);
+    find_near_circles(plan->planner);
     for (uint32_t i = 0; i < plan->planner->cluster.unit_count; i++)
         if (plan->planner->places[i].machine == NONE)
             add_unplaced(plan, i);
@@ -297,6 +355,23 @@ bool plan_global_wanted(const struct plan *plan, const char *unit, const char *m
     if (ret_reason != NULL)
         *ret_reason = why_not_wanted(p, u, m);
     return false;
+}
+
+const char *plan_follower(const struct plan *plan, const char *unit, size_t index)
+{
+    const struct cluster *c = &plan->planner->cluster;
+    uint32_t id = cluster_find_unit(c, unit);
+
+    if (id == NONE || index >= c->units[id].followers.count)
+        return NULL;
+    return c->units[c->units[id].followers.items[index]].facts->name;
+}
+
+bool plan_leads_into_circle(const struct plan *plan, const char *unit)
+{
+    uint32_t id = cluster_find_unit(&plan->planner->cluster, unit);
+
+    return id != NONE && plan->planner->places[id].near_circle;
 }
 
 struct plan_explanation *plan_explain(const struct plan *plan, const char *unit)

@@ -6,8 +6,8 @@
  *
  * The rules. A unit is placed where it fits:
  *
- *   MachineID        the machine's id, its first 8 characters, another prefix of 4 or more that is no other
- *                    machine's, or the host name
+ *   MachineID        the machine's id, its first 8 characters, another prefix that is no other machine's (or
+ *                    was not when the unit was placed), or the host name
  *   MachineMetadata  of each key, one of the values; "hostname" and "machine-id" can be asked for, too
  *   MachineOf        every named unit is placed there (a global one: applies there)
  *   Conflicts        none of its patterns matches a unit there, nor one of theirs its own name
@@ -91,6 +91,13 @@ DEFINE_FREEP(struct plan, plan)
  * NULL) says why; owned by the caller. False, too, for units and machines that are not in the facts, and for
  * units that are not global. */
 bool plan_global_wanted(const struct plan *plan, const char *unit, const char *machine, char **ret_reason);
+
+/* The active units that have the active unit 'unit' in their MachineOf, by name; NULL after the last one. */
+const char *plan_follower(const struct plan *plan, const char *unit, size_t index);
+
+/* Whether the unit's peers (MachineOf), or theirs, go in a circle. Who of them is placed stays; who is not
+ * never is. */
+bool plan_leads_into_circle(const struct plan *plan, const char *unit);
 
 /* What speaks against a unit on a machine once the plan is carried out, were the unit not there itself. */
 struct plan_verdict {

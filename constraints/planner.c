@@ -103,28 +103,43 @@ static void evict_unfit(struct planner *p, uint32_t machine)
         const struct requirements *r = p->cluster.units[units->items[i]].facts->requirements;
         struct strbuf why = {0};
 
-        if (fit_machine(&p->cluster, r, machine, &why) != FIT_YES)
-            evict(p, units->items[i], strbuf_take(&why));
+        if (fit_machine(&p->cluster, r, machine, true, &why) != FIT_YES)
+            evict(p, units->items[i], xasprintf("its machine does not fit any more: %s", why.text));
         strbuf_done(&why);
     }
     sweep(p, machine);
 }
 
+/* Evicts 'id' if a peer is missing there; then its followers may have to leave, too: it is added to 'gone'.
+ */
+static void evict_without_peer(struct planner *p, uint32_t id, uint32_t machine, struct id_list *gone)
+{
+    const struct cluster_unit *unit = &p->cluster.units[id];
+    const struct strlist *names = &unit->facts->requirements->machine_of;
+
+    for (size_t i = 0; i < unit->peers.count; i++)
+        if (!planner_has(p, unit->peers.items[i], machine)) {
+            evict(p, id, xasprintf("MachineOf=%s is not on the same machine any more", names->items[i]));
+            id_list_add(gone, id);
+            return;
+        }
+}
+
 static bool evict_without_peers(struct planner *p, uint32_t machine)
 {
     const struct id_list *units = &p->rooms[machine].units;
+    struct id_list gone = {0};
 
-    for (size_t i = 0; i < units->count; i++) {
-        const struct cluster_unit *unit = &p->cluster.units[units->items[i]];
-        const struct strlist *names = &unit->facts->requirements->machine_of;
+    for (size_t i = 0; i < units->count; i++)
+        evict_without_peer(p, units->items[i], machine, &gone);
+    for (size_t i = 0; i < gone.count; i++) {
+        const struct id_list *followers = &p->cluster.units[gone.items[i]].followers;
 
-        for (size_t j = 0; j < unit->peers.count; j++)
-            if (!planner_has(p, unit->peers.items[j], machine)) {
-                evict(p, units->items[i],
-                      xasprintf("MachineOf=%s is not on the same machine any more", names->items[j]));
-                break;
-            }
+        for (size_t j = 0; j < followers->count; j++)
+            if (p->places[followers->items[j]].machine == machine)
+                evict_without_peer(p, followers->items[j], machine, &gone);
     }
+    free(gone.items);
     return sweep(p, machine);
 }
 
@@ -242,7 +257,7 @@ static void apply_globals(struct planner *p, uint32_t machine)
         uint32_t id = p->cluster.globals.items[i];
         const struct requirements *r = p->cluster.units[id].facts->requirements;
         bool applies = !p->cluster.machines[machine]->lost &&
-                       fit_machine(&p->cluster, r, machine, NULL) == FIT_YES &&
+                       fit_machine(&p->cluster, r, machine, false, NULL) == FIT_YES &&
                        find_conflict_in_set(p, id) == NONE;
 
         p->applies[i * p->cluster.machine_count + machine] = applies;
@@ -320,7 +335,7 @@ enum fit planner_fit(const struct planner *p, uint32_t id, uint32_t machine)
         return FIT_LOST;
     if (!m->available && p->places[id].origin != machine)
         return FIT_NOT_AVAILABLE;
-    fit = fit_machine(&p->cluster, unit->facts->requirements, machine, NULL);
+    fit = fit_machine(&p->cluster, unit->facts->requirements, machine, p->places[id].origin == machine, NULL);
     if (fit != FIT_YES)
         return fit;
     for (size_t i = 0; i < unit->peers.count; i++)
@@ -368,18 +383,22 @@ static void displace(struct planner *p, uint32_t id)
 {
     const struct pattern_list *patterns = &p->cluster.units[id].replaces;
     uint32_t machine = p->places[id].machine;
+    bool any = false;
 
     for (size_t i = 0; i < patterns->count; i++) {
         const struct id_list *matched = &patterns->items[i]->matched;
 
         for (size_t j = 0; j < matched->count; j++)
-            if (p->places[matched->items[j]].machine == machine && truly_replaces(p, id, matched->items[j]))
+            if (p->places[matched->items[j]].machine == machine && truly_replaces(p, id, matched->items[j])) {
                 evict(p, matched->items[j], xasprintf("replaced by %s", unit_name(p, id)));
+                any = true;
+            }
     }
-    if (sweep(p, machine)) {
-        p->displaced = true;
-        settle(p, machine);
-    }
+    if (!any)
+        return;
+    sweep(p, machine);
+    p->displaced = true;
+    settle(p, machine);
 }
 
 static void place_unit(struct planner *p, uint32_t id)

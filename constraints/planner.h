@@ -17,6 +17,7 @@ struct place {
     uint64_t seen_tick;
     uint32_t parent;
     enum { PLACE_NEW, PLACE_OPEN, PLACE_DONE } visit;
+    bool near_circle; /* Its peers, or theirs, lead into a circle of MachineOf. */
 };
 
 struct room { /* What is on a machine. */

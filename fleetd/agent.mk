@@ -28,3 +28,18 @@ tests_unit_test_agent_plan_SOURCES = tests/unit/test-agent-plan.c
 tests_unit_test_agent_plan_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_agent_plan_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)
 endif
+
+# Fuzz targets are built twice, see units/automake.mk.
+check_PROGRAMS += tests/fuzz/fuzz-agent-record-replay
+TESTS += tests/fuzz/fuzz-agent-record-replay
+tests_fuzz_fuzz_agent_record_replay_SOURCES = tests/fuzz/fuzz-agent-record.c tests/fuzz/fuzz.h tests/fuzz/file.c tests/fuzz/file.h tests/fuzz/replay.c
+tests_fuzz_fuzz_agent_record_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/agent-record"'
+tests_fuzz_fuzz_agent_record_replay_LDADD = $(AGENT_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/agent-record
+if FUZZ
+check_PROGRAMS += tests/fuzz/fuzz-agent-record
+tests_fuzz_fuzz_agent_record_SOURCES = tests/fuzz/fuzz-agent-record.c tests/fuzz/file.c tests/fuzz/file.h
+tests_fuzz_fuzz_agent_record_CPPFLAGS = $(AM_CPPFLAGS)
+tests_fuzz_fuzz_agent_record_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_agent_record_LDADD = $(AGENT_LIBS)
+endif

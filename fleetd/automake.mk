@@ -58,3 +58,20 @@ fleetd_fleetd_SOURCES = \
 fleetd_fleetd_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \
 	$(MICROHTTPD_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
+
+# Commands that the registry takes, and what the core makes of it. Built twice, see units/automake.mk.
+check_PROGRAMS += tests/fuzz/fuzz-registry-replay
+TESTS += tests/fuzz/fuzz-registry-replay
+tests_fuzz_fuzz_registry_replay_SOURCES = tests/fuzz/fuzz-registry.c tests/fuzz/fuzz.h tests/fuzz/snapshot.c tests/fuzz/snapshot.h tests/fuzz/replay.c
+tests_fuzz_fuzz_registry_replay_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/registry"'
+tests_fuzz_fuzz_registry_replay_LDADD = fleetd/libcore.a constraints/libconstraints.a raftstore/libraftstore.a raftstore/libschema.a \
+	$(UNITS_LIBS) $(PROTOBUF_C_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/registry
+if FUZZ
+check_PROGRAMS += tests/fuzz/fuzz-registry
+tests_fuzz_fuzz_registry_SOURCES = tests/fuzz/fuzz-registry.c tests/fuzz/snapshot.c tests/fuzz/snapshot.h
+tests_fuzz_fuzz_registry_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
+tests_fuzz_fuzz_registry_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_registry_LDADD = fleetd/libcore.a constraints/libconstraints.a raftstore/libraftstore.a raftstore/libschema.a \
+	$(UNITS_LIBS) $(PROTOBUF_C_LIBS)
+endif

@@ -88,6 +88,9 @@ static void on_report(const struct agent_report *report, void *data)
 
     /* Several changes in one turn of the loop are one message. The newest report of a unit says all. */
     report_list_add(report, &daemon->reports);
+    if (report->gone && daemon->uplink != NULL)
+        daemon->reports.items[daemon->reports.count - 1]->after_share =
+            1 + uplink_share_count(daemon->uplink);
 }
 
 static void reports_clear(struct daemon *daemon)

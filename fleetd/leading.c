@@ -136,7 +136,7 @@ static void do_share(struct daemon *daemon, const struct effect *effect)
     _cleanup_(freep) Fleet__ShareUnit **list = xcalloc(count, sizeof *list);
     Fleet__Share share = FLEET__SHARE__INIT;
 
-    share.version = registry_version(registry);
+    share.version = effect->share_number;
     share.complete = effect->complete;
     for (size_t i = 0; i < count; i++) {
         const struct registry_unit *unit = registry_unit(registry, effect->names.items[i]);

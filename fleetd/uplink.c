@@ -123,6 +123,7 @@ static void on_open(struct conn *conn, const Fleet__Welcome *welcome, void *data
     struct uplink *uplink = data;
     Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
 
+    uplink->share_version = 0;
     message.message_case = FLEET__SESSION_UP__MESSAGE_OPEN;
     message.open = uplink->callbacks.on_open(uplink->data);
     uplink->state = UPLINK_OPENING;
@@ -149,7 +150,8 @@ static void on_share(struct uplink *uplink, const Fleet__Share *share)
 {
     if (uplink->state != UPLINK_OPEN)
         return;
-    uplink->share_version = share->version;
+    if (!share->more)
+        uplink->share_version = share->version;
     if (uplink->callbacks.on_share(share, uplink->data) < 0)
         give_up(uplink, "the share did not make sense");
 }
@@ -299,6 +301,11 @@ void uplink_set_members(struct uplink *uplink, const struct strlist *addresses)
 bool uplink_is_opening(const struct uplink *uplink)
 {
     return uplink->state == UPLINK_OPENING;
+}
+
+uint64_t uplink_share_count(const struct uplink *uplink)
+{
+    return uplink->share_version;
 }
 
 bool uplink_is_open(const struct uplink *uplink)

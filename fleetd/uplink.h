@@ -40,6 +40,9 @@ void uplink_set_leader(struct uplink *uplink, const char *address, uint64_t term
 /* Whom to ask when nobody says where the leader is. Copied. */
 void uplink_set_members(struct uplink *uplink, const struct strlist *addresses);
 
+/* How many shares of the present session have arrived whole. */
+uint64_t uplink_share_count(const struct uplink *uplink);
+
 bool uplink_is_open(const struct uplink *uplink);
 bool uplink_is_opening(const struct uplink *uplink); /* What the host has was said, the answer is to come. */
 const char *uplink_trouble(const struct uplink *uplink); /* Why it is not open, for people. */

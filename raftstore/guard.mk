@@ -41,3 +41,18 @@ tests_unit_test_disk_watch_SOURCES = tests/unit/test-disk-watch.c
 tests_unit_test_disk_watch_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_disk_watch_LDADD = $(GUARD_TEST_LIBS)
 endif
+
+# Fuzz targets are built twice, see units/automake.mk.
+check_PROGRAMS += tests/fuzz/fuzz-sidefile-replay
+TESTS += tests/fuzz/fuzz-sidefile-replay
+tests_fuzz_fuzz_sidefile_replay_SOURCES = tests/fuzz/fuzz-sidefile.c tests/fuzz/fuzz.h tests/fuzz/replay.c
+tests_fuzz_fuzz_sidefile_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/sidefile"'
+tests_fuzz_fuzz_sidefile_replay_LDADD = raftstore/libraftstore.a base/libbase.a $(NETTLE_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/sidefile
+if FUZZ
+check_PROGRAMS += tests/fuzz/fuzz-sidefile
+tests_fuzz_fuzz_sidefile_SOURCES = tests/fuzz/fuzz-sidefile.c
+tests_fuzz_fuzz_sidefile_CPPFLAGS = $(AM_CPPFLAGS)
+tests_fuzz_fuzz_sidefile_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_sidefile_LDADD = raftstore/libraftstore.a base/libbase.a $(NETTLE_LIBS)
+endif

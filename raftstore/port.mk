@@ -39,10 +39,10 @@ if FUZZ
 check_PROGRAMS += tests/fuzz/fuzz-frame tests/fuzz/fuzz-raft-message
 tests_fuzz_fuzz_frame_SOURCES = tests/fuzz/fuzz-frame.c
 tests_fuzz_fuzz_frame_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
-tests_fuzz_fuzz_frame_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_fuzz_fuzz_frame_LDFLAGS = -fsanitize=fuzzer
 tests_fuzz_fuzz_frame_LDADD = $(RAFTSTORE_LIBS)
 tests_fuzz_fuzz_raft_message_SOURCES = tests/fuzz/fuzz-raft-message.c
 tests_fuzz_fuzz_raft_message_CPPFLAGS = $(AM_CPPFLAGS) $(RAFT_CFLAGS)
-tests_fuzz_fuzz_raft_message_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_fuzz_fuzz_raft_message_LDFLAGS = -fsanitize=fuzzer
 tests_fuzz_fuzz_raft_message_LDADD = $(RAFTSTORE_LIBS)
 endif

@@ -97,7 +97,7 @@ static int read_line(const char *path, char *line)
     if (n < 0)
         return -errno;
     line[n] = '\0';
-    return 0;
+    return strlen(line) == (size_t)n ? 0 : -EBADMSG; /* What was lost in a crash is often zeroes. */
 }
 
 int sidefile_read(const char *directory, struct sidefile *ret, struct err *err)
@@ -106,9 +106,10 @@ int sidefile_read(const char *directory, struct sidefile *ret, struct err *err)
     char line[LINE_MAX_SIZE];
     int r = read_line(path, line);
 
-    if (r < 0)
+    if (r < 0 && r != -EBADMSG)
         return err_set(err, r, "cannot read %s: %s", path, strerror(-r));
-    r = parse_line(line, ret);
+    if (r >= 0)
+        r = parse_line(line, ret);
     if (r == -EPROTONOSUPPORT)
         return err_set(err, r, "%s was written by a later version of fleet", path);
     if (r < 0)

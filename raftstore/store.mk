@@ -21,3 +21,18 @@ tests_unit_test_store_kill_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_C
 tests_unit_test_store_kill_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_store_kill_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
 endif
+
+# Fuzz targets are built twice, see units/automake.mk.
+check_PROGRAMS += tests/fuzz/fuzz-snapshot-replay
+TESTS += tests/fuzz/fuzz-snapshot-replay
+tests_fuzz_fuzz_snapshot_replay_SOURCES = tests/fuzz/fuzz-snapshot.c tests/fuzz/fuzz.h tests/fuzz/snapshot.c tests/fuzz/snapshot.h tests/fuzz/replay.c
+tests_fuzz_fuzz_snapshot_replay_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/snapshot"'
+tests_fuzz_fuzz_snapshot_replay_LDADD = raftstore/libraftstore.a raftstore/libschema.a $(UNITS_LIBS) $(PROTOBUF_C_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/snapshot
+if FUZZ
+check_PROGRAMS += tests/fuzz/fuzz-snapshot
+tests_fuzz_fuzz_snapshot_SOURCES = tests/fuzz/fuzz-snapshot.c tests/fuzz/snapshot.c tests/fuzz/snapshot.h
+tests_fuzz_fuzz_snapshot_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
+tests_fuzz_fuzz_snapshot_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_snapshot_LDADD = raftstore/libraftstore.a raftstore/libschema.a $(UNITS_LIBS) $(PROTOBUF_C_LIBS)
+endif

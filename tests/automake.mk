@@ -3,7 +3,7 @@ TEST_LIBS = $(CMOCKA_LIBS)
 
 # The lab: hosts with real systemd on one machine, and the scenarios that run there (tests/lab/README.md).
 EXTRA_DIST += tests/valgrind.supp
-EXTRA_DIST += tests/lab/README.md $(LAB_FILES) tools/check tools/demo tools/lab-host tools/lint tools/setup
+EXTRA_DIST += tests/lab/README.md $(LAB_FILES) tools/check tools/demo tools/fuzz tools/lab-host tools/lint tools/setup
 LAB_FILES = \
 	tests/lab/demo.py \
 	tests/lab/disks.py \
@@ -21,6 +21,7 @@ LAB_FILES = \
 	tests/lab/test_failover.py \
 	tests/lab/test_lab.py \
 	tests/lab/test_placement.py \
+	tests/lab/test_scheduling.py \
 	tests/lab/test_speed.py \
 	tests/lab/test_story.py \
 	tests/lab/testing.py \

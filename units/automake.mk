@@ -29,6 +29,7 @@ endif
 UNITS_REPLAYS = \
 	tests/fuzz/fuzz-unit-file-replay \
 	tests/fuzz/fuzz-unit-name-replay \
+	tests/fuzz/fuzz-glob-replay \
 	tests/fuzz/fuzz-requirements-replay
 check_PROGRAMS += $(UNITS_REPLAYS)
 TESTS += $(UNITS_REPLAYS)
@@ -41,16 +42,22 @@ tests_fuzz_fuzz_unit_name_replay_LDADD = $(UNITS_LIBS)
 tests_fuzz_fuzz_requirements_replay_SOURCES = tests/fuzz/fuzz-requirements.c tests/fuzz/fuzz.h tests/fuzz/replay.c
 tests_fuzz_fuzz_requirements_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/requirements"'
 tests_fuzz_fuzz_requirements_replay_LDADD = $(UNITS_LIBS)
-EXTRA_DIST += tests/fuzz/corpus/unit-file tests/fuzz/corpus/unit-name tests/fuzz/corpus/requirements
+tests_fuzz_fuzz_glob_replay_SOURCES = tests/fuzz/fuzz-glob.c tests/fuzz/fuzz.h tests/fuzz/replay.c
+tests_fuzz_fuzz_glob_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/glob"'
+tests_fuzz_fuzz_glob_replay_LDADD = $(UNITS_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/glob tests/fuzz/corpus/unit-file tests/fuzz/corpus/unit-name tests/fuzz/corpus/requirements
 
 if FUZZ
-check_PROGRAMS += tests/fuzz/fuzz-unit-file tests/fuzz/fuzz-unit-name tests/fuzz/fuzz-requirements
+check_PROGRAMS += tests/fuzz/fuzz-unit-file tests/fuzz/fuzz-unit-name tests/fuzz/fuzz-glob tests/fuzz/fuzz-requirements
 tests_fuzz_fuzz_unit_file_SOURCES = tests/fuzz/fuzz-unit-file.c
 tests_fuzz_fuzz_unit_file_LDFLAGS = -fsanitize=fuzzer
 tests_fuzz_fuzz_unit_file_LDADD = $(UNITS_LIBS)
 tests_fuzz_fuzz_unit_name_SOURCES = tests/fuzz/fuzz-unit-name.c
 tests_fuzz_fuzz_unit_name_LDFLAGS = -fsanitize=fuzzer
 tests_fuzz_fuzz_unit_name_LDADD = $(UNITS_LIBS)
+tests_fuzz_fuzz_glob_SOURCES = tests/fuzz/fuzz-glob.c
+tests_fuzz_fuzz_glob_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_glob_LDADD = $(UNITS_LIBS)
 tests_fuzz_fuzz_requirements_SOURCES = tests/fuzz/fuzz-requirements.c
 tests_fuzz_fuzz_requirements_LDFLAGS = -fsanitize=fuzzer
 tests_fuzz_fuzz_requirements_LDADD = $(UNITS_LIBS)

@@ -56,6 +56,18 @@ static void mark_held(struct core *core, const struct host *host)
         mark(core, told->unit);
 }
 
+/* What is to be on a host and was not given to it yet. */
+static void mark_waiting(struct core *core, struct host *host)
+{
+    size_t count;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    host->kept_waiting = false;
+    for (size_t i = 0; i < count; i++)
+        if (!host_was_told(host, units[i]->name, 0) && core_machine_wants(core, host->id, units[i]))
+            mark(core, units[i]->name);
+}
+
 /* Everything that concerns a host whose standing has changed: its own units, and what it has. */
 static void mark_host(struct core *core, const struct host *host)
 {
@@ -137,32 +149,104 @@ bool core_former_gone(const struct core *core, const struct registry_unit *unit)
     return true;
 }
 
-/* What this host should have of the unit, as a generation; 0: nothing. */
-static uint64_t due(const struct core *core, const struct host *host, const struct registry_unit *unit)
+const char *core_awaited_peer(const struct core *core, const struct host *host,
+                              const struct registry_unit *unit)
 {
-    /* As it was told to have it, if it was told by this leader. */
-    if (unit != NULL && !host->leaving && core_hands_over(core, host, unit))
-        return host_was_told(host, unit->name, 0) ? host_told_generation(host, unit->name) : unit->generation;
-    if (unit == NULL || host->leaving || !core_machine_wants(core, host->id, unit))
-        return 0;
-    /* What was given once is not taken back for a doubt. */
-    if (!host_was_told(host, unit->name, 0) && core_held_by(core, unit, host->id) != NULL)
-        return 0;
-    return unit->generation;
+    const struct strlist *peers = &unit->requirements->machine_of;
+
+    if (peers->count == 0 || unit->requirements->global || host_report(host, unit->name) != NULL)
+        return NULL;
+    if (plan_leads_into_circle(core_plan(core), unit->name))
+        return NULL; /* There would be no end to it. */
+    for (size_t i = 0; i < peers->count; i++)
+        if (!host_was_told(host, peers->items[i], 0))
+            return peers->items[i];
+    return NULL;
 }
 
-static void update_share(struct core *core, struct host *host, const char *name,
-                         const struct registry_unit *unit, struct effect *share)
+const char *core_awaited_conflict(const struct host *host, const struct registry_unit *unit)
+{
+    /* It is there already: whatever harm there is, waiting would not undo it. */
+    if (host_report(host, unit->name) != NULL)
+        return NULL;
+    return host_leaves_conflict(host, unit->name, &unit->requirements->conflicts);
+}
+
+/* What this host should have of the unit, if nothing is in the way, as a generation; 0: nothing. */
+static uint64_t due(const struct core *core, const struct host *host, const struct registry_unit *unit)
+{
+    if (unit == NULL || host->leaving)
+        return 0;
+    /* As it was told to have it, if it was told by this leader. */
+    if (core_hands_over(core, host, unit))
+        return host_was_told(host, unit->name, 0) ? host_told_generation(host, unit->name) : unit->generation;
+    return core_machine_wants(core, host->id, unit) ? unit->generation : 0;
+}
+
+/* First what a host is to have no more: what comes may have to wait for it. */
+static void take_away(const struct core *core, struct host *host, const char *name,
+                      const struct registry_unit *unit, struct effect *share)
+{
+    if (!host_was_told(host, name, 0))
+        return;
+    if (due(core, host, unit) == 0) {
+        host_untell(host, name);
+        strlist_add(&share->removed, name);
+    } else if (core_hands_over(core, host, unit)) {
+        host_hand_over(host, name);
+    }
+}
+
+static bool must_wait(const struct core *core, struct host *host, const struct registry_unit *unit)
+{
+    if (core_held_by(core, unit, host->id) != NULL || core_awaited_peer(core, host, unit) != NULL)
+        return true;
+    if (core_awaited_conflict(host, unit) == NULL)
+        return false;
+    host->kept_waiting = true;
+    return true;
+}
+
+static void give(const struct core *core, struct host *host, const struct registry_unit *unit,
+                 struct effect *share)
 {
     uint64_t generation = due(core, host, unit);
 
-    if (generation == 0 && host_was_told(host, name, 0)) {
-        host_untell(host, name);
-        strlist_add(&share->removed, name);
-    } else if (generation != 0 && !host_was_told(host, name, generation)) {
-        host_tell(host, name, generation);
-        strlist_add(&share->names, name);
+    if (generation == 0 || host_was_told(host, unit->name, generation))
+        return;
+    /* What was given once is not taken back for a doubt. */
+    if (!host_was_told(host, unit->name, 0) && !core_hands_over(core, host, unit) &&
+        must_wait(core, host, unit))
+        return;
+    host_tell(host, unit->name, generation, &unit->requirements->conflicts);
+    strlist_add(&share->names, unit->name);
+}
+
+/* What is reported and leaves the host: before what comes, which may have to wait for it. */
+static void give_what_leaves(const struct core *core, struct host *host, struct effect *share)
+{
+    for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next) {
+        const struct registry_unit *unit = registry_unit(core->registry, entry->unit);
+
+        if (due(core, host, unit) == 0) {
+            host_untell(host, entry->unit);
+        } else if (core_hands_over(core, host, unit)) {
+            give(core, host, unit, share);
+            host_hand_over(host, entry->unit);
+        }
     }
+}
+
+/* What is in the share brings those along that have waited for it, and so on. */
+static void add_followers(struct core *core, struct host *host, struct effect *share)
+{
+    for (size_t i = 0; i < share->names.count; i++) {
+        const char *follower;
+
+        for (size_t j = 0; (follower = plan_follower(core_plan(core), share->names.items[i], j)) != NULL; j++)
+            give(core, host, registry_unit(core->registry, follower), share);
+    }
+    strlist_sort(&share->names);
 }
 
 static int compare_dirty(const struct dirty *a, const struct dirty *b)
@@ -182,10 +266,14 @@ static void update_shares(struct core *core, struct effects *out)
         if (host->session_id == 0)
             continue;
         for (const struct dirty *dirty = core->dirty; dirty != NULL; dirty = dirty->hh.next)
-            update_share(core, host, dirty->unit, dirty->found, &share);
+            take_away(core, host, dirty->unit, dirty->found, &share);
+        for (const struct dirty *dirty = core->dirty; dirty != NULL; dirty = dirty->hh.next)
+            give(core, host, dirty->found, &share);
+        add_followers(core, host, &share);
         if (share.names.count + share.removed.count == 0)
             continue;
         memcpy(share.machine_id, host->id, sizeof share.machine_id);
+        share.share_number = ++host->share_count;
         *effects_add(out, EFFECT_SHARE) = share;
     }
 }
@@ -200,11 +288,15 @@ static void send_whole_share(struct core *core, struct host *host, struct effect
     share->complete = true;
     memcpy(share->machine_id, host->id, sizeof share->machine_id);
     host_forget_told(host);
+    host->share_count = 0;
+    give_what_leaves(core, host, share);
     for (size_t i = 0; i < count; i++)
-        update_share(core, host, units[i]->name, units[i], share);
+        give(core, host, units[i], share);
+    add_followers(core, host, share);
     for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next)
         if (!host_was_told(host, entry->unit, 0))
             host_untell(host, entry->unit);
+    share->share_number = ++host->share_count;
 }
 
 void core_drop_session(struct host *host, struct effects *out)
@@ -485,8 +577,11 @@ void core_session_report(struct core *core, const char *machine_id, uint64_t ses
         const struct core_report *before = host_report(host, reports[i]->name);
         bool was_failing = before != NULL && core_is_failing(before);
 
-        if (host_set_report(host, reports[i]))
-            take_report(core, host, reports[i]->name, was_failing, out);
+        if (!host_set_report(host, reports[i]))
+            continue;
+        take_report(core, host, reports[i]->name, was_failing, out);
+        if (reports[i]->gone && host->kept_waiting)
+            mark_waiting(core, host);
     }
     settle(core, now_ms, out);
 }

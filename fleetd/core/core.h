@@ -26,8 +26,10 @@
  *  - Nobody is lost before a full ttl has passed since it was last heard, or since this leader began.
  *  - Only units of a machine that is LOST are placed anew because of it.
  *  - A unit that moves is given to its new machine only when the old one has let go of it, or is LOST (but
- * for planned moves, drain.h): a machine may have what it was told to have until it says that it has nothing
- * of it, and is told to have it again only after that.
+ *    for planned moves, drain.h): a machine may have what it was told to have until it says that it has
+ *    nothing of it, and is told to have it again only after that.
+ *  - A unit is given to its machine with the units that it has in MachineOf, or after them, never before.
+ *  - Nor before a unit that it conflicts with has been stopped there.
  *  - A machine that is no member any more is told to have nothing, and forgotten when that is so, or LOST. */
 #pragma once
 
@@ -112,7 +114,8 @@ struct effect {
     enum effect_kind kind;
     uint64_t term;
     char machine_id[MACHINE_ID_SIZE];
-    bool complete; /* SHARE: what is not named is not wanted. */
+    uint64_t share_number; /* SHARE: the first of a session is 1. */
+    bool complete;         /* SHARE: what is not named is not wanted. */
     struct strlist names, removed;
     struct core_placement *placements;
     size_t placement_count, placement_capacity;

@@ -79,6 +79,15 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
 /* Whether none of the machines that had the unit before its present one has anything of it any more. */
 bool core_former_gone(const struct core *core, const struct registry_unit *unit);
 
+/* Which of its peers (MachineOf) a unit that is not on the host yet waits for; NULL: none. A follower is
+ * given to its host with its peers or after them, so that what it requires of them is known to systemd there.
+ */
+const char *core_awaited_peer(const struct core *core, const struct host *host,
+                              const struct registry_unit *unit);
+
+/* What the host still stops, and the unit, which is not there yet, must not run beside; NULL: nothing. */
+const char *core_awaited_conflict(const struct host *host, const struct registry_unit *unit);
+
 /* ---- silence.c ---- */
 
 /* Suspects, misses and loses who has been silent for so long, and takes that back. */

@@ -3,6 +3,7 @@
 
 #include "fleetd/core/hosts.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,9 +61,18 @@ void host_forget_reports(struct host *host)
         report_remove(host, host->reports);
 }
 
+static void set_leaves(struct host *host, struct host_told *told, bool leaves)
+{
+    host->leaving_count += leaves;
+    host->leaving_count -= told->leaves;
+    told->leaves = leaves;
+}
+
 static void told_remove(struct host *host, struct host_told *told)
 {
     HASH_DEL(host->told, told);
+    set_leaves(host, told, false);
+    strlist_done(&told->conflicts);
     free(told->unit);
     free(told);
 }
@@ -114,12 +124,14 @@ static void report_set(struct core_report *report, const Fleet__UnitReport *mess
 }
 
 /* Nothing is left of the unit there. What it was told to have meanwhile it still is to have. */
-static bool set_gone(struct host *host, const char *unit, struct host_report *entry)
+static bool set_gone(struct host *host, const Fleet__UnitReport *message, struct host_report *entry)
 {
-    bool lets_go = host_lets_go(host, unit);
+    struct host_told *told = told_find(host, message->name);
+    bool knew = told != NULL && (message->after_share == 0 || message->after_share > told->share);
+    bool lets_go = knew && told->generation == 0;
 
     if (lets_go)
-        told_remove(host, told_find(host, unit));
+        told_remove(host, told);
     if (entry != NULL)
         report_remove(host, entry);
     return lets_go || entry != NULL;
@@ -131,7 +143,7 @@ bool host_set_report(struct host *host, const Fleet__UnitReport *message)
 
     HASH_FIND_STR(host->reports, message->name, entry);
     if (message->gone)
-        return set_gone(host, message->name, entry);
+        return set_gone(host, message, entry);
     if (entry == NULL) {
         entry = NEW0(struct host_report);
         entry->unit = xstrdup(message->name);
@@ -182,19 +194,59 @@ bool host_lets_go(const struct host *host, const char *unit)
     return told != NULL && told->generation == 0;
 }
 
-void host_tell(struct host *host, const char *unit, uint64_t generation)
+static struct host_told *told_get(struct host *host, const char *unit)
 {
     struct host_told *told = told_find(host, unit);
 
-    if (told == NULL) {
-        told = NEW0(struct host_told);
-        told->unit = xstrdup(unit);
-        HASH_ADD_KEYPTR(hh, host->told, told->unit, strlen(told->unit), told);
-    }
+    if (told != NULL)
+        return told;
+    told = NEW0(struct host_told);
+    told->unit = xstrdup(unit);
+    HASH_ADD_KEYPTR(hh, host->told, told->unit, strlen(told->unit), told);
+    return told;
+}
+
+void host_tell(struct host *host, const char *unit, uint64_t generation, const struct strlist *conflicts)
+{
+    struct host_told *told = told_get(host, unit);
+
+    assert(generation != 0);
     told->generation = generation;
+    told->share = host->share_count + 1;
+    set_leaves(host, told, false);
+    strlist_done(&told->conflicts);
+    for (size_t i = 0; i < conflicts->count; i++)
+        strlist_add(&told->conflicts, conflicts->items[i]);
 }
 
 void host_untell(struct host *host, const char *unit)
 {
-    host_tell(host, unit, 0);
+    struct host_told *told = told_get(host, unit);
+
+    told->generation = 0;
+    set_leaves(host, told, true);
+}
+
+void host_hand_over(struct host *host, const char *unit)
+{
+    set_leaves(host, told_get(host, unit), true);
+}
+
+static bool any_matches(const struct strlist *patterns, const char *name)
+{
+    for (size_t i = 0; i < patterns->count; i++)
+        if (requirements_glob(patterns->items[i], name))
+            return true;
+    return false;
+}
+
+const char *host_leaves_conflict(const struct host *host, const char *name, const struct strlist *conflicts)
+{
+    if (host->leaving_count == 0)
+        return NULL;
+    for (const struct host_told *told = host->told; told != NULL; told = told->hh.next)
+        if (told->leaves && !streq(told->unit, name) &&
+            (any_matches(conflicts, told->unit) || any_matches(&told->conflicts, name)))
+            return told->unit;
+    return NULL;
 }

@@ -16,8 +16,11 @@ struct host_report {
 /* What the machine was told of a unit, as long as it may have something of it. */
 struct host_told {
     char *unit;
-    uint64_t generation; /* Of the unit when the machine was told; 0: to let go of it, and it has not said yet
-                            that it has. */
+    struct strlist conflicts; /* Its Conflicts= then; it may have been destroyed since. */
+    uint64_t generation; /* Of the unit when the machine was told; 0: to let go of it, and it has not said
+                            yet that it has. */
+    uint64_t share;      /* The one in which it was last told to have it. */
+    bool leaves;         /* It is to be let go of, now or when another machine has taken over. */
     UT_hash_handle hh;
 };
 
@@ -35,6 +38,9 @@ struct host {
     bool leaving;         /* It is registered no more: forgotten as soon as it has nothing, or is lost. */
     struct host_report *reports;
     struct host_told *told;
+    uint64_t share_count; /* Sent in this session. */
+    size_t leaving_count; /* Of them, those that leave. */
+    bool kept_waiting;    /* A unit waits for one that conflicts with it to be stopped here. */
     UT_hash_handle hh;
 };
 
@@ -44,7 +50,8 @@ struct host *host_get(struct host **hosts, const char *id,
                       uint64_t now_ms); /* Made EXPECTED if it is missing. */
 void host_remove(struct host **hosts, struct host *host);
 
-/* Takes over what a host says of a unit. Returns whether it differs from what it said before. */
+/* Takes over what a host says of a unit. Returns whether it differs from what it said before. That it is gone
+ * counts only if the host knew all that it was told: else it may still be about to begin. */
 bool host_set_report(struct host *host, const Fleet__UnitReport *message);
 const struct core_report *host_report(const struct host *host, const char *unit);
 void host_forget_reports(struct host *host);
@@ -56,7 +63,14 @@ bool host_may_have_any(const struct host *host);
 /* Whether the host was told this generation of the unit (0: any), and not told otherwise since. */
 bool host_was_told(const struct host *host, const char *unit, uint64_t generation);
 uint64_t host_told_generation(const struct host *host, const char *unit); /* 0: it was not told. */
-void host_tell(struct host *host, const char *unit, uint64_t generation);
+/* In the share that is being made. 'conflicts' are copied. */
+void host_tell(struct host *host, const char *unit, uint64_t generation, const struct strlist *conflicts);
 void host_untell(struct host *host, const char *unit); /* It lets go of the unit, until it says "gone". */
+/* What it was told stays, but is to be let go of soon; until it is told a newer generation. */
+void host_hand_over(struct host *host, const char *unit);
 bool host_lets_go(const struct host *host, const char *unit);
+
+/* A unit that leaves the host, and that must not run beside the unit 'name' with these Conflicts; NULL: none.
+ */
+const char *host_leaves_conflict(const struct host *host, const char *name, const struct strlist *conflicts);
 void host_forget_told(struct host *host);

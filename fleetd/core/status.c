@@ -190,6 +190,7 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
 {
     const char *name = hostname_of(core, host->id);
     const struct host *holder = core_held_by(core, unit, host->id);
+    const char *peer = core_awaited_peer(core, host, unit), *conflict = core_awaited_conflict(host, unit);
 
     if (host->state == MACHINE_EXPECTED)
         return xasprintf("%s has not called the leader yet", name);
@@ -205,6 +206,10 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
         return xasprintf("%s is still stopping what it had", name);
     if (holder != NULL)
         return xasprintf("%s must let go of it first", hostname_of(core, holder->id));
+    if (peer != NULL)
+        return xasprintf("waits for %s to be on %s first (MachineOf)", peer, name);
+    if (conflict != NULL)
+        return xasprintf("%s is still stopping %s, which it conflicts with", name, conflict);
     if (report == NULL)
         return xasprintf("%s has just been told", name);
     if (report->error[0] != '\0')
@@ -289,6 +294,21 @@ static void status_placed(struct core_status *status, const struct core *core,
     status->done_count = status->outcome != OUTCOME_WAITING && status->outcome != OUTCOME_FAILED;
 }
 
+static int compare_pending(const void *name, const void *pending)
+{
+    return strcmp(name, ((const struct plan_pending *)pending)->unit);
+}
+
+static const char *pending_reason(const struct plan *plan, const char *name)
+{
+    const struct plan_pending *found =
+        plan->pending_count > 0
+            ? bsearch(name, plan->pending, plan->pending_count, sizeof *plan->pending, compare_pending)
+            : NULL;
+
+    return found != NULL ? found->reason : "";
+}
+
 static void status_unplaced(struct core_status *status, const struct core *core,
                             const struct registry_unit *unit)
 {
@@ -306,7 +326,7 @@ static void status_unplaced(struct core_status *status, const struct core *core,
     }
     status->machines = machines;
     status->machine_count = count;
-    set(status, OUTCOME_UNPLACED, xstrdup(count > 0 ? "" : "there is no machine"));
+    set(status, OUTCOME_UNPLACED, xstrdup(pending_reason(core_plan(core), unit->name)));
 }
 
 /* Adds what one machine has made of a global unit. Returns whether it is still at it. */

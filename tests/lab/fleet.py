@@ -46,26 +46,25 @@ class Unit:
 
 
 class Cluster:
-    """fleetd on every host of a lab.
+    """fleetd on the hosts of a lab.
 
+    hosts       those that have it from the start, by default all; add() brings in another one
     conf        keys of fleet.conf for every host, over those of default_conf(); None leaves a key out
     host_conf   the same for one host, by its number
     service     the unit file of fleetd
     """
 
     def __init__(self, lab: Lab, conf: Mapping[str, str | None] = {},
-                 host_conf: Mapping[int, Mapping[str, str | None]] = {}, service: Path = SERVICE) -> None:
+                 host_conf: Mapping[int, Mapping[str, str | None]] = {}, service: Path = SERVICE,
+                 hosts: Sequence[Host] | None = None) -> None:
         if lab.build is None:
             raise LabError("a cluster needs a lab that knows where fleet was built")
         self.lab = lab
+        self.hosts = list(lab.hosts if hosts is None else hosts)
         self.build = lab.build
         self.service = service
         self.conf = dict(conf)
         self.host_conf = {number: dict(keys) for number, keys in host_conf.items()}
-
-    @property
-    def hosts(self) -> list[Host]:
-        return self.lab.hosts
 
     # Installing.
 
@@ -106,6 +105,14 @@ class Cluster:
             _, errors = process.communicate(timeout=READY_DEADLINE_S)
             if process.returncode != 0:
                 raise LabError(f"fleetd does not start on {host.name}: {errors.strip()}\n{host.journal('fleetd')}")
+        self.wait_ready()
+
+    def add(self, host: Host) -> None:
+        """Brings a host of the lab that has no fleet yet into the cluster, and waits until all machines see it."""
+        self.hosts.append(host)
+        self.configure(host)
+        self.install(host)
+        host.systemctl("start", "fleetd")
         self.wait_ready()
 
     def wait_ready(self, count: int | None = None, deadline_s: float = READY_DEADLINE_S) -> None:

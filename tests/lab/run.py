@@ -83,7 +83,8 @@ class Stage:
     def play(self, function: Callable[..., None]) -> None:
         wanted = list(inspect.signature(function).parameters)
         if "cluster" in wanted and self.cluster is None:
-            self.cluster = Cluster(self.lab, conf=self.needs.conf)
+            self.cluster = Cluster(self.lab, conf=self.needs.conf,
+                                   hosts=self.lab.hosts[:self.needs.hosts - self.needs.spare])
             self.cluster.start()
         function(**{name: getattr(self, name) for name in wanted})
 

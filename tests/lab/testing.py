@@ -18,6 +18,7 @@ class Needs:
     """What a test asks for."""
 
     hosts: int = 3
+    spare: int = 0  # So many of them, the last ones, are left without fleet: for Cluster.add().
     deadline_s: float = 120
     disk_mb: int | dict[int, int] | None = None
     conf: dict[str, str] = field(default_factory=dict)  # For fleet.conf on every host.

@@ -148,7 +148,7 @@ static bool may_have(const struct machine *m, const char *unit)
     return item_of(m, unit) != NULL;
 }
 
-static Fleet__UnitReport *report_new(const struct item *item, bool gone)
+static Fleet__UnitReport *report_new(const struct item *item, bool gone, uint64_t shares_taken)
 {
     Fleet__UnitReport *report = NEW0(Fleet__UnitReport);
 
@@ -165,6 +165,7 @@ static Fleet__UnitReport *report_new(const struct item *item, bool gone)
     report->generation = item->carried_out;
     report->launched = item->launched;
     report->gone = gone;
+    report->after_share = gone ? 1 + shares_taken : 0;
     return report;
 }
 
@@ -194,11 +195,11 @@ static void send_report(struct world *w, struct machine *m, const struct item *i
     if (m->session == 0)
         return;
     if (!w->slow) {
-        deliver_report(w, m, report_new(item, gone));
+        deliver_report(w, m, report_new(item, gone, m->shares_taken));
         return;
     }
     mail = NEW0(struct mail);
-    mail->report = report_new(item, gone);
+    mail->report = report_new(item, gone, m->shares_taken);
     post(w, &m->up, mail);
 }
 
@@ -214,6 +215,8 @@ static void want(struct world *w, struct machine *m, const char *unit, uint64_t 
 
 static void take_share(struct world *w, struct machine *m, const struct mail *mail)
 {
+    assert_int_equal(mail->number, m->shares_taken + 1);
+    m->shares_taken = mail->number;
     for (size_t i = 0; i < mail->removed.count; i++)
         if (item_of(m, mail->removed.items[i]) != NULL)
             want(w, m, mail->removed.items[i], 0);
@@ -303,6 +306,43 @@ static void check_alone(struct world *w, const struct machine *to, const char *n
     }
 }
 
+/* Whether more than 'steps' steps lead on from peer to peer: in a circle, where there are fewer units. */
+static bool is_endless(const struct world *w, const char *name, size_t steps)
+{
+    const struct registry_unit *unit = registry_unit(w->registry, name);
+
+    for (size_t i = 0; unit != NULL && i < unit->requirements->machine_of.count; i++)
+        if (steps == 0 || is_endless(w, unit->requirements->machine_of.items[i], steps - 1))
+            return true;
+    return false;
+}
+
+/* The laws of company: who is given a unit anew has its peers, or is given them with it, and nothing that it
+ * must not run beside is still being stopped there. */
+static void check_company(struct world *w, const struct machine *to, const struct effect *share,
+                          const char *name)
+{
+    const struct requirements *r = registry_unit(w->registry, name)->requirements;
+
+    if (may_have(to, name))
+        return;
+    for (size_t i = 0; i < r->machine_of.count && !r->global; i++)
+        if (!is_endless(w, name, registry_unit_count(w->registry)) && !may_have(to, r->machine_of.items[i]) &&
+            !strlist_has(&share->names, r->machine_of.items[i]))
+            fail_msg("%llu: %s is given to %.1s before %s", (unsigned long long)w->now_ms, name, to->id,
+                     r->machine_of.items[i]);
+    for (size_t i = 0; i < to->count; i++) {
+        const struct registry_unit *other = registry_unit(w->registry, to->items[i].unit);
+
+        if (other != NULL && core_machine_wants(w->core, to->id, other))
+            continue; /* Two that are both wanted are the planner's business. */
+        for (size_t j = 0; j < r->conflicts.count; j++)
+            if (requirements_glob(r->conflicts.items[j], to->items[i].unit))
+                fail_msg("%llu: %s is given to %.1s beside %s", (unsigned long long)w->now_ms, name, to->id,
+                         to->items[i].unit);
+    }
+}
+
 static void do_share(struct world *w, const struct effect *effect)
 {
     struct machine *m = machine_by_id(w, effect->machine_id);
@@ -314,12 +354,14 @@ static void do_share(struct world *w, const struct effect *effect)
     assert_true(m->session != 0);
     mail = NEW0(struct mail);
     mail->complete = effect->complete;
+    mail->number = effect->share_number;
     mail->generations = xcalloc(effect->names.count, sizeof *mail->generations);
     for (size_t i = 0; i < effect->names.count; i++) {
         const char *name = effect->names.items[i];
 
         assert_true(i == 0 || strcmp(effect->names.items[i - 1], name) < 0);
         check_alone(w, m, name);
+        check_company(w, m, effect, name);
         strlist_add(&mail->names, name);
         mail->generations[i] = registry_unit(w->registry, name)->generation;
     }
@@ -604,10 +646,11 @@ void machine_calls(struct world *w, const char *name)
 
     mail_lost(m);
     m->session = ++w->sessions;
+    m->shares_taken = 0;
     m->beats = true;
     m->heard_ms = w->now_ms;
     for (size_t i = 0; i < count; i++)
-        list[i] = report_new(&m->items[i], false);
+        list[i] = report_new(&m->items[i], false, 0);
     core_session_open(w->core, m->id, m->session, list, count, w->now_ms, &effects);
     for (size_t i = 0; i < count; i++)
         fleet__unit_report__free_unpacked(list[i], NULL);
@@ -723,6 +766,13 @@ static void user_changes(struct world *w, const char *unit, const char *text, Fl
     command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
     command.change_units = &body;
     apply(w, &command);
+}
+
+void let_go_before(struct world *w, const char *name, const char *unit, uint64_t shares)
+{
+    struct machine *m = machine_of(w, name);
+
+    deliver_report(w, m, report_new(item_of(m, unit), true, shares));
 }
 
 void user_submits(struct world *w, const char *unit, const char *text, Fleet__DesiredState desired)

@@ -25,7 +25,7 @@ struct item {
 /* A message between a machine and the leader, on its way. */
 struct mail {
     struct strlist names, removed; /* Down: a share... */
-    uint64_t *generations;
+    uint64_t *generations, number;
     bool complete;
     Fleet__UnitReport *report; /* ...up: a report. */
     uint64_t due_ms;
@@ -34,8 +34,9 @@ struct mail {
 
 struct machine {
     char id[MACHINE_ID_SIZE];
-    uint64_t session; /* 0: none. */
-    bool beats;       /* It is heard as long as it has a session. */
+    uint64_t session;      /* 0: none. */
+    uint64_t shares_taken; /* In it. */
+    bool beats;            /* It is heard as long as it has a session. */
     uint64_t heard_ms;
     struct item *items;
     size_t count, capacity;
@@ -90,6 +91,9 @@ void reports(struct world *w, const char *name, const char *unit, const char *ac
 void reports_sub(struct world *w, const char *name, const char *unit, const char *active, const char *sub);
 void fails(struct world *w, const char *name, const char *unit, const char *result);
 void lets_go(struct world *w, const char *name, const char *unit);
+/* That it has nothing of the unit, said when it had taken only so many shares: the others were on their way.
+ */
+void let_go_before(struct world *w, const char *name, const char *unit, uint64_t shares);
 void user_submits(struct world *w, const char *unit, const char *text, Fleet__DesiredState desired);
 void user_starts(struct world *w, const char *unit); /* PLAIN, where it is new. */
 void user_loads(struct world *w, const char *unit);

@@ -493,6 +493,106 @@ static void test_a_unit_moves_after_it_was_let_go(void **state)
     world_done(&w);
 }
 
+static void test_a_follower_comes_with_its_peers_or_after_them(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    gets_metadata(&w, "a", "role", "web");
+    user_submits(&w, "x.service", ON_WEB, LAUNCHED);
+    user_submits(&w, "a-follower.service", PLAIN "[X-Fleet]\nMachineOf=x.service\n", LAUNCHED);
+    user_submits(&w, "z.service", PLAIN "[X-Fleet]\nMachineOf=a-follower.service\n", LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    reports(&w, "a", "a-follower.service", "active");
+    reports(&w, "a", "z.service", "active");
+    gets_metadata(&w, "b", "role", "web");
+    gets_metadata(&w, "a", "role", "db");
+    assert_string_equal(placed_on(&w, "z.service"), "b");
+    lets_go(&w, "a", "z.service");
+    lets_go(&w, "a", "a-follower.service");
+    assert_false(is_told(&w, "b", "a-follower.service"));
+    assert_false(is_told(&w, "b", "z.service"));
+    assert_string_equal(reason_of(&w, "z.service"),
+                        "waits for a-follower.service to be on host-b first (MachineOf)");
+    world_forget(&w);
+    lets_go(&w, "a", "x.service"); /* Takes longest to stop. */
+    assert_true(is_told(&w, "b", "x.service"));
+    assert_true(is_told(&w, "b", "a-follower.service"));
+    assert_true(is_told(&w, "b", "z.service"));
+    assert_int_equal(w.shares, 1); /* Together, so that systemd orders them. */
+    world_done(&w);
+}
+
+static void test_a_follower_stays_though_the_leader_changes(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_B, LAUNCHED);
+    user_submits(&w, "a-follower.service", PLAIN "[X-Fleet]\nMachineOf=x.service\n", LOADED);
+    reports(&w, "b", "x.service", "active");
+    reports(&w, "b", "a-follower.service", "inactive");
+    leads(&w);
+    machine_calls(&w, "b");
+    assert_true(is_told(&w, "b", "x.service"));
+    assert_true(is_told(&w, "b", "a-follower.service"));
+    world_done(&w);
+}
+
+static void test_gone_before_it_was_told_is_not_gone(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    user_stops(&w, "x.service");
+    user_starts(&w, "x.service");
+    machine_hangs_up(&w, "a");
+    machine_calls(&w, "a"); /* It is still about to stop it, and is told to have it. */
+    assert_true(is_told(&w, "a", "x.service"));
+    user_stops(&w, "x.service");
+    let_go_before(&w, "a", "x.service", 0); /* Crosses the share: what it was told, it will begin. */
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    lets_go(&w, "a", "x.service");
+    assert_string_equal(outcome_of(&w, "x.service"), "inactive");
+    world_done(&w);
+}
+
+static void test_what_conflicts_is_stopped_first(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    gets_metadata(&w, "a", "role", "web");
+    user_submits(&w, "picky.service", ON_WEB "Conflicts=noisy.service\n", LAUNCHED);
+    reports(&w, "a", "picky.service", "active");
+    user_submits(&w, "noisy.service", ON_WEB, LAUNCHED);
+    assert_string_equal(outcome_of(&w, "noisy.service"), "unplaced");
+    user_destroys(&w, "picky.service"); /* And its Conflicts with it. */
+    assert_string_equal(placed_on(&w, "noisy.service"), "a");
+    assert_false(is_told(&w, "a", "noisy.service"));
+    assert_string_equal(reason_of(&w, "noisy.service"),
+                        "host-a is still stopping picky.service, which it conflicts with");
+    lets_go(&w, "a", "picky.service");
+    assert_true(is_told(&w, "a", "noisy.service"));
+
+    /* The other way round, by the pattern of the one that comes; and a new leader does not forget. */
+    reports(&w, "a", "noisy.service", "active");
+    user_submits(&w, "z-picky.service", ON_WEB "Conflicts=n*\n", LAUNCHED);
+    user_submits(&w, "noisy.service", OTHER "[X-Fleet]\nMachineMetadata=role=db\n", LAUNCHED);
+    assert_string_equal(placed_on(&w, "z-picky.service"), "a");
+    assert_false(is_told(&w, "a", "z-picky.service"));
+    leads(&w);
+    machine_calls(&w, "a");
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    assert_false(is_told(&w, "a", "z-picky.service"));
+    lets_go(&w, "a", "noisy.service");
+    assert_true(is_told(&w, "a", "z-picky.service"));
+    world_done(&w);
+}
+
 static void test_a_told_unit_counts_before_it_is_reported(void **state)
 {
     struct world w;
@@ -1493,8 +1593,12 @@ static void test_status_says_why_nothing_fits(void **state)
     assert_int_equal(status->outcome, OUTCOME_UNPLACED);
     assert_int_equal(status->machine_count, 3);
     assert_string_equal(status->machines[2].hostname, "host-c");
-    assert_string_not_equal(status->machines[2].reason, "");
+    assert_string_equal(status->machines[2].reason,
+                        "MachineMetadata role=web not met (this machine has no role)");
+    assert_string_equal(status->reason, "none of 3 machines will do (3 MachineMetadata)");
     core_status_free(status);
+    user_submits(&w, "y.service", PLAIN "[X-Fleet]\nMachineOf=x.service\n", LAUNCHED);
+    assert_string_equal(reason_of(&w, "y.service"), "MachineOf=x.service is on no machine itself");
     world_forget(&w);
     gets_metadata(&w, "c", "role", "web");
     assert_true(strlist_has(&w.settled, "x.service")); /* Who waits looks again. */
@@ -1525,6 +1629,27 @@ static void test_reports_come_in_order(void **state)
     reports(&w, "a", "z.service", "active");
     core_reports_each(w.core, count_row, &rows);
     assert_string_equal(rows.text, "b.service@c z.service@a z.service@c ");
+    world_done(&w);
+}
+
+/* The first fleet forgot the states of all machines when one of them had nothing more to say (§3.5). */
+static void test_a_state_ends_for_one_machine_only(void **state)
+{
+    _cleanup_(strbuf_done) struct strbuf both = {0}, one = {0};
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "g.service", GLOBAL, LAUNCHED);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "g.service", "active");
+    reports(&w, "b", "g.service", "active");
+    reports(&w, "a", "x.service", "active");
+    core_reports_each(w.core, count_row, &both);
+    assert_string_equal(both.text, "g.service@a g.service@b x.service@a ");
+    user_destroys(&w, "g.service");
+    lets_go(&w, "a", "g.service");
+    core_reports_each(w.core, count_row, &one);
+    assert_string_equal(one.text, "g.service@b x.service@a ");
     world_done(&w);
 }
 
@@ -1584,6 +1709,11 @@ static const char *some_text(struct world *w)
                                         ON_C,
                                         PLAIN "[X-Fleet]\nConflicts=u*\n",
                                         PLAIN "[X-Fleet]\nMachineOf=u0.service\n",
+                                        PLAIN "[X-Fleet]\nMachineOf=u1.service\n",
+                                        PLAIN "[X-Fleet]\nMachineOf=u2.service\nConflicts=u5.service\n",
+                                        PLAIN "[X-Fleet]\nReplaces=u[0-3].service\n",
+                                        PLAIN "[X-Fleet]\nGlobal=true\nConflicts=u[4-7].service\n",
+                                        WEB_ALL,
                                         GLOBAL};
 
     return texts[world_random(w, ARRAY_SIZE(texts))];
@@ -1691,6 +1821,37 @@ static void calm_down(struct world *w)
     }
 }
 
+static bool matches(const struct strlist *patterns, const char *name)
+{
+    for (size_t i = 0; i < patterns->count; i++)
+        if (requirements_glob(patterns->items[i], name))
+            return true;
+    return false;
+}
+
+/* Where everybody is placed in the end: peers together, those that conflict apart, by each one's own word. */
+static void check_company(const struct world *w, const struct registry_unit *const *units, size_t count)
+{
+    for (size_t m = 0; m < MACHINES_ALL; m++)
+        for (size_t i = 0; i < count; i++) {
+            const struct requirements *r = units[i]->requirements;
+
+            if (!core_machine_wants(w->core, w->machines[m].id, units[i]))
+                continue;
+            for (size_t j = 0; j < r->machine_of.count && !r->global; j++) {
+                const struct registry_unit *peer = registry_unit(w->registry, r->machine_of.items[j]);
+
+                if (peer == NULL || !core_machine_wants(w->core, w->machines[m].id, peer))
+                    fail_msg("%s is on %.1s without %s", units[i]->name, w->machines[m].id,
+                             r->machine_of.items[j]);
+            }
+            for (size_t j = 0; j < count; j++)
+                if (j != i && core_machine_wants(w->core, w->machines[m].id, units[j]) &&
+                    matches(&r->conflicts, units[j]->name))
+                    fail_msg("%s is on %.1s beside %s", units[i]->name, w->machines[m].id, units[j]->name);
+        }
+}
+
 static void check_settled(struct world *w)
 {
     size_t count;
@@ -1702,6 +1863,7 @@ static void check_settled(struct world *w)
         if (streq(outcome, "waiting") || streq(outcome, "failed"))
             fail_msg("%s: %s (%s)", units[i]->name, outcome, reason_of(w, units[i]->name));
     }
+    check_company(w, units, count);
     for (size_t i = 0; i < MACHINES_ALL; i++)
         for (size_t j = 0; j < w->machines[i].count; j++) {
             const char *name = w->machines[i].items[j].unit;
@@ -1881,6 +2043,10 @@ int main(void)
         cmocka_unit_test(test_who_cannot_be_taken_in_is_dropped),
         cmocka_unit_test(test_a_short_break_moves_nothing),
         cmocka_unit_test(test_a_unit_moves_after_it_was_let_go),
+        cmocka_unit_test(test_a_follower_comes_with_its_peers_or_after_them),
+        cmocka_unit_test(test_a_follower_stays_though_the_leader_changes),
+        cmocka_unit_test(test_gone_before_it_was_told_is_not_gone),
+        cmocka_unit_test(test_what_conflicts_is_stopped_first),
         cmocka_unit_test(test_a_told_unit_counts_before_it_is_reported),
         cmocka_unit_test(test_stopped_and_started_at_once),
         cmocka_unit_test(test_replaced_content_stays_where_it_is),
@@ -1932,6 +2098,7 @@ int main(void)
         cmocka_unit_test(test_status_of_a_stop),
         cmocka_unit_test(test_status_says_why_nothing_fits),
         cmocka_unit_test(test_reports_come_in_order),
+        cmocka_unit_test(test_a_state_ends_for_one_machine_only),
         cmocka_unit_test(test_order_of_arrival_does_not_matter),
         cmocka_unit_test(test_by_chance),
         cmocka_unit_test(test_a_seed_reproduces),

@@ -404,6 +404,143 @@ static void check_same(const struct sample *s, const struct plan *a, const struc
         CHECK(s, streq(a->pending[i].reason, b->pending[i].reason));
 }
 
+/* Everything that must hold once a plan was carried out. */
+static void check_settled(const struct sample *s)
+{
+    struct plan *plan = plan_new(&s->facts);
+
+    CHECK(s, plan->change_count == 0);
+    for (size_t i = 0; i < s->facts.unit_count; i++) {
+        if (s->units[i].target != NULL)
+            check_placed(s, plan, &s->units[i]);
+        else
+            check_unplaced(s, plan, &s->units[i]);
+        if (s->units[i].requirements->global)
+            check_global(s, plan, &s->units[i]);
+    }
+    check_replaces(s);
+    plan_free(plan);
+}
+
+/* --- Inactive units --- */
+
+/* Without the inactive units that have no place, the same units go to the same machines. */
+static void check_inactive_mean_nothing(const struct sample *s, const struct plan *plan)
+{
+    static struct plan_unit units[UNITS_MAX];
+    struct plan_facts facts = s->facts;
+    struct plan *without;
+
+    facts.units = units;
+    facts.unit_count = 0;
+    for (size_t i = 0; i < s->facts.unit_count; i++)
+        if (is_active(&s->units[i]) || s->units[i].target != NULL)
+            units[facts.unit_count++] = s->units[i];
+    without = plan_new(&facts);
+    CHECK(s, without->change_count == plan->change_count);
+    for (size_t i = 0; i < plan->change_count; i++)
+        CHECK(s, streq(plan->changes[i].unit, without->changes[i].unit) &&
+                     plan->changes[i].to == without->changes[i].to);
+    plan_free(without);
+}
+
+/* --- A cluster that changes, step by step --- */
+
+static void change_machine(struct sample *s)
+{
+    static const char *const values[] = {"1", "2", "3"};
+    size_t i = s->facts.machine_count > 0 ? draw(s, (unsigned)s->facts.machine_count) : MACHINES_MAX;
+
+    if (i == MACHINES_MAX)
+        return;
+    switch (draw(s, 3)) {
+    case 0: s->machines[i].label_count = draw(s, 3); break;
+    case 1: s->labels[i][draw(s, 2)].value = draw_of(s, values, 3); break;
+    default:
+        s->machines[i].lost = draw(s, 4) == 0;
+        s->machines[i].available = !s->machines[i].lost && draw(s, 4) > 0;
+    }
+}
+
+/* A user starts, stops or unloads a unit, or gives it other content. */
+static void change_unit(struct sample *s)
+{
+    size_t i = s->facts.unit_count > 0 ? draw(s, (unsigned)s->facts.unit_count) : UNITS_MAX;
+
+    if (i == UNITS_MAX)
+        return;
+    if (draw(s, 3) > 0) {
+        s->units[i].desired = (enum unit_state)draw(s, UNIT_STATE_COUNT);
+        return;
+    }
+    requirements_free(s->requirements[i]);
+    s->units[i].requirements = s->requirements[i] =
+        make_requirements(s, (unsigned)i, (unsigned)s->facts.unit_count);
+}
+
+/* A unit that asks for nothing, and of which nobody asks anything. */
+static bool is_plain(const struct sample *s, const struct plan_unit *unit)
+{
+    const struct requirements *r = unit->requirements;
+
+    if (r->global || r->has_machine_id || r->machine_of.count + r->metadata_count > 0)
+        return false;
+    for (size_t i = 0; i < s->facts.unit_count; i++)
+        if (conflict(unit, &s->units[i]) || replaces(&s->units[i], unit))
+            return false;
+    return true;
+}
+
+/* Such a unit stays as long as it is wanted and its machine is not lost, whatever happens around it. */
+static void check_plain_stay(const struct sample *before, const struct sample *after)
+{
+    for (size_t i = 0; i < before->facts.unit_count; i++) {
+        const struct plan_machine *m = machine_of(before, before->units[i].target);
+
+        if (m != NULL && !m->lost && is_active(&before->units[i]) && is_plain(before, &before->units[i]))
+            CHECK(before, after->units[i].target == before->units[i].target);
+    }
+}
+
+static void keep(struct sample *copy, const struct sample *s)
+{
+    *copy = *s;
+    copy->facts.machines = copy->machines;
+    copy->facts.units = copy->units;
+}
+
+static void test_changing_clusters(void **state)
+{
+    static struct sample s, before;
+    size_t moved = 0, stayed = 0;
+
+    for (uint64_t seed = 1; seed <= seed_count / 5; seed++) {
+        make_sample(&s, seed);
+        for (int step = 0; step < 20; step++) {
+            struct plan *plan;
+
+            if (draw(&s, 2) == 0)
+                change_machine(&s);
+            else
+                change_unit(&s);
+            keep(&before, &s);
+            plan = plan_new(&s.facts);
+            check_inactive_mean_nothing(&s, plan);
+            carry_out(&s, plan);
+            if (step > 0)
+                *(plan->change_count > 0 ? &moved : &stayed) += 1;
+            if (!any_replaces(&s))
+                check_moved(&before, &s, plan);
+            check_plain_stay(&before, &s);
+            plan_free(plan);
+            check_settled(&s);
+        }
+        free_sample(&s);
+    }
+    print_message("%zu of %zu changes moved something\n", moved, moved + stayed);
+    assert_true(moved > seed_count / 5 && stayed > seed_count / 5);
+}
+
 static void test_random_clusters(void **state)
 {
     static struct sample s, before;
@@ -431,18 +568,7 @@ static void test_random_clusters(void **state)
             check_moved(&before, &s, plan);
         plan_free(plan);
 
-        plan = plan_new(&s.facts);
-        CHECK(&s, plan->change_count == 0);
-        for (size_t i = 0; i < s.facts.unit_count; i++) {
-            if (s.units[i].target != NULL)
-                check_placed(&s, plan, &s.units[i]);
-            else
-                check_unplaced(&s, plan, &s.units[i]);
-            if (s.units[i].requirements->global)
-                check_global(&s, plan, &s.units[i]);
-        }
-        check_replaces(&s);
-        plan_free(plan);
+        check_settled(&s);
         free_sample(&s);
     }
     print_message("%zu changes, %zu pending in %llu clusters\n", changes, pending,
@@ -531,6 +657,68 @@ static void time_plan(const char *what, const char *option, const char *value, s
     free(units);
 }
 
+/* How long it takes to plan a chain of MachineOf whose head fits nowhere, or moves and takes all of it along.
+ */
+static double time_chain(size_t count, bool placed, bool backwards)
+{
+    struct plan_label label = {"a", "1"};
+    struct plan_machine machines[] = {
+        {.id = "aaaaaaaaaa", .available = true},
+        {.id = "bbbbbbbbbb", .available = true, .labels = &label, .label_count = 1}};
+    struct plan_unit *units = xcalloc(count, sizeof *units);
+    struct plan_facts facts = {machines, 2, units, count};
+    struct plan *plan;
+    clock_t start, end;
+
+    for (size_t i = 0; i < count; i++) {
+        _cleanup_(unit_file_freep) struct unit_file *file = unit_file_new();
+        _cleanup_(freep) char *peer = xasprintf("u%06zu.service", backwards ? count - i + 1 : i - 1);
+
+        units[i].name = xasprintf("u%06zu.service", backwards ? count - i : i);
+        if (i == 0)
+            unit_file_add(file, "X-Fleet", "MachineMetadata", placed ? "a=1" : "a=2");
+        else
+            unit_file_add(file, "X-Fleet", "MachineOf", peer);
+        units[i].requirements = requirements_new(file, units[i].name);
+        units[i].desired = UNIT_STATE_LAUNCHED;
+        units[i].target = placed ? machines[0].id : NULL;
+    }
+    start = clock();
+    plan = plan_new(&facts);
+    end = clock();
+    assert_int_equal(placed ? plan->change_count : plan->pending_count, count);
+    plan_free(plan);
+    for (size_t i = 0; i < count; i++) {
+        requirements_free((struct requirements *)units[i].requirements);
+        free((char *)units[i].name);
+    }
+    free(units);
+    return (double)(end - start) / CLOCKS_PER_SEC;
+}
+
+static double best_time(size_t count, bool placed, bool backwards)
+{
+    double best = time_chain(count, placed, backwards);
+
+    for (int i = 0; i < 3; i++) {
+        double again = time_chain(count, placed, backwards);
+
+        best = again < best ? again : best;
+    }
+    return best;
+}
+
+/* Four times as many units may take somewhat more than four times as long, but not sixteen times. */
+static void test_long_chains(void **state)
+{
+    for (int i = 0; i < 4; i++) {
+        double one = best_time(5000, i & 1, i & 2), four = best_time(20000, i & 1, i & 2);
+
+        print_message("chains of 5000 and 20000: %.1f and %.1f ms\n", one * 1000, four * 1000);
+        assert_true(four < 10 * one);
+    }
+}
+
 static void test_large_clusters(void **state)
 {
     time_plan("plain", "Unknown", "", 1000, 10000, 1000);
@@ -545,9 +733,9 @@ static void test_large_clusters(void **state)
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unknown_names),
-        cmocka_unit_test(test_random_clusters),
-        cmocka_unit_test(test_large_clusters),
+        cmocka_unit_test(test_unknown_names),     cmocka_unit_test(test_random_clusters),
+        cmocka_unit_test(test_changing_clusters), cmocka_unit_test(test_large_clusters),
+        cmocka_unit_test(test_long_chains),
     };
 
     if (argc > 1)
