@@ -270,6 +270,23 @@ const char *requirements_next_unknown(const struct unit_file *file, size_t *posi
     return NULL;
 }
 
+static char *text_for_systemd(const struct unit_file *file)
+{
+    _cleanup_(unit_file_freep) struct unit_file *rest = unit_file_new();
+
+    for (size_t i = 0; i < file->count; i++)
+        if (!streq(file->options[i].section, SECTION))
+            unit_file_add(rest, file->options[i].section, file->options[i].name, file->options[i].value);
+    return unit_file_serialize(rest, NULL);
+}
+
+bool requirements_are_all_that_differs(const struct unit_file *a, const struct unit_file *b)
+{
+    _cleanup_(freep) char *text_a = text_for_systemd(a), *text_b = text_for_systemd(b);
+
+    return streq(text_a, text_b);
+}
+
 /* --- Combinations --- */
 
 /* Refuses if one of 'patterns' matches 'peer'. */

@@ -89,6 +89,8 @@ void is_heard(struct world *w, const char *name);
 void reports(struct world *w, const char *name, const char *unit, const char *active);
 void reports_sub(struct world *w, const char *name, const char *unit, const char *active, const char *sub);
 void fails(struct world *w, const char *name, const char *unit, const char *result);
+/* systemd refuses the content; 'active': what becomes, or was left, of an older one. */
+void refuses(struct world *w, const char *name, const char *unit, const char *active);
 void lets_go(struct world *w, const char *name, const char *unit);
 void user_submits(struct world *w, const char *unit, const char *text, Fleet__DesiredState desired);
 void user_starts(struct world *w, const char *unit); /* PLAIN, where it is new. */

@@ -328,6 +328,36 @@ static void test_specifiers(void **state)
     assert_list(&template->machine_of, "web-db@.service|web@.service|");
 }
 
+static void test_what_differs_for_systemd(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        bool only_fleet;
+    } table[] = {
+        {"", "", true},
+        {"[Service]\nA=1\n", "[Service]\nA=1\n", true},
+        {"[Service]\nA=1\n", "[Service]\nA=1\n[X-Fleet]\nGlobal=1\n", true},
+        {"[X-Fleet]\nGlobal=1\n[Service]\nA=1\n[X-Fleet]\nConflicts=a\n", "[Service]\nA=1\n", true},
+        {"[Unit]\nD=1\n[X-Fleet]\nX=1\n[Service]\nA=1\n", "[Unit]\nD=1\n[Service]\nA=1\n", true},
+        {"[Service]\nA=1\n", "[Service]\nA=2\n", false},
+        {"[Service]\nA=1\nA=2\n", "[Service]\nA=2\nA=1\n", false},
+        {"[Service]\nA=1\n", "[Unit]\nA=1\n", false},
+        /* systemd ignores these, too; but they may be there to force a restart. */
+        {"[X-Other]\nA=1\n", "[X-Other]\nA=2\n", false},
+        {"[Service]\nX-Version=1\n", "[Service]\nX-Version=2\n", false},
+        {"[x-fleet]\nA=1\n", "", false},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        _cleanup_(unit_file_freep) struct unit_file *a = NULL, *b = NULL;
+
+        assert_int_equal(unit_file_parse(table[i].a, strlen(table[i].a), &a, NULL), 0);
+        assert_int_equal(unit_file_parse(table[i].b, strlen(table[i].b), &b, NULL), 0);
+        assert_int_equal(requirements_are_all_that_differs(a, b), table[i].only_fleet);
+        assert_int_equal(requirements_are_all_that_differs(b, a), table[i].only_fleet);
+    }
+}
+
 static void test_unknown(void **state)
 {
     static const char text[] =
@@ -454,12 +484,19 @@ static void test_glob(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_failure_limit), cmocka_unit_test(test_check_refuses),
-        cmocka_unit_test(test_check_takes),   cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_multi_values),  cmocka_unit_test(test_conflicts_are_split_further),
-        cmocka_unit_test(test_metadata),      cmocka_unit_test(test_machine_id),
-        cmocka_unit_test(test_global),        cmocka_unit_test(test_specifiers),
-        cmocka_unit_test(test_unknown),       cmocka_unit_test(test_glob),
+        cmocka_unit_test(test_failure_limit),
+        cmocka_unit_test(test_check_refuses),
+        cmocka_unit_test(test_check_takes),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_multi_values),
+        cmocka_unit_test(test_conflicts_are_split_further),
+        cmocka_unit_test(test_metadata),
+        cmocka_unit_test(test_machine_id),
+        cmocka_unit_test(test_global),
+        cmocka_unit_test(test_specifiers),
+        cmocka_unit_test(test_what_differs_for_systemd),
+        cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_glob),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

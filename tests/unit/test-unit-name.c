@@ -103,6 +103,25 @@ static void test_check_takes(void **state)
     }
 }
 
+/* What starting, stopping and replacing mean for a type. */
+static void test_what_a_type_can(void **state)
+{
+    static const struct {
+        const char *name;
+        bool restarts, stops;
+    } table[] = {
+        {"a.service", true, true},   {"a.socket", true, true},       {"a.timer", true, true},
+        {"a.path", true, true},      {"a.mount", true, true},        {"a.automount", true, true},
+        {"a.swap", true, true},      {"a.target", false, true},      {"a.slice", false, true},
+        {"a@b.target", false, true}, {"dev-a.device", false, false}, {"a.device.service", true, true},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        assert_int_equal(unit_name_restarts(table[i].name), table[i].restarts);
+        assert_int_equal(unit_name_stops(table[i].name), table[i].stops);
+    }
+}
+
 static void test_split(void **state)
 {
     static const struct {
@@ -235,6 +254,7 @@ int main(void)
         cmocka_unit_test(test_check_refuses_in_order),
         cmocka_unit_test(test_check_takes),
         cmocka_unit_test(test_split_refuses_what_has_no_dot),
+        cmocka_unit_test(test_what_a_type_can),
         cmocka_unit_test(test_split),
         cmocka_unit_test(test_mangle),
         cmocka_unit_test(test_expand),
