@@ -227,7 +227,7 @@ static void on_record(const char *name, const struct agent_record *record, void 
         unit->record = record != NULL ? *record : (struct agent_record){0};
 }
 
-static void on_file(const char *name, const char *hash, bool install, void *data)
+static void on_file(const char *name, const char *hash, enum agent_install install, void *data)
 {
     struct agent *agent = data;
     struct local_unit *unit = agent_unit_new(agent, name);
@@ -246,6 +246,7 @@ static void take_stock(struct agent *agent)
     HASH_ITER (hh, agent->units, unit, tmp) {
         unit->linked = streq(unit->record.hash, unit->file_hash);
         unit->stale = unit->linked ? AGENT_STALE_NO : AGENT_STALE_UNKNOWN;
+        unit->disable = !unit->linked; /* The content before this one may have been enabled. */
     }
 }
 
@@ -255,6 +256,7 @@ static void agent_free(struct agent *agent)
 
     HASH_ITER (hh, agent->units, unit, tmp)
         agent_unit_free(agent, unit);
+    agent_why_drop(agent);
     agent_records_done(&agent->records);
     if (agent->directory_fd >= 0)
         close(agent->directory_fd);
@@ -294,7 +296,7 @@ int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct a
     return 0;
 }
 
-static void part_closed(struct agent *agent)
+void agent_part_closed(struct agent *agent)
 {
     void (*done)(void *data) = agent->done;
     void *data = agent->done_data;
@@ -308,12 +310,12 @@ static void part_closed(struct agent *agent)
 
 static void on_handle_closed(uv_handle_t *handle)
 {
-    part_closed(handle->data);
+    agent_part_closed(handle->data);
 }
 
 static void on_bus_closed(void *data)
 {
-    part_closed(data);
+    agent_part_closed(data);
 }
 
 void agent_close(struct agent *agent, void (*done)(void *data), void *data)
@@ -322,7 +324,7 @@ void agent_close(struct agent *agent, void (*done)(void *data), void *data)
     agent->closing = true;
     agent->done = done;
     agent->done_data = data;
-    agent->open_parts = 3;
+    agent->open_parts = 3 + agent->why_works;
     agent_records_flush(&agent->records);
     agent_detach(agent);
     uv_close((uv_handle_t *)&agent->idle, on_handle_closed);

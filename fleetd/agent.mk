@@ -10,6 +10,7 @@ fleetd_libagent_a_SOURCES = \
 	fleetd/agent_step.c \
 	fleetd/agent_systemd.c \
 	fleetd/agent_unit.c \
+	fleetd/agent_why.c \
 	fleetd/bus.c fleetd/bus.h \
 	fleetd/core/agent_plan.c fleetd/core/agent_plan.h
 
