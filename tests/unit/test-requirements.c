@@ -52,6 +52,7 @@ static void test_failure_limit(void **state)
     assert_int_equal(r->failure_interval_ms, 90000);
 }
 
+/* fleet-behaviour.md §2.5: rule 2, then each of rule 3, in order. */
 static void test_check_refuses(void **state)
 {
     static const struct {
@@ -63,11 +64,14 @@ static void test_check_refuses(void **state)
          "unresolvable requirements: peer \"a.service\" matches replace \"a.service\""},
         {"MachineOf=a.service\nReplaces=*\nConflicts=b\n", /* Before the combination of the two. */
          "unresolvable requirements: peer \"a.service\" matches replace \"*\""},
+        {"MachineOf=b.service\nMachineOf=a.service\nReplaces=b*\nConflicts=a*\n", /* All conflicts first. */
+         "unresolvable requirements: peer \"a.service\" matches conflict \"a*\""},
         {"MachineID=x\nMachineOf=a.service\nConflicts=*\n",
          "unresolvable requirements: peer \"a.service\" matches conflict \"*\""},
         {"MachineOf=a\\\\b\nConflicts=a\\\\\\\\b\n", NULL}, /* a\\b by its escaped pattern. */
         {"MachineID=x\nMachineOf=y\nConflicts=a\nGlobal=1\nReplaces=b\n",
          "MachineID cannot be used with Peers"},
+        {"MachineID=x\nX-ConditionMachineOf=y\n", "MachineID cannot be used with Peers"},
         {"MachineID=x\nConflicts=a\nGlobal=1\nReplaces=b\n", "MachineID cannot be used with Conflicts"},
         {"MachineID=x\nGlobal=1\nReplaces=b\n", "MachineID cannot be used with Global"},
         {"MachineID=x\nReplaces=b\n", "MachineID cannot be used with Replaces"},
@@ -112,6 +116,7 @@ static void test_check_refuses(void **state)
     }
 }
 
+/* §2.5: what is allowed together, and what is not detected. */
 static void test_check_takes(void **state)
 {
     static const char *const good[] = {
@@ -119,6 +124,7 @@ static void test_check_takes(void **state)
         "[X-Fleet]\nGlobal=1\nConflicts=a\nMachineMetadata=a=b\n",
         "[X-Fleet]\nMachineID=x\nMachineMetadata=a=b\nConflicts=\n", /* ...but an empty Conflicts is none. */
         "[X-Fleet]\nMachineOf=a\nConflicts=b\n",
+        "[X-Fleet]\nX-ConditionMachineOf=a\nX-Conflicts=b\n",
         "[X-Fleet]\nMachineOf=a\nReplaces=b\n",
         "[X-Fleet]\nMachineID=x\nGlobal=no\n",
         "[X-Fleet]\nFailureLimitBurst=32\nFailureLimitIntervalSec=1h 30min\n",
@@ -167,6 +173,7 @@ static void test_limits(void **state)
     }
 }
 
+/* §8.1: X-Fleet multi-values, and more of §2.4. */
 static void test_multi_values(void **state)
 {
     static const struct {
@@ -200,6 +207,7 @@ static void test_multi_values(void **state)
     }
 }
 
+/* §2.4: Conflicts, X-Conflicts. */
 static void test_conflicts_are_split_further(void **state)
 {
     static const struct {
@@ -228,6 +236,7 @@ static void test_conflicts_are_split_further(void **state)
     }
 }
 
+/* §2.4: MachineMetadata, X-ConditionMachineMetadata. */
 static void test_metadata(void **state)
 {
     _cleanup_(requirements_freep) struct requirements *r =
@@ -248,6 +257,7 @@ static void test_metadata(void **state)
     assert_list(&r->metadata[3].values, "7|");
 }
 
+/* §2.4: MachineID, X-ConditionMachineID, X-ConditionMachineBootID, in order of precedence. */
 static void test_machine_id(void **state)
 {
     static const struct {
@@ -279,6 +289,7 @@ static void test_machine_id(void **state)
     }
 }
 
+/* §2.4: Global. */
 static void test_global(void **state)
 {
     static const struct {
@@ -312,6 +323,7 @@ static void test_global(void **state)
     }
 }
 
+/* §2.4: in every value, but only for a named unit, and in no other section. */
 static void test_specifiers(void **state)
 {
     static const char text[] = "[Unit]\nX=%i\n[X-Fleet]\nMachineOf=\"%p-db@%i.service\" \"%n\"\n"
@@ -358,6 +370,7 @@ static void test_what_differs_for_systemd(void **state)
     }
 }
 
+/* §2.4: unknown names are no errors. */
 static void test_unknown(void **state)
 {
     static const char text[] =
