@@ -67,6 +67,7 @@ static void write_one(struct agent *agent, struct local_unit *unit)
     }
     if (agent_files_write(agent->directory_fd, unit->name, unit->text, unit->text_size, unit->relabelled,
                           &err) < 0) {
+        agent_unit_finish(agent, unit, unit->generation, "error");
         agent_unit_fail(agent, unit, "write", err.text);
         return;
     }

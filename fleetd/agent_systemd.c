@@ -464,8 +464,13 @@ static void on_fragment(struct agent_call *call, sd_bus_message *m, const sd_bus
 
     if (error == NULL && sd_bus_message_read(m, "v", "s", &path) >= 0 && path[0] != '\0' &&
         !agent_files_is(agent->directory_fd, unit->name, path)) {
+        /* It was loaded from another place, before ours took precedence; and what runs, if it does, is that.
+         */
         agent_unit_idle(agent, unit);
-        unit->stale = AGENT_STALE_YES; /* It was loaded from another place, before ours took precedence. */
+        unit->stale = AGENT_STALE_YES;
+        unit->known = false;
+        unit->record.restart = true;
+        agent_unit_note(agent, unit);
         return;
     }
     send_call(agent, new_get(agent, unit, "NeedDaemonReload"), on_asked, &unit, 1);
@@ -528,9 +533,11 @@ static void on_disabled(struct agent_call *call, sd_bus_message *m, const sd_bus
 {
     _cleanup_(freep) struct local_unit **named = xcalloc(call->count, sizeof *named);
     size_t count = 0;
-    /* Cut short between this call and the removal of the file, we ask again for what is disabled already. */
+    /* Cut short between this call and the removal of the file, we ask again for what is disabled already. And
+     * a name that systemd does not take (such as ".service") was never linked. */
     bool is_done = error != NULL && call->count == 1 &&
-                   (streq(error->name, SYSTEMD ".NoSuchUnit") || sd_bus_error_get_errno(error) == ENOENT);
+                   (streq(error->name, SYSTEMD ".NoSuchUnit") || sd_bus_error_get_errno(error) == ENOENT ||
+                    sd_bus_error_get_errno(error) == EUCLEAN);
 
     call->agent->removing = false;
     if (error != NULL && !is_done) {
