@@ -261,7 +261,28 @@ static void agent_free(struct agent *agent)
     if (agent->directory_fd >= 0)
         close(agent->directory_fd);
     free(agent->directory);
+    free(agent->links);
     free(agent);
+}
+
+/* The path as systemd writes it into its links. Owned by the caller. */
+static char *without_slashes(const char *path)
+{
+    size_t size = strlen(path);
+
+    while (size > 1 && path[size - 1] == '/')
+        size--;
+    return xstrndup(path, size);
+}
+
+/* Where LinkUnitFiles and EnableUnitFiles put their links (systemd.unit(5)). */
+static char *links_directory(bool user)
+{
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+
+    if (!user)
+        return xstrdup("/run/systemd/system");
+    return runtime != NULL ? xasprintf("%s/systemd/user", runtime) : NULL;
 }
 
 int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct agent_callbacks *callbacks,
@@ -273,7 +294,8 @@ int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct a
     agent->loop = loop;
     agent->callbacks = callbacks;
     agent->data = data;
-    agent->directory = xstrdup(config->units_directory);
+    agent->directory = without_slashes(config->units_directory);
+    agent->links = links_directory(config->user_bus);
     agent->directory_fd = -1;
     agent->records.fd = -1;
     agent->closing = true; /* Nothing is on the loop yet. */

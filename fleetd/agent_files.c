@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -242,4 +243,41 @@ int agent_files_remove(int fd, const char *name, struct err *err)
     if (unlinkat(fd, name, 0) < 0 && errno != ENOENT)
         return err_set(err, -errno, "cannot remove the unit file: %s", strerror(errno));
     return 0;
+}
+
+static bool leads_to(int directory, const char *link, const char *path)
+{
+    char target[PATH_MAX];
+    ssize_t size = readlinkat(directory, link, target, sizeof target - 1);
+
+    if (size < 0)
+        return false;
+    target[size] = '\0';
+    return streq(target, path);
+}
+
+static bool holds_links(const char *directory)
+{
+    return str_has_suffix(directory, ".wants") || str_has_suffix(directory, ".requires") ||
+           str_has_suffix(directory, ".upholds");
+}
+
+void agent_files_unlink(const char *links, const char *directory, const char *name)
+{
+    _cleanup_(freep) char *path = xasprintf("%s/%s", directory, name),
+                          *link = xasprintf("%s/%s", links, name);
+    _cleanup_(closedirp) DIR *dir = NULL;
+    struct dirent *entry;
+
+    if (!leads_to(AT_FDCWD, link, path))
+        return; /* The usual case: systemd has removed it, and the others with it. */
+    dir = opendir(links);
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        _cleanup_(freep) char *inner = xasprintf("%s/%s", entry->d_name, name);
+
+        if (leads_to(dirfd(dir), entry->d_name, path))
+            unlinkat(dirfd(dir), entry->d_name, 0);
+        else if (holds_links(entry->d_name) && leads_to(dirfd(dir), inner, path))
+            unlinkat(dirfd(dir), inner, 0);
+    }
 }

@@ -41,4 +41,8 @@ bool agent_files_is(int fd, const char *name, const char *path);
 /* A file that is not there is no error. */
 int agent_files_remove(int fd, const char *name, struct err *err);
 
+/* Removes what links to the unit's file in the units directory 'directory' from 'links', a part of systemd's
+ * search path. DisableUnitFiles does so itself, but not for a unit that an administrator has masked. */
+void agent_files_unlink(const char *links, const char *directory, const char *name);
+
 enum agent_install agent_files_install(const char *text, size_t size);

@@ -81,7 +81,7 @@ struct agent {
     uv_loop_t *loop;
     const struct agent_callbacks *callbacks;
     void *data;
-    char *directory;
+    char *directory, *links; /* Of the files, and where systemd links them; NULL: unknown. */
     int directory_fd;
     struct agent_records records;
     struct local_unit *units; /* uthash by name. */

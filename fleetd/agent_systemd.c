@@ -537,7 +537,7 @@ static void on_disabled(struct agent_call *call, sd_bus_message *m, const sd_bus
      * a name that systemd does not take (such as ".service") was never linked. */
     bool is_done = error != NULL && call->count == 1 &&
                    (streq(error->name, SYSTEMD ".NoSuchUnit") || sd_bus_error_get_errno(error) == ENOENT ||
-                    sd_bus_error_get_errno(error) == EUCLEAN);
+                    (streq(error->name, SYSTEMD ".BadUnitSetting") && !call->units[0]->linked));
 
     call->agent->removing = false;
     if (error != NULL && !is_done) {

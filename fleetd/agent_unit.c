@@ -220,6 +220,8 @@ void agent_unit_removed(struct agent *agent, struct local_unit *unit)
         unit->stale = AGENT_STALE_UNKNOWN;
         return;
     }
+    if (agent->links != NULL)
+        agent_files_unlink(agent->links, agent->directory, unit->name);
     if (agent_files_remove(agent->directory_fd, unit->name, &err) < 0) {
         agent_unit_fail(agent, unit, "remove", err.text);
         return;

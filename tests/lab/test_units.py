@@ -308,6 +308,30 @@ def test_types_that_this_host_does_not_have(cluster: Cluster) -> None:
         destroy(cluster, name)
 
 
+def test_names_and_masks_that_systemd_refuses(cluster: Cluster) -> None:
+    one = cluster.hosts[0]
+    for host in cluster.hosts:
+        host.systemctl("mask", "masked.service", check=False)
+    for name, reason in {"masked.service": "is masked", ".service": "not a valid unit name"}.items():
+        [path] = write(cluster, {name: f"[Service]\n{RUN}"})
+        refused(cluster, one, FAILED, reason, "start", path)
+        destroy(cluster, name)
+    for host in cluster.hosts:
+        host.systemctl("unmask", "masked.service")
+
+
+def test_a_unit_of_the_host_gives_way(cluster: Cluster) -> None:
+    """What runs by a name from the host's packages is replaced by what the cluster runs by that name."""
+    one = cluster.hosts[0]
+    one.write("/usr/lib/systemd/system/own.service", "[Service]\nExecStart=/bin/sleep 1001\n")
+    one.systemctl("start", "own.service")
+    start(cluster, {"own.service": f"[Service]\n{RUN}[X-Fleet]\nMachineID={one.machine_id}\n"})
+    assert one.read(f"/proc/{one.main_pid('own.service')}/cmdline") == "/bin/sleep\0infinity\0"
+    assert starts(one, "own.service") == 1
+    destroy(cluster, "own.service")
+    one.run(["rm", "/usr/lib/systemd/system/own.service"])
+
+
 def test_types_that_are_no_files(cluster: Cluster) -> None:
     one = cluster.hosts[0]
     reasons = {"x.scope": "does not load this type", "x.snapshot": "no longer has this type",
