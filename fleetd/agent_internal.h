@@ -54,7 +54,8 @@ struct local_unit {
     bool fixed; /* systemd has refused to stop it, for good. */
     struct agent_record record;
     char *error;                   /* NULL: none. */
-    bool explaining;               /* The journal is asked for its reason: the report waits. */
+    bool explaining;               /* The journal is asked for its reason: the report waits... */
+    bool explained;                /* ...and this is it. */
     uint64_t written_us, asked_us; /* When its file was written, and a start asked (CLOCK_MONOTONIC). */
 
     /* What systemd says. */

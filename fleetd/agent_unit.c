@@ -169,6 +169,7 @@ void agent_unit_set_error(struct agent *agent, struct local_unit *unit, const ch
         return;
     free(unit->error);
     unit->error = xstrdup(error);
+    unit->explained = false;
     agent_unit_changed(agent, unit);
 }
 
@@ -178,7 +179,8 @@ void agent_unit_fail(struct agent *agent, struct local_unit *unit, const char *v
     /* Its reason may stand behind it by now. */
     bool again = unit->error != NULL && strncmp(unit->error, error, strlen(error) - 1) == 0;
 
-    agent_unit_set_error(agent, unit, error);
+    if (!again)
+        agent_unit_set_error(agent, unit, error);
     unit->retry_ms = unit->retry_ms == 0 ? AGENT_RETRY_MIN_MS : unit->retry_ms * 2;
     if (unit->retry_ms > AGENT_RETRY_MAX_MS)
         unit->retry_ms = AGENT_RETRY_MAX_MS;

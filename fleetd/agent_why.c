@@ -174,6 +174,7 @@ static void explain(struct agent *agent, const struct question *q)
     error = xasprintf("%.*s: %s", (int)(strlen(unit->error) - str_has_suffix(unit->error, ".")), unit->error,
                       without_name(q->reason, q->unit));
     agent_unit_set_error(agent, unit, error);
+    unit->explained = true;
 }
 
 static void start(struct agent *agent);
@@ -207,7 +208,7 @@ void agent_why_ask(struct agent *agent, struct local_unit *unit, uint64_t since_
 {
     struct agent_why *why = agent->why;
 
-    if (unit->explaining || unit->error == NULL)
+    if (unit->explaining || unit->explained || unit->error == NULL)
         return;
     if (why == NULL) {
         why = agent->why = NEW0(struct agent_why);

@@ -287,6 +287,43 @@ def test_what_systemd_remembers_of_a_destroyed_unit_does_not_come_back(cluster: 
     destroy(cluster, "front.service", "follower.service")
 
 
+def test_nothing_of_fleetd_or_of_the_bus_touches_a_unit_of_any_type(cluster: Cluster) -> None:
+    one = cluster.hosts[0]
+    together = "[X-Fleet]\nMachineOf=all.target\n"
+    units = {"all.target": "[Unit]\nDescription=all\n", "all.slice": "[Slice]\n" + together,
+             "all.service": f"[Service]\n{RUN}{together}", "all.timer": "[Timer]\nOnActiveSec=1d\n" + together,
+             "all.path": "[Path]\nPathExists=/run/never\n" + together,
+             "other.socket": "[Socket]\nListenStream=/run/all.sock\n" + together,
+             "other.service": "[Service]\nExecStart=/bin/true\n" + together,
+             "mnt-all.mount": "[Mount]\nWhat=tmpfs\nType=tmpfs\nWhere=/mnt/all\n" + together,
+             "kept.service": f"[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+                             f"ExecStart=/bin/sh -c 'echo x >>/run/starts.%n'\n{together}"}
+    running = [unit for unit in units if unit != "other.service"]
+    cluster.ctl(one, "load", *write(cluster, units))
+    cluster.ctl(one, "start", *running)
+    home = home_of(cluster, "all.target")
+    before = lives(home, running)
+
+    def nothing_changed() -> None:
+        wait_until(lambda: [unit for unit in running if cluster.where(unit, one) != [home]], 20,
+                   "all units to be reported as active", accept=lambda missing: not missing)
+        assert lives(home, running) == before
+
+    nothing_changed()
+    home.systemctl("kill", "-s", "KILL", "fleetd")
+    wait_until(lambda: home.is_active("fleetd.service"), 10, "fleetd to be back")
+    nothing_changed()
+    home.systemctl("restart", "fleetd")
+    nothing_changed()
+    home.systemctl("daemon-reexec")  # Ends every connection to systemd.
+    nothing_changed()
+    start(cluster, {"later.service": f"[Service]\n{RUN}{together}"})
+    assert home_of(cluster, "later.service") is home
+    cluster.ctl(one, "stop", *running)
+    assert not [unit for unit in running if home.is_active(unit)]
+    destroy(cluster, *units, "later.service")
+
+
 def test_one_broken_unit_among_twenty(cluster: Cluster) -> None:
     units = {f"good-{number}.service": f"[Service]\n{RUN}" for number in range(19)}
     paths = write(cluster, units | {"broken.service": "[Service]\nType=exec\n"})
