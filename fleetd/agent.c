@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <systemd/sd-login.h>
+
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -262,6 +264,7 @@ static void agent_free(struct agent *agent)
         close(agent->directory_fd);
     free(agent->directory);
     free(agent->links);
+    free(agent->own_unit);
     free(agent);
 }
 
@@ -296,6 +299,8 @@ int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct a
     agent->data = data;
     agent->directory = without_slashes(config->units_directory);
     agent->links = links_directory(config->user_bus);
+    if ((config->user_bus ? sd_pid_get_user_unit : sd_pid_get_unit)(0, &agent->own_unit) < 0)
+        agent->own_unit = NULL;
     agent->directory_fd = -1;
     agent->records.fd = -1;
     agent->closing = true; /* Nothing is on the loop yet. */

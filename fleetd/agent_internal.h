@@ -83,6 +83,7 @@ struct agent {
     const struct agent_callbacks *callbacks;
     void *data;
     char *directory, *links; /* Of the files, and where systemd links them; NULL: unknown. */
+    char *own_unit;          /* That fleetd runs in; NULL: none. */
     int directory_fd;
     struct agent_records records;
     struct local_unit *units; /* uthash by name. */

@@ -65,6 +65,11 @@ static void write_one(struct agent *agent, struct local_unit *unit)
         agent_unit_fail(agent, unit, "write", "its content is missing");
         return;
     }
+    if (agent->own_unit != NULL && streq(unit->name, agent->own_unit)) {
+        agent_unit_finish(agent, unit, unit->generation, "error");
+        agent_unit_fail(agent, unit, "write", "fleetd itself runs in the unit of this name");
+        return;
+    }
     if (agent_files_write(agent->directory_fd, unit->name, unit->text, unit->text_size, unit->relabelled,
                           &err) < 0) {
         agent_unit_finish(agent, unit, unit->generation, "error");

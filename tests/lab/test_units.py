@@ -274,6 +274,15 @@ def test_instances_follow_their_template(cluster: Cluster) -> None:
     destroy(cluster, *names)
 
 
+def test_a_global_unit_is_replaced_on_every_host(cluster: Cluster) -> None:
+    texts = [f"[Service]\nEnvironment=A={number}\n{RUN}[X-Fleet]\nGlobal=yes\n" for number in (1, 2)]
+    start(cluster, {"everywhere.service": texts[0]})
+    start(cluster, {"everywhere.service": texts[1]}, "--replace")
+    for host in cluster.hosts:
+        assert host.show("everywhere.service", "Environment") == "A=2" and starts(host, "everywhere.service") == 2
+    destroy(cluster, "everywhere.service")
+
+
 def test_what_systemd_remembers_of_a_destroyed_unit_does_not_come_back(cluster: Cluster) -> None:
     """It is kept in memory for as long as another unit names it."""
     follower = f"[Unit]\nAfter=front.service\n[Service]\n{RUN}[X-Fleet]\nGlobal=yes\n"
@@ -355,6 +364,14 @@ def test_names_and_masks_that_systemd_refuses(cluster: Cluster) -> None:
         destroy(cluster, name)
     for host in cluster.hosts:
         host.systemctl("unmask", "masked.service")
+
+
+def test_fleetd_does_not_run_itself(cluster: Cluster) -> None:
+    before = [host.main_pid("fleetd") for host in cluster.hosts]
+    [path] = write(cluster, {"fleetd.service": f"[Service]\n{RUN}"})
+    refused(cluster, cluster.hosts[0], FAILED, "fleetd itself runs in the unit of this name", "start", path)
+    cluster.ctl(cluster.hosts[0], "destroy", "fleetd.service")
+    assert [host.main_pid("fleetd") for host in cluster.hosts] == before
 
 
 def test_a_unit_of_the_host_gives_way(cluster: Cluster) -> None:
