@@ -174,6 +174,17 @@ def test_install_sections(cluster: Cluster) -> None:
     assert two.show("wanted.service", "LoadState") == two.show("nick.service", "LoadState") == "not-found"
     destroy(cluster, "wanted.service")
 
+    # An instance, and a unit of another type.
+    write(cluster, {"want@.service": f"[Service]\n{RUN}\n[Install]\nWantedBy=multi-user.target\n{pinned}"})
+    cluster.ctl(one, "start", "/root/units/want@1.service")
+    start(cluster, {"want.path": f"[Path]\nPathExists=/run/never\nUnit=want@1.service\n"
+                                 f"[Install]\nRequiredBy=paths.target\n{pinned}"})
+    assert enabled(two, "want@1.service") == enabled(two, "want.path") == "enabled-runtime"
+    assert "want@1.service" in two.show("multi-user.target", "Wants").split()
+    assert "want.path" in two.show("paths.target", "Requires").split()
+    destroy(cluster, "want.path", "want@1.service")
+    assert "want.path" not in two.show("paths.target", "Requires").split()
+
     [path] = write(cluster, {"vain.service": f"[Service]\n{RUN}\n[Install]\nDefaultInstance=x\n"})
     said = refused(cluster, one, FAILED, "cannot enable it: its [Install] section has none of WantedBy=", "start", path)
     assert said.startswith("Unit vain.service failed on ")
