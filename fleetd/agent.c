@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <systemd/sd-login.h>
+
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -227,7 +229,7 @@ static void on_record(const char *name, const struct agent_record *record, void 
         unit->record = record != NULL ? *record : (struct agent_record){0};
 }
 
-static void on_file(const char *name, const char *hash, bool install, void *data)
+static void on_file(const char *name, const char *hash, enum agent_install install, void *data)
 {
     struct agent *agent = data;
     struct local_unit *unit = agent_unit_new(agent, name);
@@ -246,6 +248,7 @@ static void take_stock(struct agent *agent)
     HASH_ITER (hh, agent->units, unit, tmp) {
         unit->linked = streq(unit->record.hash, unit->file_hash);
         unit->stale = unit->linked ? AGENT_STALE_NO : AGENT_STALE_UNKNOWN;
+        unit->disable = !unit->linked; /* The content before this one may have been enabled. */
     }
 }
 
@@ -255,11 +258,34 @@ static void agent_free(struct agent *agent)
 
     HASH_ITER (hh, agent->units, unit, tmp)
         agent_unit_free(agent, unit);
+    agent_why_drop(agent);
     agent_records_done(&agent->records);
     if (agent->directory_fd >= 0)
         close(agent->directory_fd);
     free(agent->directory);
+    free(agent->links);
+    free(agent->own_unit);
     free(agent);
+}
+
+/* The path as systemd writes it into its links. Owned by the caller. */
+static char *without_slashes(const char *path)
+{
+    size_t size = strlen(path);
+
+    while (size > 1 && path[size - 1] == '/')
+        size--;
+    return xstrndup(path, size);
+}
+
+/* Where LinkUnitFiles and EnableUnitFiles put their links (systemd.unit(5)). */
+static char *links_directory(bool user)
+{
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+
+    if (!user)
+        return xstrdup("/run/systemd/system");
+    return runtime != NULL ? xasprintf("%s/systemd/user", runtime) : NULL;
 }
 
 int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct agent_callbacks *callbacks,
@@ -271,7 +297,10 @@ int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct a
     agent->loop = loop;
     agent->callbacks = callbacks;
     agent->data = data;
-    agent->directory = xstrdup(config->units_directory);
+    agent->directory = without_slashes(config->units_directory);
+    agent->links = links_directory(config->user_bus);
+    if ((config->user_bus ? sd_pid_get_user_unit : sd_pid_get_unit)(0, &agent->own_unit) < 0)
+        agent->own_unit = NULL;
     agent->directory_fd = -1;
     agent->records.fd = -1;
     agent->closing = true; /* Nothing is on the loop yet. */
@@ -294,7 +323,7 @@ int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct a
     return 0;
 }
 
-static void part_closed(struct agent *agent)
+void agent_part_closed(struct agent *agent)
 {
     void (*done)(void *data) = agent->done;
     void *data = agent->done_data;
@@ -308,12 +337,12 @@ static void part_closed(struct agent *agent)
 
 static void on_handle_closed(uv_handle_t *handle)
 {
-    part_closed(handle->data);
+    agent_part_closed(handle->data);
 }
 
 static void on_bus_closed(void *data)
 {
-    part_closed(data);
+    agent_part_closed(data);
 }
 
 void agent_close(struct agent *agent, void (*done)(void *data), void *data)
@@ -322,7 +351,7 @@ void agent_close(struct agent *agent, void (*done)(void *data), void *data)
     agent->closing = true;
     agent->done = done;
     agent->done_data = data;
-    agent->open_parts = 3;
+    agent->open_parts = 3 + agent->why_works;
     agent_records_flush(&agent->records);
     agent_detach(agent);
     uv_close((uv_handle_t *)&agent->idle, on_handle_closed);

@@ -11,6 +11,7 @@
  * wants it loaded but not launched, or with other content.
  *  - What arrives together is done together: all stops, then all files written, one reload only if systemd
  * says that it needs one, then all starts, in systemd's own order (it orders jobs of one batch).
+ *  - New content restarts what runs, once; but not where it differs in [X-Fleet] only, nor a target or slice.
  *  - An error stays with its unit, is reported there, and is tried again with a growing pause.
  *  - States come by D-Bus signals; nothing is polled.
  *  - An operator's systemctl stop of a unit is reported, not fought: a unit is started once per generation.

@@ -10,6 +10,7 @@ fleetd_libagent_a_SOURCES = \
 	fleetd/agent_step.c \
 	fleetd/agent_systemd.c \
 	fleetd/agent_unit.c \
+	fleetd/agent_why.c \
 	fleetd/bus.c fleetd/bus.h \
 	fleetd/core/agent_plan.c fleetd/core/agent_plan.h
 
@@ -22,8 +23,11 @@ tests_lab_agent_probe_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS)
 tests_lab_agent_probe_LDADD = $(AGENT_LIBS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-agent-plan
-TESTS += tests/unit/test-agent-plan
+check_PROGRAMS += tests/unit/test-agent-plan tests/unit/test-agent-files
+TESTS += tests/unit/test-agent-plan tests/unit/test-agent-files
+tests_unit_test_agent_files_SOURCES = tests/unit/test-agent-files.c
+tests_unit_test_agent_files_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_agent_files_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_agent_plan_SOURCES = tests/unit/test-agent-plan.c
 tests_unit_test_agent_plan_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_agent_plan_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)

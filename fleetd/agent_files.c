@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "units/name.h"
+#include "units/requirements.h"
 
 #define TEMPORARY_PREFIX ".fleet-"
 
@@ -91,16 +93,50 @@ static int read_file(int directory, const char *name, char **ret_text, size_t *r
     return 0;
 }
 
-bool agent_files_has_install(const char *text, size_t size)
+static bool enables(const struct unit_option *option)
+{
+    static const char *const names[] = {"Alias", "Also", "RequiredBy", "UpheldBy", "WantedBy"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (streq(option->name, names[i]))
+            return option->value[0] != '\0';
+    return false;
+}
+
+enum agent_install agent_files_install(const char *text, size_t size)
 {
     _cleanup_(unit_file_freep) struct unit_file *file = NULL;
+    enum agent_install install = AGENT_INSTALL_NONE;
 
     if (unit_file_parse(text, size, &file, NULL) < 0)
-        return false; /* systemd will say what is wrong with it. */
-    for (size_t i = 0; i < file->count; i++)
-        if (streq(file->options[i].section, "Install"))
-            return true;
-    return false;
+        return install; /* systemd will say what is wrong with it. */
+    for (size_t i = 0; i < file->count; i++) {
+        if (!streq(file->options[i].section, "Install"))
+            continue;
+        if (enables(&file->options[i]))
+            return AGENT_INSTALL_SOME;
+        install = AGENT_INSTALL_EMPTY;
+    }
+    return install;
+}
+
+bool agent_files_mean_the_same(int fd, const char *name, const char *text, size_t size)
+{
+    _cleanup_(unit_file_freep) struct unit_file *old = NULL, *new = NULL;
+    _cleanup_(freep) char *old_text = NULL;
+    size_t old_size;
+
+    return read_file(fd, name, &old_text, &old_size) >= 0 &&
+           unit_file_parse(old_text, old_size, &old, NULL) >= 0 &&
+           unit_file_parse(text, size, &new, NULL) >= 0 && requirements_are_all_that_differs(old, new);
+}
+
+bool agent_files_is(int fd, const char *name, const char *path)
+{
+    struct stat ours, theirs;
+
+    return fstatat(fd, name, &ours, 0) == 0 && stat(path, &theirs) == 0 && ours.st_dev == theirs.st_dev &&
+           ours.st_ino == theirs.st_ino;
 }
 
 static bool is_our_name(const char *name)
@@ -109,8 +145,8 @@ static bool is_our_name(const char *name)
 }
 
 int agent_files_scan(int fd, const char *directory,
-                     void (*each)(const char *name, const char *hash, bool install, void *data), void *data,
-                     struct err *err)
+                     void (*each)(const char *name, const char *hash, enum agent_install install, void *data),
+                     void *data, struct err *err)
 {
     _cleanup_(closep) int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     _cleanup_(closedirp) DIR *dir = own < 0 ? NULL : fdopendir(own);
@@ -132,7 +168,7 @@ int agent_files_scan(int fd, const char *directory,
             unlinkat(fd, entry->d_name, 0);
         } else if (is_our_name(entry->d_name) && read_file(fd, entry->d_name, &text, &size) >= 0) {
             unit_hash(text, size, hash);
-            each(entry->d_name, hash, agent_files_has_install(text, size), data);
+            each(entry->d_name, hash, agent_files_install(text, size), data);
         } else if (foreign++ == 0) {
             first = xstrdup(entry->d_name);
         }
@@ -150,7 +186,7 @@ static bool is_later(const struct timespec *a, const struct timespec *b)
     return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
 }
 
-static int touch_after(int directory, const char *name, int fd)
+static int set_time(int directory, const char *name, int fd, bool keep_time)
 {
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
     struct stat old, new;
@@ -159,10 +195,10 @@ static int touch_after(int directory, const char *name, int fd)
         return errno == ENOENT ? 0 : -errno;
     if (fstat(fd, &new) < 0)
         return -errno;
-    if (is_later(&new.st_mtim, &old.st_mtim))
+    if (!keep_time && is_later(&new.st_mtim, &old.st_mtim))
         return 0;
     times[1] = old.st_mtim;
-    times[1].tv_nsec += 1000000;
+    times[1].tv_nsec += keep_time ? 0 : 1000000;
     if (times[1].tv_nsec >= 1000000000) {
         times[1].tv_sec++;
         times[1].tv_nsec -= 1000000000;
@@ -171,7 +207,7 @@ static int touch_after(int directory, const char *name, int fd)
 }
 
 static int write_renamed(int directory, const char *name, const char *temporary, const char *text,
-                         size_t size)
+                         size_t size, bool keep_time)
 {
     _cleanup_(closep) int fd =
         openat(directory, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
@@ -181,19 +217,20 @@ static int write_renamed(int directory, const char *name, const char *temporary,
         return -errno;
     r = fchmod(fd, 0644) < 0 ? -errno : file_write_all(fd, text, size);
     if (r >= 0)
-        r = touch_after(directory, name, fd);
+        r = set_time(directory, name, fd, keep_time);
     if (r < 0)
         return r;
     return renameat(directory, temporary, directory, name) < 0 ? -errno : 0;
 }
 
-int agent_files_write(int fd, const char *name, const char *text, size_t size, struct err *err)
+int agent_files_write(int fd, const char *name, const char *text, size_t size, bool keep_time,
+                      struct err *err)
 {
     /* Not derived from the name, which may be as long as a file name can be. */
     static const char temporary[] = TEMPORARY_PREFIX "new";
     int r;
 
-    r = write_renamed(fd, name, temporary, text, size);
+    r = write_renamed(fd, name, temporary, text, size, keep_time);
     if (r < 0) {
         unlinkat(fd, temporary, 0);
         return err_set(err, r, "cannot write the unit file: %s", strerror(-r));
@@ -206,4 +243,41 @@ int agent_files_remove(int fd, const char *name, struct err *err)
     if (unlinkat(fd, name, 0) < 0 && errno != ENOENT)
         return err_set(err, -errno, "cannot remove the unit file: %s", strerror(errno));
     return 0;
+}
+
+static bool leads_to(int directory, const char *link, const char *path)
+{
+    char target[PATH_MAX];
+    ssize_t size = readlinkat(directory, link, target, sizeof target - 1);
+
+    if (size < 0)
+        return false;
+    target[size] = '\0';
+    return streq(target, path);
+}
+
+static bool holds_links(const char *directory)
+{
+    return str_has_suffix(directory, ".wants") || str_has_suffix(directory, ".requires") ||
+           str_has_suffix(directory, ".upholds");
+}
+
+void agent_files_unlink(const char *links, const char *directory, const char *name)
+{
+    _cleanup_(freep) char *path = xasprintf("%s/%s", directory, name),
+                          *link = xasprintf("%s/%s", links, name);
+    _cleanup_(closedirp) DIR *dir = NULL;
+    struct dirent *entry;
+
+    if (!leads_to(AT_FDCWD, link, path))
+        return; /* The usual case: systemd has removed it, and the others with it. */
+    dir = opendir(links);
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        _cleanup_(freep) char *inner = xasprintf("%s/%s", entry->d_name, name);
+
+        if (leads_to(dirfd(dir), entry->d_name, path))
+            unlinkat(dirfd(dir), entry->d_name, 0);
+        else if (holds_links(entry->d_name) && leads_to(dirfd(dir), inner, path))
+            unlinkat(dirfd(dir), inner, 0);
+    }
 }

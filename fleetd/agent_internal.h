@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The agent's insides, shared by its files only: agent.c (what is wanted, life), agent_unit.c (the
  * facts of units), agent_step.c (the one place that works), agent_systemd.c (calls to systemd),
- * agent_signals.c (what systemd tells by itself).
+ * agent_signals.c (what systemd tells by itself), agent_why.c (what it tells the journal only).
  *
  * One place works: the step, once per loop turn in which something has changed. It asks the plan what the
  * changed
@@ -19,6 +19,7 @@
 #include <uv.h>
 
 #include "fleetd/agent.h"
+#include "fleetd/agent_files.h"
 #include "fleetd/agent_record.h"
 #include "fleetd/bus.h"
 #include "fleetd/core/agent_plan.h"
@@ -46,11 +47,16 @@ struct local_unit {
 
     /* What is on the host. */
     char file_hash[UNIT_HASH_SIZE]; /* "": no file. */
-    bool install;                   /* It was enabled: the content has an [Install] section. */
+    enum agent_install install;     /* Of the file: whether it is to be, or was, enabled. */
     bool disable;                   /* An older content was enabled: to be undone before it is linked. */
+    bool relabelled;                /* The wanted content differs from the file in [X-Fleet] only. */
     bool linked;
+    bool fixed; /* systemd has refused to stop it, for good. */
     struct agent_record record;
-    char *error; /* NULL: none. */
+    char *error;                   /* NULL: none. */
+    bool explaining;               /* The journal is asked for its reason: the report waits... */
+    bool explained;                /* ...and this is it. */
+    uint64_t written_us, asked_us; /* When its file was written, and a start asked (CLOCK_MONOTONIC). */
 
     /* What systemd says. */
     bool known;
@@ -70,12 +76,14 @@ struct local_unit {
 };
 
 struct agent_call;
+struct agent_why;
 
 struct agent {
     uv_loop_t *loop;
     const struct agent_callbacks *callbacks;
     void *data;
-    char *directory;
+    char *directory, *links; /* Of the files, and where systemd links them; NULL: unknown. */
+    char *own_unit;          /* That fleetd runs in; NULL: none. */
     int directory_fd;
     struct agent_records records;
     struct local_unit *units; /* uthash by name. */
@@ -96,6 +104,8 @@ struct agent {
     sd_bus_slot *matches[5];
     struct agent_call *calls;
     size_t call_count;
+    struct agent_why *why; /* What the journal is to be asked next; NULL: nothing. */
+    bool why_works;        /* It is being asked. */
     bool linking, removing, checking,
         reload_asked; /* At most one such call at a time: what comes meanwhile gathers. */
 };
@@ -135,6 +145,12 @@ void agent_report_unit(const struct local_unit *unit, bool gone,
 void agent_attached(struct agent *agent);              /* systemd has answered. */
 void agent_check_all(struct agent *agent);             /* What systemd said may not hold any more. */
 void agent_lost(struct agent *agent, const char *why); /* Nothing that systemd said holds any more. */
+void agent_part_closed(struct agent *agent);           /* Something of agent_close() has ended. */
+
+/* agent_why.c: the journal. */
+/* Adds to the unit's error what was said of it since 'since_us' (CLOCK_MONOTONIC). */
+void agent_why_ask(struct agent *agent, struct local_unit *unit, uint64_t since_us);
+void agent_why_drop(struct agent *agent); /* What was not asked yet. */
 
 /* agent_systemd.c: calls. */
 void agent_unit_set_state(struct agent *agent, struct local_unit *unit, char word[static AGENT_STATE_SIZE],

@@ -22,14 +22,34 @@ static bool is_from_systemd(const struct agent *agent, sd_bus_message *m)
     return agent->direct || (agent->owner != NULL && sender != NULL && streq(sender, agent->owner));
 }
 
+/* systemd's words for how a job ended (org.freedesktop.systemd1(5)), for people. */
+static const char *result_text(const char *result)
+{
+    static const struct {
+        const char *result, *text;
+    } map[] = {
+        {"canceled", " (it was stopped meanwhile)"},
+        {"dependency", " (a unit that it requires did not start)"},
+        {"timeout", " (it took too long)"},
+        {"unsupported", " (systemd on this host does not support this type of unit)"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(map); i++)
+        if (streq(result, map[i].result))
+            return map[i].text;
+    return "";
+}
+
 static void start_job_removed(struct agent *agent, struct local_unit *unit, const char *result)
 {
     _cleanup_(freep) char *error = NULL;
 
     if (!streq(result, "done")) {
-        error = xasprintf("its start job ended with '%s'", result);
+        error = xasprintf("its start job ended with '%s'%s", result, result_text(result));
         agent_unit_log(unit, LOG_WARNING, "%s", error);
         agent_unit_set_error(agent, unit, error);
+        if (result_text(result)[0] == '\0' || streq(result, "timeout"))
+            agent_why_ask(agent, unit, unit->asked_us);
     }
     if (!unit->signalled) /* It was active already: nothing has told us its states. */
         unit->known = false;

@@ -10,45 +10,79 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
-#include "fleetd/agent_files.h"
 #include "fleetd/agent_internal.h"
 
 /* --- operations --- */
 
+/* Whether a process of older content runs on when the file is written. */
 static void note_restart(struct agent *agent, struct local_unit *unit)
 {
     struct agent_facts facts;
 
+    unit->relabelled =
+        unit->file_hash[0] != '\0' && unit->text != NULL &&
+        agent_files_mean_the_same(agent->directory_fd, unit->name, unit->text, unit->text_size);
     agent_facts(unit, &facts);
-    if (!agent_facts_up(&facts) || streq(unit->record.hash, unit->hash))
+    if (unit->relabelled || !agent_facts_up(&facts) || streq(unit->record.hash, unit->hash))
         return;
     unit->record.restart = true;
     agent_unit_note(agent, unit);
 }
 
+/* The unit's file says something new. */
+static void note_content(struct local_unit *unit)
+{
+    enum agent_install install = agent_files_install(unit->text, unit->text_size);
+    bool loaded = unit->load_state[0] != '\0' && !streq(unit->load_state, "not-found");
+
+    if (install != AGENT_INSTALL_NONE || unit->install != AGENT_INSTALL_NONE)
+        unit->linked = false;
+    unit->disable = unit->disable || unit->install == AGENT_INSTALL_SOME;
+    unit->install = install;
+    if (loaded || unit->file_hash[0] != '\0' || !streq(unit->active_state, "inactive"))
+        unit->stale = AGENT_STALE_UNKNOWN;
+    unit->load_state[0] = '\0';
+}
+
+/* Only [X-Fleet] is new, which is not systemd's: what was carried out for the content before holds for this
+ * one, too. But a failed unit is started once more, like with any new generation. */
+static void carry_over(struct agent *agent, struct local_unit *unit)
+{
+    if (unit->linked && unit->stale == AGENT_STALE_NO)
+        memcpy(unit->record.hash, unit->hash, sizeof unit->record.hash);
+    if (unit->wish == AGENT_WISH_LAUNCHED && unit->record.launched &&
+        unit->record.asked == unit->record.generation && streq(unit->record.result, "done") &&
+        !streq(unit->active_state, "failed"))
+        unit->record.asked = unit->generation;
+    agent_unit_note(agent, unit);
+}
+
 static void write_one(struct agent *agent, struct local_unit *unit)
 {
-    bool install, loaded = unit->load_state[0] != '\0' && !streq(unit->load_state, "not-found");
     struct err err = {0};
 
     if (unit->text == NULL) {
         agent_unit_fail(agent, unit, "write", "its content is missing");
         return;
     }
-    if (agent_files_write(agent->directory_fd, unit->name, unit->text, unit->text_size, &err) < 0) {
+    if (agent->own_unit != NULL && streq(unit->name, agent->own_unit)) {
+        agent_unit_finish(agent, unit, unit->generation, "error");
+        agent_unit_fail(agent, unit, "write", "fleetd itself runs in the unit of this name");
+        return;
+    }
+    if (agent_files_write(agent->directory_fd, unit->name, unit->text, unit->text_size, unit->relabelled,
+                          &err) < 0) {
+        agent_unit_finish(agent, unit, unit->generation, "error");
         agent_unit_fail(agent, unit, "write", err.text);
         return;
     }
     agent_unit_log(unit, LOG_DEBUG, "written");
-    install = agent_files_has_install(unit->text, unit->text_size);
-    if (install || unit->install)
-        unit->linked = false;
-    unit->disable = unit->install;
-    unit->install = install;
-    if (loaded || unit->file_hash[0] != '\0' || !streq(unit->active_state, "inactive"))
-        unit->stale = AGENT_STALE_UNKNOWN;
+    unit->written_us = uv_hrtime() / 1000;
+    if (unit->relabelled)
+        carry_over(agent, unit);
+    else
+        note_content(unit);
     memcpy(unit->file_hash, unit->hash, sizeof unit->file_hash);
-    unit->load_state[0] = '\0';
     free(TAKE_PTR(unit->text));
     agent_unit_changed(agent, unit);
 }
@@ -224,8 +258,8 @@ static void reports_flush(struct agent *agent)
         bool gone = is_gone(unit);
 
         next = unit->unreported_next;
-        if (!gone && !unit->known)
-            continue; /* Its states are on their way. */
+        if (!gone && (!unit->known || unit->explaining))
+            continue; /* Its states, or its reason, are on their way. */
         DL_DELETE2(agent->unreported, unit, unreported_prev, unreported_next);
         unit->unreported = false;
         agent_report_unit(unit, gone, agent->callbacks->on_report, agent->data);

@@ -151,6 +151,12 @@ static void note_refusal(struct agent *agent, struct local_unit *unit, const sd_
         unit->linked = false;
 }
 
+/* Where D-Bus says what is wrong, but not why. */
+static bool has_reason_elsewhere(const struct local_unit *unit)
+{
+    return streq(unit->load_state, "bad-setting") || streq(unit->load_state, "error");
+}
+
 static void on_started(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
 {
     struct agent *agent = call->agent;
@@ -164,6 +170,8 @@ static void on_started(struct agent_call *call, sd_bus_message *m, const sd_bus_
             agent_unit_finish(agent, unit, unit->job_generation, "error");
         }
         agent_unit_fail(agent, unit, "start", error_text(error));
+        if (has_reason_elsewhere(unit))
+            agent_why_ask(agent, unit, unit->written_us);
         return;
     }
     if (sd_bus_message_read(m, "o", &path) < 0)
@@ -187,6 +195,7 @@ void agent_call_start(struct agent *agent, struct local_unit *unit, bool restart
     agent_unit_busy(agent, unit, false);
     unit->job_generation = unit->generation;
     unit->signalled = false;
+    unit->asked_us = uv_hrtime() / 1000;
     agent_unit_log(unit, LOG_INFO, "%s (generation %" PRIu64 ")", restart ? "restarting" : "starting",
                    unit->generation);
     if (m != NULL)
@@ -201,7 +210,9 @@ static void on_stopped(struct agent_call *call, sd_bus_message *m, const sd_bus_
     const char *path;
 
     agent_unit_idle(agent, unit);
-    if (error != NULL && !streq(error->name, SYSTEMD ".NoSuchUnit")) {
+    if (error != NULL && streq(error->name, SYSTEMD ".JobTypeNotApplicable")) {
+        unit->fixed = true; /* Such as -.slice: systemd never stops it. So it is as stopped as can be. */
+    } else if (error != NULL && !streq(error->name, SYSTEMD ".NoSuchUnit")) {
         agent_unit_fail(agent, unit, "stop", error_text(error));
         return;
     }
@@ -211,7 +222,8 @@ static void on_stopped(struct agent_call *call, sd_bus_message *m, const sd_bus_
     agent_unit_note(agent, unit);
     agent_unit_changed(agent, unit);
     if (error != NULL) {
-        agent_unit_set_inactive(agent, unit);
+        if (!unit->fixed)
+            agent_unit_set_inactive(agent, unit);
         unit->job = AGENT_JOB_NONE;
     } else if (sd_bus_message_read(m, "o", &path) >= 0) {
         unit->job = AGENT_JOB_STOP;
@@ -283,9 +295,19 @@ static void retry_alone(struct agent_call *call, const char *verb, const sd_bus_
         send(call->agent, &call->units[i], 1);
 }
 
+/* Without its link, or without being enabled, a unit is not even loaded. It is tried again, but whoever waits
+ * for it is told. */
+static void note_unprepared(struct agent *agent, struct local_unit *unit)
+{
+    if (streq(unit->hash, unit->file_hash)) /* Else there is something newer to try, at once. */
+        agent_unit_finish(agent, unit, unit->generation, "error");
+}
+
 static void on_enabled(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
 {
     if (error != NULL) {
+        if (call->count == 1)
+            note_unprepared(call->agent, call->units[0]);
         retry_alone(call, "enable", error, send_enable);
         return;
     }
@@ -306,6 +328,15 @@ static void send_enable(struct agent *agent, struct local_unit *const *units, si
     send_call(agent, m, on_enabled, units, count);
 }
 
+/* As in the first fleet (fleet-behaviour.md §2.7): what is to be enabled must be something that can be. */
+static void refuse_empty_install(struct agent *agent, struct local_unit *unit)
+{
+    agent_unit_idle(agent, unit);
+    note_unprepared(agent, unit);
+    agent_unit_fail(agent, unit, "enable",
+                    "its [Install] section has none of WantedBy=, RequiredBy=, UpheldBy=, Alias= and Also=");
+}
+
 static void on_linked(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
 {
     _cleanup_(freep) struct local_unit **enable = xcalloc(call->count, sizeof *enable);
@@ -313,12 +344,16 @@ static void on_linked(struct agent_call *call, sd_bus_message *m, const sd_bus_e
 
     call->agent->linking = false;
     if (error != NULL) {
+        if (call->count == 1)
+            note_unprepared(call->agent, call->units[0]);
         retry_alone(call, "link", error, send_link);
         return;
     }
     for (size_t i = 0; i < call->count; i++) {
-        if (call->units[i]->install)
+        if (call->units[i]->install == AGENT_INSTALL_SOME)
             enable[count++] = call->units[i];
+        else if (call->units[i]->install == AGENT_INSTALL_EMPTY)
+            refuse_empty_install(call->agent, call->units[i]);
         else
             unit_linked(call->agent, call->units[i]);
     }
@@ -353,6 +388,30 @@ static void send_disable(struct agent *agent, agent_reply *reply, struct local_u
     send_call(agent, m, reply, units, count);
 }
 
+static void on_looked(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
+{
+    if (error == NULL && call->units[0]->stale == AGENT_STALE_NO)
+        call->units[0]->stale = AGENT_STALE_UNKNOWN;
+}
+
+/* A name that is new to us need not be new to systemd: a unit of the host, or one of ours that was removed,
+ * and is remembered for as long as another unit names it. */
+static void look_for_older(struct agent *agent, struct local_unit *unit)
+{
+    sd_bus_message *m;
+
+    if (unit->stale != AGENT_STALE_NO)
+        return;
+    if (!agent->direct) { /* The bus would refuse that many calls at a time. */
+        unit->stale = AGENT_STALE_UNKNOWN;
+        return;
+    }
+    m = new_call(agent, OBJECT, MANAGER, "GetUnit");
+    if (m != NULL)
+        sd_bus_message_append(m, "s", unit->name);
+    send_call(agent, m, on_looked, &unit, 1); /* Answered before the link is. */
+}
+
 void agent_call_link(struct agent *agent, struct local_unit **units, size_t count)
 {
     _cleanup_(freep) struct local_unit **disable = xcalloc(count, sizeof *disable);
@@ -363,6 +422,7 @@ void agent_call_link(struct agent *agent, struct local_unit **units, size_t coun
         if (units[i]->disable)
             disable[disable_count++] = units[i];
         units[i]->disable = false;
+        look_for_older(agent, units[i]);
     }
     if (disable_count > 0) /* Of the older content; systemd works through our calls in order. */
         send_disable(agent, on_ignored, disable, disable_count);
@@ -396,10 +456,30 @@ static sd_bus_message *new_get(struct agent *agent, const struct local_unit *uni
     return m;
 }
 
+static void on_fragment(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
+{
+    struct agent *agent = call->agent;
+    struct local_unit *unit = call->units[0];
+    const char *path;
+
+    if (error == NULL && sd_bus_message_read(m, "v", "s", &path) >= 0 && path[0] != '\0' &&
+        !agent_files_is(agent->directory_fd, unit->name, path)) {
+        /* It was loaded from another place, before ours took precedence; and what runs, if it does, is that.
+         */
+        agent_unit_idle(agent, unit);
+        unit->stale = AGENT_STALE_YES;
+        unit->known = false;
+        unit->record.restart = true;
+        agent_unit_note(agent, unit);
+        return;
+    }
+    send_call(agent, new_get(agent, unit, "NeedDaemonReload"), on_asked, &unit, 1);
+}
+
 void agent_call_ask(struct agent *agent, struct local_unit *unit)
 {
     agent_unit_busy(agent, unit, true);
-    send_call(agent, new_get(agent, unit, "NeedDaemonReload"), on_asked, &unit, 1);
+    send_call(agent, new_get(agent, unit, "FragmentPath"), on_fragment, &unit, 1);
 }
 
 static void on_reloaded(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
@@ -430,11 +510,34 @@ void agent_call_reload(struct agent *agent, struct local_unit **units, size_t co
 
 static void send_remove(struct agent *agent, struct local_unit *const *units, size_t count);
 
+static void on_forgotten(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
+{
+    call->agent->removing = false;
+    for (size_t i = 0; i < call->count; i++) {
+        agent_unit_idle(call->agent, call->units[i]);
+        if (error != NULL)
+            agent_unit_log(call->units[i], LOG_WARNING, "systemd still depends on it: %s", error_text(error));
+    }
+}
+
+/* As systemctl(1) does after a disable: the units that wanted this one are to forget it. */
+static void send_forget(struct agent *agent, struct local_unit *const *units, size_t count)
+{
+    log_info("reloading systemd for %zu disabled unit%s", count, count == 1 ? "" : "s");
+    units_busy(agent, units, count, false);
+    agent->removing = true; /* What else is removed meanwhile shares the next reload. */
+    send_call(agent, new_call(agent, OBJECT, MANAGER, "Reload"), on_forgotten, units, count);
+}
+
 static void on_disabled(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
 {
-    /* Cut short between this call and the removal of the file, we ask again for what is disabled already. */
+    _cleanup_(freep) struct local_unit **named = xcalloc(call->count, sizeof *named);
+    size_t count = 0;
+    /* Cut short between this call and the removal of the file, we ask again for what is disabled already. And
+     * a name that systemd does not take (such as ".service") was never linked. */
     bool is_done = error != NULL && call->count == 1 &&
-                   (streq(error->name, SYSTEMD ".NoSuchUnit") || sd_bus_error_get_errno(error) == ENOENT);
+                   (streq(error->name, SYSTEMD ".NoSuchUnit") || sd_bus_error_get_errno(error) == ENOENT ||
+                    (streq(error->name, SYSTEMD ".BadUnitSetting") && !call->units[0]->linked));
 
     call->agent->removing = false;
     if (error != NULL && !is_done) {
@@ -442,9 +545,15 @@ static void on_disabled(struct agent_call *call, sd_bus_message *m, const sd_bus
         return;
     }
     for (size_t i = 0; i < call->count; i++) {
+        bool enabled = call->units[i]->install == AGENT_INSTALL_SOME;
+
         agent_unit_idle(call->agent, call->units[i]);
         agent_unit_removed(call->agent, call->units[i]);
+        if (enabled && call->units[i]->file_hash[0] == '\0')
+            named[count++] = call->units[i];
     }
+    if (count > 0)
+        send_forget(call->agent, named, count);
 }
 
 static void send_remove(struct agent *agent, struct local_unit *const *units, size_t count)
@@ -489,11 +598,20 @@ static int read_row(sd_bus_message *m, struct unit_row *row)
 static void on_load_error(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
 {
     struct local_unit *unit = call->units[0];
+    _cleanup_(freep) char *words = NULL;
     const char *name, *text;
 
     agent_unit_idle(call->agent, unit);
-    if (error == NULL && sd_bus_message_read(m, "v", "(ss)", &name, &text) >= 0 && name[0] != '\0')
-        agent_unit_set_error(call->agent, unit, text[0] != '\0' ? text : name);
+    if (error != NULL || sd_bus_message_read(m, "v", "(ss)", &name, &text) < 0 || name[0] == '\0')
+        return;
+    if (text[0] == '\0')
+        text = name;
+    words = xstrndup(text, strlen(text) - 1); /* Without the full stop. */
+    if (unit->error != NULL && strstr(unit->error, words) != NULL)
+        return; /* It is known, and explained. */
+    agent_unit_set_error(call->agent, unit, text);
+    if (has_reason_elsewhere(unit))
+        agent_why_ask(call->agent, unit, unit->written_us);
 }
 
 static void take_row(struct agent *agent, struct local_unit *unit, const struct unit_row *row)

@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "fleetd/agent_files.h"
 #include "fleetd/agent_internal.h"
+#include "units/name.h"
 
 /* --- units --- */
 
@@ -30,6 +31,7 @@ struct local_unit *agent_unit_new(struct agent *agent, const char *name)
     struct local_unit *unit = NEW0(struct local_unit);
 
     unit->name = xstrdup(name);
+    unit->written_us = unit->asked_us = uv_hrtime() / 1000;
     unit->known = true; /* Nothing was ever made of it: systemd need not be asked. */
     snprintf(unit->active_state, sizeof unit->active_state, "inactive");
     snprintf(unit->sub_state, sizeof unit->sub_state, "dead");
@@ -167,15 +169,18 @@ void agent_unit_set_error(struct agent *agent, struct local_unit *unit, const ch
         return;
     free(unit->error);
     unit->error = xstrdup(error);
+    unit->explained = false;
     agent_unit_changed(agent, unit);
 }
 
 void agent_unit_fail(struct agent *agent, struct local_unit *unit, const char *verb, const char *why)
 {
     _cleanup_(freep) char *error = xasprintf("cannot %s it: %s", verb, why);
-    bool again = unit->error != NULL && streq(unit->error, error);
+    /* Its reason may stand behind it by now. */
+    bool again = unit->error != NULL && strncmp(unit->error, error, strlen(error) - 1) == 0;
 
-    agent_unit_set_error(agent, unit, error);
+    if (!again)
+        agent_unit_set_error(agent, unit, error);
     unit->retry_ms = unit->retry_ms == 0 ? AGENT_RETRY_MIN_MS : unit->retry_ms * 2;
     if (unit->retry_ms > AGENT_RETRY_MAX_MS)
         unit->retry_ms = AGENT_RETRY_MAX_MS;
@@ -217,11 +222,15 @@ void agent_unit_removed(struct agent *agent, struct local_unit *unit)
         unit->stale = AGENT_STALE_UNKNOWN;
         return;
     }
+    if (agent->links != NULL)
+        agent_files_unlink(agent->links, agent->directory, unit->name);
     if (agent_files_remove(agent->directory_fd, unit->name, &err) < 0) {
         agent_unit_fail(agent, unit, "remove", err.text);
         return;
     }
     unit->file_hash[0] = '\0';
+    unit->install = AGENT_INSTALL_NONE;
+    agent_unit_set_error(agent, unit, NULL);
     unit->record = (struct agent_record){0};
     agent_records_note(&agent->records, unit->name, NULL);
     agent_unit_log(unit, LOG_INFO, "removed");
@@ -273,6 +282,8 @@ void agent_facts(const struct local_unit *unit, struct agent_facts *ret)
         .known = unit->known && (unit->wish != AGENT_WISH_LOADED || unit->load_state[0] != '\0'),
         .linked = unit->linked,
         .restart = unit->record.restart,
+        .gentle = !unit_name_restarts(unit->name),
+        .fixed = unit->fixed || !unit_name_stops(unit->name),
         .asked = unit->record.asked == unit->generation,
         .done = is_done(unit),
     };

@@ -24,5 +24,6 @@ LAB_FILES = \
 	tests/lab/test_scheduling.py \
 	tests/lab/test_speed.py \
 	tests/lab/test_story.py \
+	tests/lab/test_units.py \
 	tests/lab/testing.py \
 	tests/lab/witness.py

@@ -356,10 +356,19 @@ static bool equal_trimmed(const char *a, const char *b)
     return a_end - a == b_end - b && memcmp(a, b, (size_t)(a_end - a)) == 0;
 }
 
-static bool same_option(const struct unit_option *a, const struct unit_option *b)
+/* Whether the option of 'entries', with those behind it that its text goes on into (§2.6: a backslash at the
+ * end of a line joins the next one), is 'again'. Moves *entry to the last of them. */
+static bool reads_as(const struct entry **entry, const struct entry *end, const struct unit_option *again)
 {
-    return streq(a->section, b->section) && equal_trimmed(a->name, b->name) &&
-           equal_trimmed(a->value, b->value);
+    const struct entry *first = *entry;
+    _cleanup_(strbuf_done) struct strbuf value = {0};
+
+    strbuf_add(&value, first->option->value);
+    for (; str_has_suffix(value.text, "\\") && *entry + 1 < end && (*entry)[1].first == first->first;
+         ++*entry)
+        strbuf_addf(&value, "\n%s=%s", (*entry)[1].option->name, (*entry)[1].option->value);
+    return streq(first->option->section, again->section) && equal_trimmed(first->option->name, again->name) &&
+           equal_trimmed(value.text, again->value);
 }
 
 /* Why 'option' became something else in its text. */
@@ -373,8 +382,6 @@ static const char *why_changed(const struct unit_option *option)
         return "it has a \"=\" or a newline in its name";
     if (first == '[' || first == '#' || first == ';')
         return "its name begins like a section or a comment";
-    if (str_has_suffix(option->value, "\\"))
-        return "its value ends in a backslash, so the next line would become part of it";
     return "its value has a newline that would end it";
 }
 
@@ -389,7 +396,8 @@ int unit_file_check(const struct unit_file *file, struct err *err)
     _cleanup_(unit_file_freep) struct unit_file *again = NULL;
     _cleanup_(freep) struct entry *entries = NULL;
     _cleanup_(freep) char *text = NULL;
-    size_t size;
+    const struct entry *entry;
+    size_t size, count = 0;
     int r;
 
     if (file->count > UNIT_FILE_OPTIONS_MAX)
@@ -400,13 +408,14 @@ int unit_file_check(const struct unit_file *file, struct err *err)
     r = unit_file_parse(text, size, &again, err);
     if (r < 0)
         return r;
-    for (size_t i = 0; i < file->count; i++) {
-        const struct unit_option *option = entries[i].option;
+    for (entry = entries; entry < entries + file->count; entry++) {
+        const struct unit_option *option = entry->option;
 
-        if (i >= again->count || !same_option(option, &again->options[i]))
+        if (count >= again->count || !reads_as(&entry, entries + file->count, &again->options[count]))
             return refuse_option(option, err);
+        count++;
     }
-    return again->count > file->count ? refuse_option(entries[file->count - 1].option, err) : 0;
+    return again->count > count ? refuse_option(entries[file->count - 1].option, err) : 0;
 }
 
 const char *unit_file_get(const struct unit_file *file, const char *section, const char *name)

@@ -3,8 +3,9 @@
  * The serialised text is what is stored, hashed, shown by `fleetctl cat` and written on hosts.
  *
  * Not every list of options survives its own text: what is about to be stored goes through unit_file_check(),
- * wherever it came from. Text that passed it parses to the same options again, white space around a value
- * aside (an empty line after a value that ends in a backslash becomes part of it). */
+ * wherever it came from. Text that passed it parses to the same options again, but for white space around a
+ * value, and for a value that ends in a backslash: the next line becomes part of it. The first fleet took
+ * those, too. */
 #pragma once
 
 #include <stddef.h>
@@ -43,10 +44,10 @@ void unit_file_add(struct unit_file *file, const char *section, const char *name
  * if not NULL, is its length. */
 char *unit_file_serialize(const struct unit_file *file, size_t *ret_size);
 
-/* Refuses options that do not survive their own text (white space around a name or value aside), such as a
- * value with a newline that would smuggle in a second option (§2.3 fault), one ending in a backslash that
- * would swallow the next (§2.6), or names and sections with characters that end them: -EINVAL and a text.
- * -E2BIG: a limit was met. */
+/* Refuses options that do not survive their own text (white space around a name or value, and what follows a
+ * backslash at the end, aside), such as a value with a newline that would smuggle in a second option (§2.3
+ * fault), or names and sections with characters that end them: -EINVAL and a text. -E2BIG: a limit was met.
+ */
 int unit_file_check(const struct unit_file *file, struct err *err);
 
 /* The first value of an option, or NULL. Borrowed. */

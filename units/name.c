@@ -18,20 +18,22 @@ static const struct unit_type {
     const char *suffix;
     bool templates;      /* May be a template or an instance (§2.2 rule 6). */
     const char *why_not; /* Known, but systemd cannot load it from a file. */
+    bool does_nothing;   /* It only stands for other things: new content is in force without a restart. */
+    bool cannot_stop;    /* systemd neither starts nor stops it, it only waits for it. */
 } unit_types[] = {
-    {".automount", false, NULL},
-    {".busname", false, "systemd no longer has this type"},
-    {".device", false, NULL},
-    {".mount", false, NULL},
-    {".path", true, NULL},
-    {".scope", false, "systemd does not load this type from files"}, /* systemd.scope(5) */
-    {".service", true, NULL},
-    {".slice", false, NULL},
-    {".snapshot", false, "systemd no longer has this type"},
-    {".socket", true, NULL},
-    {".swap", false, NULL},
-    {".target", true, NULL},
-    {".timer", true, NULL},
+    {".automount", false, NULL, false, false},
+    {".busname", false, "systemd no longer has this type", false, false},
+    {".device", false, NULL, true, true}, /* It comes and goes with the hardware. */
+    {".mount", false, NULL, false, false},
+    {".path", true, NULL, false, false},
+    {".scope", false, "systemd does not load this type from files", false, false}, /* systemd.scope(5) */
+    {".service", true, NULL, false, false},
+    {".slice", false, NULL, true, false}, /* A restart would be one of all that is in it. */
+    {".snapshot", false, "systemd no longer has this type", false, false},
+    {".socket", true, NULL, false, false},
+    {".swap", false, NULL, false, false},
+    {".target", true, NULL, true, false}, /* A restart would be one of all that is part of it. */
+    {".timer", true, NULL, false, false},
 };
 
 static const struct unit_type *find_type(const char *suffix)
@@ -58,6 +60,27 @@ int unit_name_split(const char *name, struct unit_name_parts *ret)
         .suffix = dot,
     };
     return 0;
+}
+
+static const struct unit_type *type_of(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+
+    return dot != NULL ? find_type(dot) : NULL;
+}
+
+bool unit_name_restarts(const char *name)
+{
+    const struct unit_type *type = type_of(name);
+
+    return type == NULL || !type->does_nothing;
+}
+
+bool unit_name_stops(const char *name)
+{
+    const struct unit_type *type = type_of(name);
+
+    return type == NULL || !type->cannot_stop;
 }
 
 static int check_type(const char *name, const char *suffix, struct err *err)

@@ -27,6 +27,14 @@ int unit_name_split(const char *name, struct unit_name_parts *ret);
  * scope) is refused. -EINVAL. */
 int unit_name_check(const char *name, struct err *err);
 
+/* Whether a running unit of this name must be restarted for new content to be in force. Not targets (a start
+ * pulls in what is new), slices (systemd applies new limits when it reloads) and devices. */
+bool unit_name_restarts(const char *name);
+
+/* Whether systemd can stop a unit of this name: not a device, which is active for as long as it is plugged
+ * in. */
+bool unit_name_stops(const char *name);
+
 bool unit_name_is_template(const char *name); /* foo@.service */
 bool unit_name_is_instance(const char *name); /* foo@bar.service */
 

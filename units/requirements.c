@@ -270,6 +270,23 @@ const char *requirements_next_unknown(const struct unit_file *file, size_t *posi
     return NULL;
 }
 
+static char *text_for_systemd(const struct unit_file *file)
+{
+    _cleanup_(unit_file_freep) struct unit_file *rest = unit_file_new();
+
+    for (size_t i = 0; i < file->count; i++)
+        if (!streq(file->options[i].section, SECTION))
+            unit_file_add(rest, file->options[i].section, file->options[i].name, file->options[i].value);
+    return unit_file_serialize(rest, NULL);
+}
+
+bool requirements_are_all_that_differs(const struct unit_file *a, const struct unit_file *b)
+{
+    _cleanup_(freep) char *text_a = text_for_systemd(a), *text_b = text_for_systemd(b);
+
+    return streq(text_a, text_b);
+}
+
 /* --- Combinations --- */
 
 /* Refuses if one of 'patterns' matches 'peer'. */
@@ -297,6 +314,16 @@ static int check_failure_limit(const struct requirements *r, struct err *err)
                    quoted, FAILURE_BURST_MAX);
 }
 
+static int check_peers(const struct requirements *r, const struct strlist *patterns, const char *what,
+                       struct err *err)
+{
+    int code = 0;
+
+    for (size_t i = 0; i < r->machine_of.count && code == 0; i++)
+        code = check_peer(r->machine_of.items[i], patterns, what, err);
+    return code;
+}
+
 int requirements_check(const struct requirements *r, struct err *err)
 {
     const bool peers = r->machine_of.count > 0, conflicts = r->conflicts.count > 0,
@@ -320,13 +347,11 @@ int requirements_check(const struct requirements *r, struct err *err)
                        "the [" SECTION "] section is too large (at most %d values and %d bytes, with every %%"
                        " counted as %d)",
                        REQUIREMENTS_VALUES_MAX, REQUIREMENTS_SIZE_MAX, UNIT_NAME_MAX);
-    for (size_t i = 0; i < r->machine_of.count; i++) {
-        code = check_peer(r->machine_of.items[i], &r->conflicts, "conflict", err);
-        if (code == 0)
-            code = check_peer(r->machine_of.items[i], &r->replaces, "replace", err);
-        if (code < 0)
-            return code;
-    }
+    code = check_peers(r, &r->conflicts, "conflict", err);
+    if (code == 0)
+        code = check_peers(r, &r->replaces, "replace", err);
+    if (code < 0)
+        return code;
     for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
         if (rules[i].refused)
             return err_set(err, -EINVAL, "%s", rules[i].text);

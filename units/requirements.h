@@ -47,6 +47,9 @@ struct requirements *requirements_new(const struct unit_file *file, const char *
 void requirements_free(struct requirements *r);
 DEFINE_FREEP(struct requirements, requirements)
 
+/* Whether two files mean the same to systemd: they differ in [X-Fleet] only, if at all. */
+bool requirements_are_all_that_differs(const struct unit_file *a, const struct unit_file *b);
+
 /* Refuses combinations that can never be placed (§2.5): -EINVAL and the first fleet's text. -E2BIG: a limit
  * was met. For new and replaced units alike, on requirements read without a name. */
 int requirements_check(const struct requirements *r, struct err *err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* clang-format off */
-/* The decision table. The first row that fits counts; '-' fits everything; "up" is: active, activating,
- * deactivating, or a start job.
+/* The decision table. The first row that fits counts; '-' fits everything; "up" is: a start job, or, unless
+ * systemd cannot stop it, active, activating, deactivating.
  *
  *   wish      file   facts                operation
  *   -         -      busy                 none (its call or pause ends, and it is asked for again)
@@ -28,7 +28,7 @@
  *   loaded    same   up                   stop
  *   loaded    same   -                    settle
  *   launched  same   start job, asked     none
- *   launched  same   restart, up          restart
+ *   launched  same   restart, up          restart (a start, if that is enough for its type)
  *   launched  same   done                 none (also if failed, finished, or stopped by an operator)
  *   launched  same   active, no job       settle (adopted)
  *   launched  same   asked, no job        settle (it has run: once per generation)
@@ -60,7 +60,7 @@ const char *agent_op_to_string(enum agent_op op)
 bool agent_facts_up(const struct agent_facts *f)
 {
     return f->job == AGENT_JOB_START ||
-           (f->active != AGENT_ACTIVE_INACTIVE && f->active != AGENT_ACTIVE_FAILED);
+           (!f->fixed && f->active != AGENT_ACTIVE_INACTIVE && f->active != AGENT_ACTIVE_FAILED);
 }
 
 static enum agent_op plan_absent(const struct agent_facts *f)
@@ -97,7 +97,7 @@ static enum agent_op plan_launched(const struct agent_facts *f)
     if (f->job == AGENT_JOB_START && f->asked)
         return AGENT_OP_NONE;
     if (f->restart && agent_facts_up(f))
-        return AGENT_OP_RESTART;
+        return f->gentle ? AGENT_OP_START : AGENT_OP_RESTART;
     if (f->done)
         return AGENT_OP_NONE;
     if (f->job == AGENT_JOB_NONE && (f->active == AGENT_ACTIVE_ACTIVE || f->asked))
@@ -144,15 +144,21 @@ static int compare_items(const void *a, const void *b)
 
 void agent_plan(struct agent_plan_item *items, size_t count, uint64_t preparing)
 {
+    uint64_t unready =
+        preparing; /* The oldest batch of which some unit may still turn out to need a reload. */
+
     for (size_t i = 0; i < count; i++) {
         items[i].op = agent_plan_unit(&items[i].facts);
         if (is_preparation(items[i].op) && items[i].batch < preparing)
             preparing = items[i].batch;
+        if (is_preparation(items[i].op) && items[i].op != AGENT_OP_RELOAD && items[i].batch < unready)
+            unready = items[i].batch;
     }
     for (size_t i = 0; i < count; i++) {
         bool start = items[i].op == AGENT_OP_START || items[i].op == AGENT_OP_RESTART;
 
-        if (start && preparing <= items[i].batch)
+        if ((start && preparing <= items[i].batch) ||
+            (items[i].op == AGENT_OP_RELOAD && unready <= items[i].batch))
             items[i].op = AGENT_OP_HOLD;
     }
     if (count > 1)

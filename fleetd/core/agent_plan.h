@@ -5,8 +5,8 @@
  *
  * The order of operations of one batch (what arrived together) is that of enum agent_op: all stops, then all
  * files written, one reload if one is needed, then all starts. A unit that waits for a stop or for a retry
- * holds up nobody: only units that are being prepared (written ... reloaded) hold back starts of their own
- * and of later batches. */
+ * holds up nobody: only units that are being prepared (written ... reloaded) hold back the reload and the
+ * starts of their own and of later batches. */
 #pragma once
 
 #include <stdbool.h>
@@ -65,6 +65,8 @@ struct agent_facts {
     bool restart; /* A process of older content may run although the file is the wanted one. */
     bool asked;   /* systemd has accepted a start for the wanted generation. */
     bool done;    /* The wanted generation was carried out. */
+    bool gentle;  /* A start is enough where others need a restart: target, slice, device. */
+    bool fixed;   /* systemd cannot stop it: a device, or one that it never stops. */
 };
 
 enum agent_op {
@@ -76,7 +78,7 @@ enum agent_op {
     AGENT_OP_LINK,
     AGENT_OP_ASK, /* Ask systemd whether it needs a reload. */
     AGENT_OP_RELOAD,
-    AGENT_OP_HOLD, /* A start that waits for the preparation of others. */
+    AGENT_OP_HOLD, /* A reload or a start that waits for the preparation of others. */
     AGENT_OP_START,
     AGENT_OP_RESTART,
     AGENT_OP_SETTLE, /* All is as wanted: the generation is carried out. */
@@ -86,7 +88,7 @@ enum agent_op {
 
 const char *agent_op_to_string(enum agent_op op);
 
-/* Active, on its way there or back, or with a start job. */
+/* There is something to stop: it is active, on its way there or back, or has a start job. */
 bool agent_facts_up(const struct agent_facts *facts);
 
 /* The next operation of one unit, for itself. */

@@ -166,6 +166,8 @@ enum unit_outcome core_judge_report(enum unit_state desired, const struct core_r
         return done ? OUTCOME_LOADED : OUTCOME_FAILED;
     if (streq(report->active_state, "failed"))
         return OUTCOME_FAILED;
+    if (streq(report->result, "error")) /* systemd has refused this content: what runs is an older one. */
+        return OUTCOME_FAILED;
     if (is_one_of(report->active_state, up))
         return OUTCOME_ACTIVE;
     if (!done)

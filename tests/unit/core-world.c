@@ -735,6 +735,16 @@ void fails(struct world *w, const char *name, const char *unit, const char *resu
     send_report(w, m, item, false);
 }
 
+void refuses(struct world *w, const char *name, const char *unit, const char *active)
+{
+    struct machine *m = machine_of(w, name);
+    struct item *item = carries_out(w, m, unit);
+
+    strcpy(item->active, active);
+    strcpy(item->result, "error");
+    send_report(w, m, item, false);
+}
+
 void lets_go(struct world *w, const char *name, const char *unit)
 {
     struct machine *m = machine_of(w, name);

@@ -90,6 +90,8 @@ void is_heard(struct world *w, const char *name);
 void reports(struct world *w, const char *name, const char *unit, const char *active);
 void reports_sub(struct world *w, const char *name, const char *unit, const char *active, const char *sub);
 void fails(struct world *w, const char *name, const char *unit, const char *result);
+/* systemd refuses the content; 'active': what becomes, or was left, of an older one. */
+void refuses(struct world *w, const char *name, const char *unit, const char *active);
 void lets_go(struct world *w, const char *name, const char *unit);
 /* That it has nothing of the unit, said when it had taken only so many shares: the others were on their way.
  */

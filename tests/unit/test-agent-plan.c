@@ -13,7 +13,7 @@
 #include "fleetd/core/agent_plan.h"
 
 #define FACTS_COUNT \
-    (AGENT_WISH_COUNT * AGENT_FILE_COUNT * AGENT_ACTIVE_COUNT * AGENT_JOB_COUNT * AGENT_STALE_COUNT * 64)
+    (AGENT_WISH_COUNT * AGENT_FILE_COUNT * AGENT_ACTIVE_COUNT * AGENT_JOB_COUNT * AGENT_STALE_COUNT * 256)
 
 /* Every combination there is, by number. */
 static struct agent_facts facts_of(unsigned n)
@@ -37,6 +37,8 @@ static struct agent_facts facts_of(unsigned n)
     f.restart = TAKE(2);
     f.asked = TAKE(2);
     f.done = TAKE(2);
+    f.gentle = TAKE(2);
+    f.fixed = TAKE(2);
 #undef TAKE
     return f;
 }
@@ -45,9 +47,9 @@ static void show(const struct agent_facts *f, enum agent_op op)
 {
     fprintf(stderr,
             "wish %d file %d active %d job %d stale %d busy %d known %d linked %d restart %d asked %d done "
-            "%d: %s\n",
+            "%d gentle %d fixed %d: %s\n",
             f->wish, f->file, f->active, f->job, f->stale, f->busy, f->known, f->linked, f->restart, f->asked,
-            f->done, agent_op_to_string(op));
+            f->done, f->gentle, f->fixed, agent_op_to_string(op));
 }
 
 /* What the table of agent_plan.c promises, said the other way round: when an operation is allowed at all. */
@@ -74,9 +76,11 @@ static bool is_lawful(const struct agent_facts *f, enum agent_op op)
     case AGENT_OP_ASK: return wanted && f->file == AGENT_FILE_SAME && f->stale == AGENT_STALE_UNKNOWN;
     case AGENT_OP_RELOAD: return wanted && f->file == AGENT_FILE_SAME && f->stale == AGENT_STALE_YES;
     case AGENT_OP_START: /* Once per generation; never what runs already. */
+        if (launch && f->restart && up)
+            return f->gentle;
         return launch && !f->done && !(f->asked && f->job == AGENT_JOB_NONE) &&
                !(f->active == AGENT_ACTIVE_ACTIVE && f->job == AGENT_JOB_NONE);
-    case AGENT_OP_RESTART: return launch && f->restart && up;
+    case AGENT_OP_RESTART: return launch && f->restart && up && !f->gentle;
     case AGENT_OP_SETTLE: return ready && !f->done;
     case AGENT_OP_FORGET: return f->wish == AGENT_WISH_ABSENT && f->file == AGENT_FILE_NONE;
     default: return false;
@@ -214,6 +218,14 @@ static const struct row rows[] = {
      AGENT_OP_RELOAD},
     {"new content, reloaded", {WANTED(LAUNCHED), RUNS, .restart = true}, AGENT_OP_RESTART},
     {"new content, had stopped", {WANTED(LAUNCHED), HERE, .restart = true}, AGENT_OP_START},
+    {"a target's new content", {WANTED(LAUNCHED), RUNS, .restart = true, .gentle = true}, AGENT_OP_START},
+    {"a device, plugged in", {WANTED(LAUNCHED), RUNS, .gentle = true, .fixed = true}, AGENT_OP_SETTLE},
+    {"a device, awaited", {WANTED(LAUNCHED), HERE, .gentle = true, .fixed = true}, AGENT_OP_START},
+    {"a device that is to be loaded, plugged in", {WANTED(LOADED), RUNS, .fixed = true}, AGENT_OP_SETTLE},
+    {"a device that is not wanted, plugged in", {WANTED(ABSENT), RUNS, .fixed = true}, AGENT_OP_REMOVE},
+    {"a device that is not wanted, awaited",
+     {WANTED(ABSENT), HERE, .fixed = true, .job = AGENT_JOB_START},
+     AGENT_OP_STOP},
     {"to be loaded", {WANTED(LOADED), HERE}, AGENT_OP_SETTLE},
     {"to be loaded, runs", {WANTED(LOADED), RUNS}, AGENT_OP_STOP},
     {"loaded, started by an operator", {WANTED(LOADED), RUNS, .done = true}, AGENT_OP_NONE},
@@ -284,6 +296,29 @@ static void test_starts_wait_for_preparation(void **state)
     agent_plan(NULL, 0, UINT64_MAX);
 }
 
+/* One reload for all that came together: it waits until each is known to need it, or not to. */
+static void test_reload_waits_for_what_came_with_it(void **state)
+{
+    struct agent_plan_item items[] = {
+        {.name = "earlier", .facts = {WANTED(LAUNCHED), RUNS, .stale = AGENT_STALE_YES}, .batch = 1},
+        {.name = "stale", .facts = {WANTED(LAUNCHED), RUNS, .stale = AGENT_STALE_YES}, .batch = 2},
+        {.name = "unknown", .facts = {WANTED(LAUNCHED), RUNS, .stale = AGENT_STALE_UNKNOWN}, .batch = 2},
+    };
+    struct agent_plan_item alone = {
+        .name = "alone", .facts = {WANTED(LAUNCHED), RUNS, .stale = AGENT_STALE_YES}, .batch = 5};
+
+    agent_plan(items, ARRAY_SIZE(items), UINT64_MAX);
+    assert_int_equal(items[0].op, AGENT_OP_ASK);
+    assert_int_equal(items[1].op, AGENT_OP_RELOAD);
+    assert_string_equal(items[1].name, "earlier");
+    assert_int_equal(items[2].op, AGENT_OP_HOLD);
+
+    agent_plan(&alone, 1, 5); /* Another one is in a call. */
+    assert_int_equal(alone.op, AGENT_OP_HOLD);
+    agent_plan(&alone, 1, 6);
+    assert_int_equal(alone.op, AGENT_OP_RELOAD);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -292,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_batch_is_ordered),
         cmocka_unit_test(test_starts_wait_for_preparation),
+        cmocka_unit_test(test_reload_waits_for_what_came_with_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

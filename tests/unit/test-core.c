@@ -1560,6 +1560,22 @@ static void test_status_of_a_start(void **state)
     world_done(&w);
 }
 
+/* The process of the older content runs on: that is no success of the new one. */
+static void test_refused_content_is_not_active(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    user_submits(&w, "x.service", OTHER, LAUNCHED);
+    refuses(&w, "a", "x.service", "active");
+    assert_string_equal(outcome_of(&w, "x.service"), "failed");
+    reports(&w, "a", "x.service", "active");
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    world_done(&w);
+}
+
 static void test_status_of_a_stop(void **state)
 {
     struct world w;
@@ -2095,6 +2111,7 @@ int main(void)
         cmocka_unit_test(test_placed_units_follow_metadata),
         cmocka_unit_test(test_global_status_counts),
         cmocka_unit_test(test_status_of_a_start),
+        cmocka_unit_test(test_refused_content_is_not_active),
         cmocka_unit_test(test_status_of_a_stop),
         cmocka_unit_test(test_status_says_why_nothing_fits),
         cmocka_unit_test(test_reports_come_in_order),

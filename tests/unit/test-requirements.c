@@ -52,6 +52,7 @@ static void test_failure_limit(void **state)
     assert_int_equal(r->failure_interval_ms, 90000);
 }
 
+/* fleet-behaviour.md §2.5: rule 2, then each of rule 3, in order. */
 static void test_check_refuses(void **state)
 {
     static const struct {
@@ -63,11 +64,14 @@ static void test_check_refuses(void **state)
          "unresolvable requirements: peer \"a.service\" matches replace \"a.service\""},
         {"MachineOf=a.service\nReplaces=*\nConflicts=b\n", /* Before the combination of the two. */
          "unresolvable requirements: peer \"a.service\" matches replace \"*\""},
+        {"MachineOf=b.service\nMachineOf=a.service\nReplaces=b*\nConflicts=a*\n", /* All conflicts first. */
+         "unresolvable requirements: peer \"a.service\" matches conflict \"a*\""},
         {"MachineID=x\nMachineOf=a.service\nConflicts=*\n",
          "unresolvable requirements: peer \"a.service\" matches conflict \"*\""},
         {"MachineOf=a\\\\b\nConflicts=a\\\\\\\\b\n", NULL}, /* a\\b by its escaped pattern. */
         {"MachineID=x\nMachineOf=y\nConflicts=a\nGlobal=1\nReplaces=b\n",
          "MachineID cannot be used with Peers"},
+        {"MachineID=x\nX-ConditionMachineOf=y\n", "MachineID cannot be used with Peers"},
         {"MachineID=x\nConflicts=a\nGlobal=1\nReplaces=b\n", "MachineID cannot be used with Conflicts"},
         {"MachineID=x\nGlobal=1\nReplaces=b\n", "MachineID cannot be used with Global"},
         {"MachineID=x\nReplaces=b\n", "MachineID cannot be used with Replaces"},
@@ -112,6 +116,7 @@ static void test_check_refuses(void **state)
     }
 }
 
+/* §2.5: what is allowed together, and what is not detected. */
 static void test_check_takes(void **state)
 {
     static const char *const good[] = {
@@ -119,6 +124,7 @@ static void test_check_takes(void **state)
         "[X-Fleet]\nGlobal=1\nConflicts=a\nMachineMetadata=a=b\n",
         "[X-Fleet]\nMachineID=x\nMachineMetadata=a=b\nConflicts=\n", /* ...but an empty Conflicts is none. */
         "[X-Fleet]\nMachineOf=a\nConflicts=b\n",
+        "[X-Fleet]\nX-ConditionMachineOf=a\nX-Conflicts=b\n",
         "[X-Fleet]\nMachineOf=a\nReplaces=b\n",
         "[X-Fleet]\nMachineID=x\nGlobal=no\n",
         "[X-Fleet]\nFailureLimitBurst=32\nFailureLimitIntervalSec=1h 30min\n",
@@ -167,6 +173,7 @@ static void test_limits(void **state)
     }
 }
 
+/* §8.1: X-Fleet multi-values, and more of §2.4. */
 static void test_multi_values(void **state)
 {
     static const struct {
@@ -200,6 +207,7 @@ static void test_multi_values(void **state)
     }
 }
 
+/* §2.4: Conflicts, X-Conflicts. */
 static void test_conflicts_are_split_further(void **state)
 {
     static const struct {
@@ -228,6 +236,7 @@ static void test_conflicts_are_split_further(void **state)
     }
 }
 
+/* §2.4: MachineMetadata, X-ConditionMachineMetadata. */
 static void test_metadata(void **state)
 {
     _cleanup_(requirements_freep) struct requirements *r =
@@ -248,6 +257,7 @@ static void test_metadata(void **state)
     assert_list(&r->metadata[3].values, "7|");
 }
 
+/* §2.4: MachineID, X-ConditionMachineID, X-ConditionMachineBootID, in order of precedence. */
 static void test_machine_id(void **state)
 {
     static const struct {
@@ -279,6 +289,7 @@ static void test_machine_id(void **state)
     }
 }
 
+/* §2.4: Global. */
 static void test_global(void **state)
 {
     static const struct {
@@ -312,6 +323,7 @@ static void test_global(void **state)
     }
 }
 
+/* §2.4: in every value, but only for a named unit, and in no other section. */
 static void test_specifiers(void **state)
 {
     static const char text[] = "[Unit]\nX=%i\n[X-Fleet]\nMachineOf=\"%p-db@%i.service\" \"%n\"\n"
@@ -328,6 +340,37 @@ static void test_specifiers(void **state)
     assert_list(&template->machine_of, "web-db@.service|web@.service|");
 }
 
+static void test_what_differs_for_systemd(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        bool only_fleet;
+    } table[] = {
+        {"", "", true},
+        {"[Service]\nA=1\n", "[Service]\nA=1\n", true},
+        {"[Service]\nA=1\n", "[Service]\nA=1\n[X-Fleet]\nGlobal=1\n", true},
+        {"[X-Fleet]\nGlobal=1\n[Service]\nA=1\n[X-Fleet]\nConflicts=a\n", "[Service]\nA=1\n", true},
+        {"[Unit]\nD=1\n[X-Fleet]\nX=1\n[Service]\nA=1\n", "[Unit]\nD=1\n[Service]\nA=1\n", true},
+        {"[Service]\nA=1\n", "[Service]\nA=2\n", false},
+        {"[Service]\nA=1\nA=2\n", "[Service]\nA=2\nA=1\n", false},
+        {"[Service]\nA=1\n", "[Unit]\nA=1\n", false},
+        /* systemd ignores these, too; but they may be there to force a restart. */
+        {"[X-Other]\nA=1\n", "[X-Other]\nA=2\n", false},
+        {"[Service]\nX-Version=1\n", "[Service]\nX-Version=2\n", false},
+        {"[x-fleet]\nA=1\n", "", false},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        _cleanup_(unit_file_freep) struct unit_file *a = NULL, *b = NULL;
+
+        assert_int_equal(unit_file_parse(table[i].a, strlen(table[i].a), &a, NULL), 0);
+        assert_int_equal(unit_file_parse(table[i].b, strlen(table[i].b), &b, NULL), 0);
+        assert_int_equal(requirements_are_all_that_differs(a, b), table[i].only_fleet);
+        assert_int_equal(requirements_are_all_that_differs(b, a), table[i].only_fleet);
+    }
+}
+
+/* §2.4: unknown names are no errors. */
 static void test_unknown(void **state)
 {
     static const char text[] =
@@ -454,12 +497,19 @@ static void test_glob(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_failure_limit), cmocka_unit_test(test_check_refuses),
-        cmocka_unit_test(test_check_takes),   cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_multi_values),  cmocka_unit_test(test_conflicts_are_split_further),
-        cmocka_unit_test(test_metadata),      cmocka_unit_test(test_machine_id),
-        cmocka_unit_test(test_global),        cmocka_unit_test(test_specifiers),
-        cmocka_unit_test(test_unknown),       cmocka_unit_test(test_glob),
+        cmocka_unit_test(test_failure_limit),
+        cmocka_unit_test(test_check_refuses),
+        cmocka_unit_test(test_check_takes),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_multi_values),
+        cmocka_unit_test(test_conflicts_are_split_further),
+        cmocka_unit_test(test_metadata),
+        cmocka_unit_test(test_machine_id),
+        cmocka_unit_test(test_global),
+        cmocka_unit_test(test_specifiers),
+        cmocka_unit_test(test_what_differs_for_systemd),
+        cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_glob),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,6 +16,7 @@
 
 #define TEXT(s) (s), sizeof(s) - 1
 
+/* fleet-behaviour.md §8.1 (errors; the line in front is ours), and more of §2.3. */
 static void test_parse_refuses(void **state)
 {
     static const struct {
@@ -64,6 +65,7 @@ static int parse_long(const char *head, char c, size_t count, const char *tail, 
     return unit_file_parse(b.text, b.size, &file, err);
 }
 
+/* §2.3: line length; the other limits are ours. */
 static void test_parse_limits(void **state)
 {
     static const char too_long[] = "line 2: line too long (max 2048 bytes)";
@@ -165,20 +167,37 @@ static void test_parse_serialize_hash(void **state)
     }
 }
 
+/* §2.6: a value that ends in a backslash takes the next line in when it is read again. */
 static void test_two_options_that_parse_again_as_one(void **state)
 {
-    _cleanup_(unit_file_freep) struct unit_file *file = NULL;
-    struct err err;
+    static const struct {
+        const char *text;
+        size_t count, count_again;
+    } table[] = {
+        {"[Unit]\nA=b \\ \nD=e\n", 2, 1},
+        {"[Unit]\nA=b\\ \nB=c\\ \nD=e\n", 3, 1},
+        {"[Unit]\nA=b\\ \n[X]\nD=e\n", 2, 2}, /* An empty line lies between. */
+        {"[Unit]\nA=b\\ \n[X]\nD=e\n[Unit]\nB=c\n", 3, 2},
+    };
 
-    assert_int_equal(unit_file_parse(TEXT("[Unit]\nA=b \\ \nD=e\n"), &file, NULL), 0);
-    assert_int_equal(file->count, 2);
-    assert_string_equal(file->options[0].value, "b \\");
-    assert_int_equal(unit_file_check(file, &err), -EINVAL);
-    assert_string_equal(err.text,
-                        "option \"A\" of section \"Unit\" cannot be written as one option: its value "
-                        "ends in a backslash, so the next line would become part of it");
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        _cleanup_(unit_file_freep) struct unit_file *file = NULL, *again = NULL;
+        _cleanup_(freep) char *first = NULL, *second = NULL;
+
+        assert_int_equal(unit_file_parse(table[i].text, strlen(table[i].text), &file, NULL), 0);
+        assert_int_equal(file->count, table[i].count);
+        assert_int_equal(unit_file_check(file, NULL), 0);
+        first = unit_file_serialize(file, NULL);
+        assert_int_equal(unit_file_parse(first, strlen(first), &again, NULL), 0);
+        assert_int_equal(again->count, table[i].count_again);
+        assert_int_equal(unit_file_check(again, NULL), 0);
+        second = unit_file_serialize(again, NULL);
+        if (table[i].count_again == 1) /* Else the empty line is part of it now. */
+            assert_string_equal(first, second);
+    }
 }
 
+/* §2.3, its fault: what is sent as one option is stored as one option. */
 static void test_check(void **state)
 {
     static const struct {
@@ -200,7 +219,9 @@ static void test_check(void **state)
         {"A", "[B]\nx", "a", -EINVAL, "in its name"},
         {"A]\n[B", "x", "a", -EINVAL, "\"]\""},
         {"A]", "x", "a", -EINVAL, "found garbage"},
-        {"A", "x", "a\\", -EINVAL, "ends in a backslash"}, /* Another option follows below. */
+        {"A", "x", "a\\", 0, ""}, /* Another option follows below. */
+        {"A", "x", "a\\\nFoo=b\n", 0, ""},
+        {"A", "x", "a\\\n\nFoo=b\\", -EINVAL, "newline that would end it"},
         {"A", "x", "a\\\n b", 0, ""},
         {"A", "x", "", 0, ""},
         {"A", "x", "  a  ", 0, ""},

@@ -19,18 +19,24 @@
 #define X64  X16 X16 X16 X16
 #define X240 X64 X64 X64 X16 X16 X16
 
+/* fleet-behaviour.md §2.2: each rule, and that the rules before it come first. */
 static void test_check_refuses_in_order(void **state)
 {
     static const struct {
         const char *name, *text;
     } bad[] = {
+        /* Rule 1. */
         {"", "unit name cannot be empty"},
+        /* Rule 2. */
         {X240 "xxxxxxxxx.service", "unit name exceeds maximum length (256)"},
         {X240 X240 "!", "unit name exceeds maximum length (256)"},
+        /* Rule 3. */
         {"foo", "unit name must contain \".\""},
         {" ", "unit name must contain \".\""},
+        /* Rule 4. */
         {"foo.", "unit name cannot end in \".\""},
         {"@ .", "unit name cannot end in \".\""},
+        /* Rule 5. */
         {"foo.bar", "invalid unit type: \"bar\""},
         {"foo.Service", "invalid unit type: \"Service\""},
         {"@ .services", "invalid unit type: \"services\""},
@@ -38,14 +44,17 @@ static void test_check_refuses_in_order(void **state)
         {"foo.a\"b\n\x01\xff", "invalid unit type: \"a\\\"b\\n\\x01\\xff\""},
         {"foo.caf\xc3\xa9", "invalid unit type: \"caf\xc3\xa9\""},
         {"foo.a@b", "invalid unit type: \"a@b\""},
+        /* Its fault: types that the agent cannot manage. */
         {"foo.busname", "invalid unit type: \"busname\" (systemd no longer has this type)"},
         {"foo.snapshot", "invalid unit type: \"snapshot\" (systemd no longer has this type)"},
         {"foo.scope", "invalid unit type: \"scope\" (systemd does not load this type from files)"},
+        /* Rule 6. */
         {"foo@.mount", "invalid unit type for template: \"mount\""},
         {"@ x.slice", "invalid unit type for template: \"slice\""},
         {"a@b.device", "invalid unit type for template: \"device\""},
         {"a@b.swap", "invalid unit type for template: \"swap\""},
         {"a@b.automount", "invalid unit type for template: \"automount\""},
+        /* Rule 7. */
         {"@foo bar.service", "invalid character ' ' in unit name"},
         {"a/b.service", "invalid character '/' in unit name"},
         {"a%i.service", "invalid character '%' in unit name"},
@@ -54,6 +63,7 @@ static void test_check_refuses_in_order(void **state)
         {"caf\xc3\xa9.service", "invalid character '\xc3\xa9' in unit name"},
         {"a\xc2\xa0.service", "invalid character '\\u00a0' in unit name"},
         {"a\xff.service", "invalid character '\xef\xbf\xbd' in unit name"},
+        /* Rule 8. */
         {"@foo.service", "unit name cannot start in \"@\""},
         {"@.service", "unit name cannot start in \"@\""},
     };
@@ -67,6 +77,7 @@ static void test_check_refuses_in_order(void **state)
     }
 }
 
+/* §2.2 */
 static void test_check_takes(void **state)
 {
     static const char *const good[] = {
@@ -103,6 +114,26 @@ static void test_check_takes(void **state)
     }
 }
 
+/* What starting, stopping and replacing mean for a type. */
+static void test_what_a_type_can(void **state)
+{
+    static const struct {
+        const char *name;
+        bool restarts, stops;
+    } table[] = {
+        {"a.service", true, true},   {"a.socket", true, true},       {"a.timer", true, true},
+        {"a.path", true, true},      {"a.mount", true, true},        {"a.automount", true, true},
+        {"a.swap", true, true},      {"a.target", false, true},      {"a.slice", false, true},
+        {"a@b.target", false, true}, {"dev-a.device", false, false}, {"a.device.service", true, true},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        assert_int_equal(unit_name_restarts(table[i].name), table[i].restarts);
+        assert_int_equal(unit_name_stops(table[i].name), table[i].stops);
+    }
+}
+
+/* §2.1, and the specifiers of §2.4. */
 static void test_split(void **state)
 {
     static const struct {
@@ -150,6 +181,7 @@ static void test_split_refuses_what_has_no_dot(void **state)
     assert_null(unit_name_template("foo@bar"));
 }
 
+/* §1.4 */
 static void test_mangle(void **state)
 {
     static const struct {
@@ -182,6 +214,7 @@ static void test_mangle(void **state)
     }
 }
 
+/* §2.4: plain replacement, in order, nothing else. */
 static void test_expand(void **state)
 {
     static const struct {
@@ -235,6 +268,7 @@ int main(void)
         cmocka_unit_test(test_check_refuses_in_order),
         cmocka_unit_test(test_check_takes),
         cmocka_unit_test(test_split_refuses_what_has_no_dot),
+        cmocka_unit_test(test_what_a_type_can),
         cmocka_unit_test(test_split),
         cmocka_unit_test(test_mangle),
         cmocka_unit_test(test_expand),
