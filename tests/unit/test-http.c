@@ -307,7 +307,7 @@ static void test_bad_targets(void **state)
         {"/fleet/v1/units/a%00.service", "HTTP/1.1 400", "{\"error\":{\"code\":400,\"message\":\"NUL byte"},
         {"/%", "HTTP/1.1 400", "percent escape"},
         {"*", "HTTP/1.1 400", "no path"},
-        {"/fleet//v1/./units/../units/t%401", "HTTP/1.1 301", "Location: /fleet/v1/units/t%401\r\n"},
+        {"/fleet//v1/./units/../units/t%401", "HTTP/1.1 301", "Location: /fleet/v1/units/t@1\r\n"},
         {"//evil.example/%2e%2e/x", "HTTP/1.1 301", "Location: /x\r\n"},
         {"/a/../b?c=d&e", "HTTP/1.1 301", "Location: /b?c=d&e\r\n"},
     };
@@ -539,7 +539,7 @@ static void test_request_is_passed_on(void **state)
     client_send(w, &c,
                 "PATCH /a%2Fb HTTP/1.1\r\nHost: x\r\ncontent-type: a\r\nContent-Type: b\r\n"
                 "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: x\r\n\r\n");
-    expect(w, &c, "HTTP/1.1 200", "PATCH /a%2Fb ? ct=a/2 body=5:abcde");
+    expect(w, &c, "HTTP/1.1 200", "PATCH /a/b ? ct=a/2 body=5:abcde");
     client_send(w, &c, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
     expect(w, &c, "HTTP/1.1 200", peer);
     client_send(w, &c, "GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
