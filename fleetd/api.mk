@@ -1,4 +1,4 @@
-# The leader's side of the HTTP API.
+# The HTTP API: the host's side of it (router, metrics), and the leader's (all others).
 noinst_LIBRARIES += fleetd/libapi.a
 fleetd_libapi_a_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 fleetd_libapi_a_SOURCES = \
@@ -16,7 +16,9 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_route.c \
 	fleetd/api_state.c \
 	fleetd/api_units.c \
-	fleetd/api_wait.c fleetd/api_wait.h
+	fleetd/api_wait.c fleetd/api_wait.h \
+	fleetd/metrics.c fleetd/metrics.h \
+	fleetd/router.c fleetd/router.h
 
 API_LIBS = fleetd/libapi.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
 	$(JANSSON_LIBS) $(PROTOBUF_C_LIBS) $(NETTLE_LIBS)

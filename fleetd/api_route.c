@@ -136,11 +136,24 @@ const struct api_method *api_route(const char *path, const char *method, const c
     return NULL;
 }
 
-bool api_request_changes(const Fleet__ApiRequest *request)
+static const struct api_method *method_of(const Fleet__ApiRequest *request)
 {
     const char *name, *text;
     unsigned status;
-    const struct api_method *method = api_route(request->path, request->method, &name, &status, &text);
+
+    return api_route(request->path, request->method, &name, &status, &text);
+}
+
+bool api_request_is_local(const Fleet__ApiRequest *request)
+{
+    const struct api_method *method = method_of(request);
+
+    return method == NULL || method->kind == API_LOCAL;
+}
+
+bool api_request_changes(const Fleet__ApiRequest *request)
+{
+    const struct api_method *method = method_of(request);
 
     return method != NULL && method->kind == API_CHANGE;
 }

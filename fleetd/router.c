@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "fleetd/metrics.h"
 #include "raftstore/limits.h"
 #include "raftstore/registry.h"
 
@@ -188,6 +189,7 @@ static void fill_message(struct pending *pending)
     message->content_type = (char *)(request->content_type != NULL ? request->content_type : "");
     message->content_type_count = request->content_type_count;
     message->peer = (char *)request->peer;
+    message->user_agent = (char *)request->user_agent;
     if (api_request_changes(message))
         message->request_id = (ProtobufCBinaryData){.len = REQUEST_ID_SIZE, .data = pending->request_id};
 }
@@ -226,7 +228,8 @@ static void on_local_answer(const struct api_answer *answer, void *data)
     copy->size = answer->size;
 }
 
-/* What this host knows, at once: nothing is waited for, so the answer comes inside the call. */
+/* What this host knows, or any would say, at once: nothing is waited for, so the answer comes inside the
+ * call. */
 static void answer_here(struct router *router, struct pending *pending)
 {
     struct http_request *request = pending->request;
@@ -244,17 +247,33 @@ static bool is_status(const struct http_request *request)
     return streq(request->path, "/fleet/v1/status") || streq(request->path, "/v1-alpha/status");
 }
 
+/* What a host tells of itself, whatever has become of the cluster. Returns false if it is something else. */
+static bool answer_about_host(struct router *router, struct http_request *request)
+{
+    _cleanup_(freep) char *body = NULL;
+
+    if (streq(request->path, "/metrics")) { /* By any method, as in the first fleet (§4.3). */
+        body = router->callbacks.metrics(router->data);
+        http_reply(request, 200, METRICS_CONTENT_TYPE, body, strlen(body));
+    } else if (!is_status(request)) {
+        return false;
+    } else if (streq(request->method, "GET")) {
+        body = router->callbacks.status(router->data);
+        http_reply(request, 200, JSON_TYPE, body, strlen(body));
+    } else {
+        reply_error(request, 405, "only GET supported against this resource");
+    }
+    return true;
+}
+
 void router_request(struct router *router, struct http_request *request)
 {
     struct pending *pending;
 
-    if (is_status(request) && streq(request->method, "GET")) {
-        _cleanup_(freep) char *body = router->callbacks.status(router->data);
-
-        http_reply(request, 200, JSON_TYPE, body, strlen(body));
+    if (answer_about_host(router, request))
         return;
-    }
     if (!router->callbacks.member(router->data)) {
+        request->unnamed = true; /* The API is not there (§4.1). */
         reply_error(request, 503,
                     "this host belongs to no cluster yet: set \"bootstrap = true\" on the first host, and "
                     "\"join = HOST:PORT\" on the others, in /etc/fleet/fleet.conf");
@@ -265,7 +284,7 @@ void router_request(struct router *router, struct http_request *request)
         return;
     }
     pending = pending_new(router, request);
-    if (is_stale_read(request)) {
+    if (is_stale_read(request) || api_request_is_local(&pending->message)) {
         answer_here(router, pending);
         return;
     }
