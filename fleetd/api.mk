@@ -8,6 +8,7 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_cycle.c \
 	fleetd/api_discovery.c \
 	fleetd/api_json.c fleetd/api_json.h \
+	fleetd/api_linger.c \
 	fleetd/api_machines.c \
 	fleetd/api_members.c \
 	fleetd/api_manage.c \
