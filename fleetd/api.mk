@@ -26,8 +26,10 @@ API_LIBS = fleetd/libapi.a raftstore/libraftstore.a raftstore/libschema.a units/
 API_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-api tests/unit/test-api-wait tests/unit/test-registry
-TESTS += tests/unit/test-api tests/unit/test-api-wait tests/unit/test-registry
+API_TESTS = tests/unit/test-api tests/unit/test-api-wait tests/unit/test-api-wire tests/unit/test-metrics \
+	tests/unit/test-registry
+check_PROGRAMS += $(API_TESTS)
+TESTS += $(API_TESTS)
 API_WORLD = tests/unit/api-world.c tests/unit/api-world.h tests/unit/fake-core.c tests/unit/fake-core.h
 tests_unit_test_api_SOURCES = tests/unit/test-api.c $(API_WORLD)
 tests_unit_test_api_CPPFLAGS = $(API_CPPFLAGS)
@@ -37,6 +39,14 @@ tests_unit_test_api_wait_SOURCES = tests/unit/test-api-wait.c $(API_WORLD)
 tests_unit_test_api_wait_CPPFLAGS = $(API_CPPFLAGS)
 tests_unit_test_api_wait_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_api_wait_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_api_wire_SOURCES = tests/unit/test-api-wire.c tests/unit/wire-world.c tests/unit/wire-world.h $(API_WORLD)
+tests_unit_test_api_wire_CPPFLAGS = $(API_CPPFLAGS)
+tests_unit_test_api_wire_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_api_wire_LDADD = $(API_LIBS) $(HTTP_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_metrics_SOURCES = tests/unit/test-metrics.c
+tests_unit_test_metrics_CPPFLAGS = $(API_CPPFLAGS)
+tests_unit_test_metrics_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_metrics_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_registry_SOURCES = tests/unit/test-registry.c
 tests_unit_test_registry_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
 tests_unit_test_registry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
