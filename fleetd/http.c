@@ -28,6 +28,8 @@
 #define HTTP_SWALLOW_MAX (4ull * API_BODY_MAX)
 #define PEER_MAX         128u
 
+_Static_assert(2 * HTTP_CONNECTION_MEMORY <= API_HEAD_MAX, "all that a head may hold fits, encoded");
+
 struct listener;
 struct client;
 
@@ -306,6 +308,13 @@ static bool has_raw_nul(const struct pending *p, const char *version)
     return at > behind && at - behind < HTTP_CONNECTION_MEMORY;
 }
 
+static void set_too_large(struct pending *p)
+{
+    _cleanup_(freep) char *text = xasprintf("the request body is larger than %u KiB", API_BODY_MAX / 1024);
+
+    set_error(p, MHD_HTTP_CONTENT_TOO_LARGE, text);
+}
+
 /* The headers are here. */
 static enum MHD_Result begin(struct pending *p, const char *method, const char *version)
 {
@@ -319,7 +328,7 @@ static enum MHD_Result begin(struct pending *p, const char *method, const char *
     if (p->too_large &&
         (size > HTTP_SWALLOW_MAX ||
          MHD_lookup_connection_value(p->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT) != NULL)) {
-        set_error(p, MHD_HTTP_CONTENT_TOO_LARGE, "the request body is larger than API_BODY_MAX (8 MiB)");
+        set_too_large(p);
         return send_response(p);
     }
     return MHD_YES;
@@ -366,7 +375,7 @@ static bool refuse(struct pending *p)
     if (p->client->listener->server->closing)
         set_error(p, MHD_HTTP_SERVICE_UNAVAILABLE, "fleetd is shutting down");
     else if (p->too_large)
-        set_error(p, MHD_HTTP_CONTENT_TOO_LARGE, "the request body is larger than API_BODY_MAX (8 MiB)");
+        set_too_large(p);
     else if (p->too_many)
         set_error(p, MHD_HTTP_SERVICE_UNAVAILABLE, "too many large requests at once: try again");
     else if (p->raw_nul)

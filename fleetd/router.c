@@ -23,9 +23,6 @@
 /* How long a request is tried again that a leader has refused: long enough for the next one to be elected. */
 #define REFUSED_MS 4000u
 
-/* Path, query and the like: bounded by HTTP_CONNECTION_MEMORY. */
-#define REQUEST_OVERHEAD_MAX (2 * HTTP_CONNECTION_MEMORY)
-
 struct pending {
     uint64_t id;
     struct http_request *request;
@@ -277,10 +274,6 @@ void router_request(struct router *router, struct http_request *request)
         reply_error(request, 503,
                     "this host belongs to no cluster yet: set \"bootstrap = true\" on the first host, and "
                     "\"join = HOST:PORT\" on the others, in /etc/fleet/fleet.conf");
-        return;
-    }
-    if (request->body_size > FRAME_MAX - REQUEST_OVERHEAD_MAX) {
-        reply_error(request, 413, "the request is larger than one message to the leader may be (4 MiB)");
         return;
     }
     pending = pending_new(router, request);

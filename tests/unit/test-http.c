@@ -411,15 +411,20 @@ static void test_body_over_the_limit(void **state)
 
 static void test_all_bodies_together_are_bounded(void **state)
 {
-    enum { COUNT = HTTP_BODIES_MAX / (7u * 1024 * 1024) + 1 };
+    enum { SIZE = API_BODY_MAX - 1, COUNT = HTTP_BODIES_MAX / SIZE + 1 };
     struct world *w = *state;
     struct client clients[COUNT];
+    _cleanup_(freep) char *head =
+        xasprintf("PUT /later HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", SIZE);
+    _cleanup_(freep) char *other =
+        xasprintf("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", SIZE);
+    _cleanup_(freep) char *whole = xasprintf("body=%d:bbb", SIZE);
     unsigned refused = 0;
 
     for (unsigned i = 0; i < COUNT; i++) {
         client_open(&clients[i], w->path);
-        client_send(w, &clients[i], "PUT /later HTTP/1.1\r\nHost: x\r\nContent-Length: 7340032\r\n\r\n");
-        send_body(w, &clients[i], 7340032, false);
+        client_send(w, &clients[i], head);
+        send_body(w, &clients[i], SIZE, false);
         WAIT_FOR(w, w->waiting_count + refused == i + 1 || (answer_size(&clients[i]) > 0 && ++refused));
     }
     assert_int_equal(refused, 1);
@@ -429,9 +434,9 @@ static void test_all_bodies_together_are_bounded(void **state)
     WAIT_FOR(w, w->waiting_count == 0);
 
     client_open(&clients[0], w->path); /* The room is back. */
-    client_send(w, &clients[0], "PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 7340032\r\n\r\n");
-    send_body(w, &clients[0], 7340032, false);
-    expect(w, &clients[0], "HTTP/1.1 200", "body=7340032:bbb");
+    client_send(w, &clients[0], other);
+    send_body(w, &clients[0], SIZE, false);
+    expect(w, &clients[0], "HTTP/1.1 200", whole);
     client_close(&clients[0]);
 }
 
@@ -558,13 +563,14 @@ static void test_body_of_the_largest_size(void **state)
     struct world *w = *state;
     _cleanup_(freep) char *head = xasprintf(
         "PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: %u\r\nExpect: 100-continue\r\n\r\n", API_BODY_MAX);
+    _cleanup_(freep) char *whole = xasprintf("body=%u:bbb", API_BODY_MAX);
     struct client c;
 
     client_open(&c, w->path);
     client_send(w, &c, head);
     expect(w, &c, "HTTP/1.1 100", "");
     send_body(w, &c, API_BODY_MAX, false);
-    expect(w, &c, "HTTP/1.1 200", "body=8388608:bbb");
+    expect(w, &c, "HTTP/1.1 200", whole);
     client_close(&c);
 }
 
