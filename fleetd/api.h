@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP API (fleet-behaviour.md §4 and docs/api.md) as far as it is the leader's: requests come in from
+/* The HTTP API (fleet-behaviour.md §4 and fleet-api(7)) as far as it is the leader's: requests come in from
  * this host's clients or through other hosts' sessions, are checked, become at most one command, and are
  * answered when it is applied. Reads are answered after a barrier, so that they are current. It knows nothing
  * of sockets. */

@@ -60,7 +60,7 @@ tests_fuzz_fuzz_api_replay_SOURCES = tests/fuzz/fuzz-api.c tests/fuzz/replay.c t
 	tests/unit/fake-core.c tests/unit/fake-core.h
 tests_fuzz_fuzz_api_replay_CPPFLAGS = $(API_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/api"'
 tests_fuzz_fuzz_api_replay_LDADD = $(API_LIBS)
-EXTRA_DIST += tests/fuzz/corpus/api docs/api.md
+EXTRA_DIST += tests/fuzz/corpus/api
 
 if FUZZ
 check_PROGRAMS += tests/fuzz/fuzz-api

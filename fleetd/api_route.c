@@ -16,7 +16,7 @@ struct route {
     struct api_method methods[METHODS_MAX];
 };
 
-/* Everything there is (fleet-behaviour.md §4.3, docs/api.md), under both prefixes. The texts of what the
+/* Everything there is (fleet-behaviour.md §4.3, fleet-api(7)), under both prefixes. The texts of what the
  * first fleet had are its own, also where a method came since. */
 static const struct route routes[] = {
     {"discovery",
