@@ -309,17 +309,12 @@ static void on_barrier(enum store_outcome outcome, const struct registry_result 
 
 /* ---- requests come and go ---- */
 
-static bool asks_stale(const struct api_request *request)
-{
-    return request->method->begin == NULL && streq(api_query(request, "stale"), "yes");
-}
-
 static void request_start(struct api_request *request, const Fleet__ApiRequest *message)
 {
     struct api *api = request->api;
     const struct api_method *method = request->method;
 
-    request->stale = asks_stale(request);
+    request->stale = api_asks_stale(method, message);
     if (method->kind != API_LOCAL && !request->stale && !api->backend.leads(api->data)) {
         api_answer_error(request, 503, "no leader: this host does not lead the cluster (any more)");
         return;

@@ -58,8 +58,8 @@ void api_yield(struct api *api);
 void api_tick(struct api *api, uint64_t now_ms);
 uint64_t api_deadline_ms(const struct api *api);
 
-/* Whether the answer is the same on every host and at any time, and comes inside api_handle(): no such path,
- * no such method, or a description of the API. */
+/* Whether any host answers this request by itself, inside api_handle(): there is no such path or method, it
+ * asks for a description of the API, or for what the host knows (stale=yes). */
 bool api_request_is_local(const Fleet__ApiRequest *request);
 
 /* Whether this request changes something (and so needs the leader and a request id). */

@@ -85,8 +85,12 @@ json_t *api_json_get(const json_t *object, const char *key)
     const char *name;
 
     /* Iteration is in document order. */
-    json_object_foreach((json_t *)object, name, value) if (strcasecmp(name, key) == 0) found = value;
-    return found == NULL || json_is_null(found) ? NULL : found;
+    json_object_foreach((json_t *)object, name, value)
+    {
+        if (strcasecmp(name, key) == 0 && !json_is_null(value))
+            found = value;
+    }
+    return found;
 }
 
 int api_json_get_string(const json_t *object, const char *key, const char **ret, struct err *err)

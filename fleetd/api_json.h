@@ -24,8 +24,8 @@ int api_json_parse(const void *text, size_t size, json_t **ret, struct err *err)
 /* As above, for a body that must be an object; null is an empty one. */
 int api_json_parse_object(const void *text, size_t size, json_t **ret, struct err *err);
 
-/* The member of this name in any case, the last one if there are several; NULL if absent or null. Borrowed.
- */
+/* The member of this name in any case, the last one if there are several (null counts for none, as if it was
+ * not there); NULL if there is none. Borrowed. */
 json_t *api_json_get(const json_t *object, const char *key);
 
 /* Typed members. Absent gives "", NULL, false or 'otherwise'; another type -EINVAL and a text. Borrowed. */

@@ -94,6 +94,9 @@ struct api {
 const struct api_method *api_route(const char *path, const char *method, const char **ret_name,
                                    unsigned *ret_status, const char **ret_text);
 
+/* Whether a request for this method is content with what this host knows. */
+bool api_asks_stale(const struct api_method *method, const Fleet__ApiRequest *request);
+
 /* ---- api.c: answering, proposing ---- */
 
 const struct registry *api_registry(const struct api_request *request);

@@ -144,11 +144,24 @@ static const struct api_method *method_of(const Fleet__ApiRequest *request)
     return api_route(request->path, request->method, &name, &status, &text);
 }
 
+static const char *first_value(const Fleet__ApiRequest *request, const char *key)
+{
+    for (size_t i = 0; i < request->n_query; i++)
+        if (streq(request->query[i]->key, key))
+            return request->query[i]->value;
+    return "";
+}
+
+bool api_asks_stale(const struct api_method *method, const Fleet__ApiRequest *request)
+{
+    return method->kind == API_READ && method->begin == NULL && streq(first_value(request, "stale"), "yes");
+}
+
 bool api_request_is_local(const Fleet__ApiRequest *request)
 {
     const struct api_method *method = method_of(request);
 
-    return method == NULL || method->kind == API_LOCAL;
+    return method == NULL || method->kind == API_LOCAL || api_asks_stale(method, request);
 }
 
 bool api_request_changes(const Fleet__ApiRequest *request)

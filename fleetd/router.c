@@ -3,6 +3,7 @@
 
 #include "fleetd/router.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -153,16 +154,6 @@ static void wait_for_leader(struct router *router, struct pending *pending)
 
 /* ---- requests ---- */
 
-static bool is_stale_read(const struct http_request *request)
-{
-    if (!streq(request->method, "GET"))
-        return false;
-    for (size_t i = 0; i < request->query_count; i++)
-        if (streq(request->query[i].key, "stale"))
-            return streq(request->query[i].value, "yes") || streq(request->query[i].value, "true");
-    return false;
-}
-
 static void fill_message(struct pending *pending)
 {
     struct http_request *request = pending->request;
@@ -230,9 +221,10 @@ static void on_local_answer(const struct api_answer *answer, void *data)
 static void answer_here(struct router *router, struct pending *pending)
 {
     struct http_request *request = pending->request;
-    struct local_answer answer = {.status = 503};
+    struct local_answer answer = {0};
+    uint64_t handle = router->callbacks.local(&pending->message, on_local_answer, &answer, router->data);
 
-    router->callbacks.local(&pending->message, on_local_answer, &answer, router->data);
+    assert(handle == 0); /* 'answer' is only here. */
     pending_free(router, pending);
     http_reply(request, answer.status, answer.content_type, answer.body, answer.size);
     free(answer.content_type);
@@ -277,7 +269,7 @@ void router_request(struct router *router, struct http_request *request)
         return;
     }
     pending = pending_new(router, request);
-    if (is_stale_read(request) || api_request_is_local(&pending->message)) {
+    if (api_request_is_local(&pending->message)) {
         answer_here(router, pending);
         return;
     }
@@ -335,6 +327,10 @@ void router_reply(struct router *router, const Fleet__ApiReply *reply)
     }
     request = pending->request;
     pending_free(router, pending);
+    if (reply->status < 200 || reply->status > 599) {
+        reply_error(request, 502, "the leader's answer makes no sense here: is its version a later one?");
+        return;
+    }
     http_reply(request, reply->status, reply->content_type[0] != '\0' ? reply->content_type : NULL,
                reply->body.data, reply->body.len);
 }

@@ -116,6 +116,9 @@ static void test_paths_and_methods(void **state)
         {"4.3", "DELETE @/units/missing.service", 404, ERR(404, "unit does not exist")},
         {"4.3", "GET @/units/no%20name", 404, ERR(404, "unit does not exist")},
         {"0.3", "GET @/units?alt=json&unknown=1&x", 200, "{}"},
+        {"ours", "GET @/units?stale=yes", 200, "{\"applied\":0,\"stale\":true}"},
+        {"ours", "GET @/units?stale=true&stale=yes", 200, "{}"},
+        {"ours", "GET @/wait?stale=yes", 405, ERR(405, "only POST supported against this resource")},
         {"4.1", "GET /fleet%2Fv1%2Funits", 200, "{}"},
         {"4.1", "GET /%66leet/v1/un%69ts", 200, "{}"},
         {"0.4", "GET @/units\nAccept-Encoding: gzip\nUser-Agent: google-api-go-client/0.5", 200, "{}"},
@@ -389,8 +392,10 @@ static void test_json(void **state)
          JSON_PUT("a.service") "{\"desiredState\":\"bogus\",\"desiredState\":\"launched\"} {] trailing", 204,
          NULL},
         {"4.1", "GET @/units/a.service", 200, "~\"desiredState\":\"launched\""},
-        {"4.1", JSON_PUT("a.service") "{\"desiredState\":\"loaded\",\"options\":null,\"name\":null}", 204,
-         NULL},
+        {"4.1",
+         JSON_PUT("a.service") "{\"desiredState\":\"loaded\",\"options\":null,\"name\":null,\"DesiredState\":"
+                               "null}",
+         204, NULL},
         {"4.1",
          JSON_PUT("a.service") "{\"desiredState\":\"loaded\",\"x\":{\"y\":[null,true,-1.5e3,{}]},\"z\":"
                                "99999999999999999999999999,\"max\":18446744073709551615}",
@@ -628,6 +633,20 @@ static void test_leader_refuses(void **state)
     check_row(wire, &taken, V1);
 }
 
+/* Whatever a leader answers, its clients get an answer, and this host goes on. */
+static void test_leader_talks_nonsense(void **state)
+{
+    static const unsigned nonsense[] = {1, 100, 199, 600, 4294967295u};
+    struct wire *wire = *state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(nonsense); i++) {
+        wire->forged_status = nonsense[i];
+        check_row(wire, &(struct row){"ours", "GET @/units", 502, "~\"code\":502"}, V1);
+    }
+    wire->forged_status = 0;
+    check_row(wire, &(struct row){"ours", "GET @/units", 200, "{}"}, V1);
+}
+
 /* ---- many requests on one connection ---- */
 
 static void test_pipelining(void **state)
@@ -831,6 +850,7 @@ int main(void)
         WIRE_TEST(test_no_cluster),
         WIRE_TEST(test_no_leader),
         WIRE_TEST(test_leader_refuses),
+        WIRE_TEST(test_leader_talks_nonsense),
         WIRE_TEST(test_pipelining),
     };
 

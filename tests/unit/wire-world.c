@@ -53,7 +53,7 @@ static void on_answer(const struct api_answer *answer, void *data)
     size_t size;
 
     reply.id = ticket->id;
-    reply.status = answer->status;
+    reply.status = ticket->wire->forged_status != 0 ? ticket->wire->forged_status : answer->status;
     reply.content_type = (char *)(answer->content_type != NULL ? answer->content_type : "");
     reply.body = (ProtobufCBinaryData){.len = answer->size, .data = (uint8_t *)answer->body};
     size = fleet__api_reply__get_packed_size(&reply);

@@ -30,6 +30,7 @@ struct wire {
     struct wire_message *up, *down; /* On their way to the leader and back. */
     struct wire_request waiting[WIRE_REQUESTS_MAX];
     size_t waiting_count;
+    unsigned forged_status; /* The leader answers this; 0: as it should. */
     bool http_closed, router_closed;
     char dir[64], path[96];
 };
