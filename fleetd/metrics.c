@@ -125,11 +125,16 @@ static void add_cluster(struct strbuf *out, const struct metrics *m)
     add_single(out, "fleet_registry_version", "gauge", "How many changes this host's registry has seen.",
                m->applied);
     add_single(out, "fleet_machines_registered", "gauge", "Machines of the cluster.", m->machines_registered);
+    add_single(out, "fleet_machines_cordoned", "gauge", "Machines that get no new units.",
+               m->machines_cordoned);
+    add_single(out, "fleet_machines_draining", "gauge", "Machines that units leave.", m->machines_draining);
     if (m->leads)
         add_by(out, "fleet_machines", "gauge", "Machines by state. Known to the leader, and told only there.",
                "state", machine_words, m->machines, METRICS_MACHINE_COUNT);
     add_by(out, "fleet_units", "gauge", "Units of the cluster by desired state.", "desired", states, m->units,
            UNIT_STATE_COUNT);
+    add_single(out, "fleet_units_unplaced", "gauge", "Units that want a machine and have none.",
+               m->units_unplaced);
     add_by(out, "fleet_local_units", "gauge", "Units on this host by what its systemd says of them.",
            "active", active_words, m->local, METRICS_ACTIVE_COUNT);
     add_single(out, "fleet_systemd_connected", "gauge", "Whether this host's systemd can be reached.",

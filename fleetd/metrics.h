@@ -79,8 +79,10 @@ struct metrics {
     uint64_t term, applied;
     uint64_t machines_registered;
     uint64_t machines[METRICS_MACHINE_COUNT]; /* Known to the leader only. */
-    uint64_t units[UNIT_STATE_COUNT];         /* By desired state. */
-    uint64_t local[METRICS_ACTIVE_COUNT];     /* Units on this host, by what systemd says. */
+    uint64_t machines_cordoned, machines_draining;
+    uint64_t units[UNIT_STATE_COUNT];     /* By desired state. */
+    uint64_t units_unplaced;              /* That want a machine and have none. */
+    uint64_t local[METRICS_ACTIVE_COUNT]; /* Units on this host, by what systemd says. */
     uint64_t connections;
     const struct metrics_code *codes; /* Answers over HTTP, by status. */
     size_t code_count;

@@ -104,10 +104,17 @@ static void observe_cluster(const struct daemon *daemon, struct metrics *metrics
     metrics->term = store_term(daemon->store);
     metrics->applied = registry_version(registry);
     metrics->machines_registered = machine_count;
-    for (size_t i = 0; i < unit_count; i++)
+    for (size_t i = 0; i < unit_count; i++) {
         metrics->units[units[i]->desired]++;
-    for (size_t i = 0; i < machine_count && metrics->leads; i++)
-        metrics->machines[machine_kind(core_machine_state(daemon->core, machines[i]->id))]++;
+        metrics->units_unplaced += units[i]->desired != UNIT_STATE_INACTIVE && units[i]->target[0] == '\0' &&
+                                   !units[i]->requirements->global;
+    }
+    for (size_t i = 0; i < machine_count; i++) {
+        metrics->machines_cordoned += machines[i]->availability == MACHINE_CORDONED;
+        metrics->machines_draining += machines[i]->availability == MACHINE_DRAINING;
+        if (metrics->leads)
+            metrics->machines[machine_kind(core_machine_state(daemon->core, machines[i]->id))]++;
+    }
     store_stats(daemon->store, &metrics->store);
 }
 

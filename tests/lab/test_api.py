@@ -289,6 +289,11 @@ def test_metrics(cluster: Cluster) -> None:
         assert 0 < time.time() - now["process_start_time_seconds"] < 3600
         assert ('fleet_machines{state="ready"}' in now) == (host is leader)
     assert abs(time.time() - after[leader]["fleet_engine_leader_start_time"]) < 3600
+    nowhere = [*SLEEP, {"section": "X-Fleet", "name": "MachineMetadata", "value": "rack=nowhere"}]
+    assert put(leader, "unplaced.service", options=nowhere, desiredState="launched") == 201
+    for host in cluster.hosts:
+        wait_until(lambda: metrics(host)["fleet_units_unplaced"], 5, f"{host.name} to count the unplaced unit",
+                   accept=lambda count: count == 1)
     assert ask(leader, "POST", "/metrics", "").status == 200
     destroy_all(cluster)
 

@@ -168,6 +168,8 @@ static void test_all(void **state)
         .applied = 1234567890123,
         .machines = {[METRICS_LOST] = 1, [METRICS_READY] = 2},
         .units = {[UNIT_STATE_LAUNCHED] = 5},
+        .units_unplaced = 4,
+        .machines_draining = 1,
         .local = {[METRICS_FAILED] = 1},
         .codes = codes,
         .code_count = 2,
@@ -199,6 +201,9 @@ static void test_all(void **state)
     assert_line(text, "fleet_registry_version 1234567890123");
     assert_line(text, "fleet_machines{state=\"lost\"} 1");
     assert_line(text, "fleet_units{desired=\"launched\"} 5");
+    assert_line(text, "fleet_units_unplaced 4");
+    assert_line(text, "fleet_machines_cordoned 0");
+    assert_line(text, "fleet_machines_draining 1");
     assert_line(text, "fleet_local_units{active=\"failed\"} 1");
     assert_line(text, "fleet_api_requests_total{code=\"503\"} 18446744073709551615");
     assert_line(text, "fleet_raft_commit_duration_seconds_bucket{le=\"0.0025\"} 1");
