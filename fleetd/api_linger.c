@@ -12,6 +12,9 @@
 #include "base/str.h"
 #include "fleetd/api_private.h"
 
+/* Long enough for a slow client; one that does not wait at all asks again by another command, later. */
+#define LINGER_MS 10000u
+
 void api_linger_begin(struct api *api, const struct registry_unit *unit)
 {
     struct api_linger *linger = &api->lingers[api->next_linger++ % API_LINGER_MAX];
@@ -19,6 +22,7 @@ void api_linger_begin(struct api *api, const struct registry_unit *unit)
     free(linger->unit);
     linger->unit = xstrdup(unit->name);
     linger->generation = unit->generation;
+    linger->until_ms = api->backend.now_ms(api->data) + LINGER_MS;
 }
 
 bool api_linger_end(struct api *api, const struct registry_unit *unit)
@@ -29,7 +33,8 @@ bool api_linger_end(struct api *api, const struct registry_unit *unit)
 
         if (linger->unit == NULL || !streq(linger->unit, unit->name))
             continue;
-        same = linger->generation == unit->generation; /* Otherwise somebody has changed it since. */
+        same = linger->generation == unit->generation && /* Otherwise somebody has changed it since. */
+               api->backend.now_ms(api->data) < linger->until_ms;
         free(linger->unit);
         linger->unit = NULL;
         if (same)

@@ -68,7 +68,7 @@ struct api_request {
 
 struct api_linger {
     char *unit; /* NULL: free. */
-    uint64_t generation;
+    uint64_t generation, until_ms;
 };
 
 struct api {

@@ -559,6 +559,12 @@ static void test_first_clients_restart(void **state)
             "\"currentState\":\"loaded\"");    /* What its stop waits for. */
     go_puts(wire, "a.service", stop, 204, ""); /* It was stopped already. */
     go_asks(wire, GO_GET("units/a.service"), 200, "\"currentState\":\"loaded\"");
+    core->reports[0].report.launched = true;
+    check_row(wire, &other_starts, V1);
+    go_puts(wire, "a.service", stop, 204, "");
+    core->reports[0].report.launched = false;
+    wire->world->now_ms += 10000; /* It did not wait: what it asks later is another thing. */
+    go_asks(wire, GO_GET("units/a.service"), 200, "\"currentState\":\"loaded\"");
     /* Somebody else's stop is none of that client's business, nor is what was changed in between. */
     core->reports[0].report.launched = true;
     check_row(wire, &other_starts, V1);
