@@ -372,7 +372,8 @@ static bool refuse(struct pending *p)
     struct err err = {0};
     int r = url_parse(p->target, &p->url, &err);
 
-    if (p->client->listener->server->closing)
+    p->request.unnamed = p->client->listener->server->closing; /* There is no API any more. */
+    if (p->request.unnamed)
         set_error(p, MHD_HTTP_SERVICE_UNAVAILABLE, "fleetd is shutting down");
     else if (p->too_large)
         set_too_large(p);

@@ -801,6 +801,28 @@ static void test_close_with_requests_outstanding(void **state)
     client_close(&answered);
 }
 
+/* What still comes in while the server closes is told so, by no API any more (fleet-behaviour.md §4.1). */
+static void test_request_while_closing(void **state)
+{
+    static const char late[] = "GET /late HTTP/1.1\r\nHost: x\r\n\r\n";
+    struct world *w = *state;
+    _cleanup_(freep) char *answer = NULL;
+    struct client c;
+
+    client_open(&c, w->path);
+    client_send(w, &c, "GET /early HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect(w, &c, "HTTP/1.1 200", "Server: fleetd/9.9\r\n");
+    assert_int_equal(send(c.fd, late, sizeof late - 1, MSG_NOSIGNAL), sizeof late - 1);
+    http_server_close(TAKE_PTR(w->server), on_done, w);
+    answer = client_answer(w, &c);
+    assert_true(str_has_prefix(answer, "HTTP/1.1 503 "));
+    assert_non_null(strstr(answer, "{\"error\":{\"code\":503,\"message\":\"fleetd is shutting down\"}}"));
+    assert_null(strstr(answer, "Server:"));
+    assert_int_equal(w->request_count, 1);
+    WAIT_FOR(w, w->done);
+    client_close(&c);
+}
+
 static void test_close_inside_a_request(void **state)
 {
     struct world *w = *state;
@@ -878,6 +900,7 @@ int main(void)
         TEST(test_add_refuses),
         TEST(test_listen_unix),
         TEST(test_close_with_requests_outstanding),
+        TEST(test_request_while_closing),
         TEST(test_close_inside_a_request),
         TEST(test_close_inside_a_request_that_waits),
         TEST(test_idle_server_sleeps),
