@@ -13,10 +13,14 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "fleetd/api_json.h"
 #include "fleetd/api_private.h"
 #include "fleetd/api_wait.h"
 #include "raftstore/limits.h"
+
+/* How the first fleet's client calls itself (fleet-behaviour.md §0.4). */
+#define FIRST_FLEET_AGENT "google-api-go-client/"
 
 /* What the store gives back with its answer. It outlives the request, and the API itself. */
 struct api_ticket {
@@ -86,6 +90,7 @@ static struct api_request *request_new(struct api *api, const Fleet__ApiRequest 
     request->done_data = data;
     request->peer = xstrdup(message->peer);
     request->path = xstrdup(message->path);
+    request->first_fleet = str_has_prefix(message->user_agent, FIRST_FLEET_AGENT);
     for (size_t i = 0; i < message->n_query; i++) {
         strlist_add(&request->query, message->query[i]->key);
         strlist_add(&request->query, message->query[i]->value);
@@ -304,17 +309,12 @@ static void on_barrier(enum store_outcome outcome, const struct registry_result 
 
 /* ---- requests come and go ---- */
 
-static bool asks_stale(const struct api_request *request)
-{
-    return request->method->begin == NULL && streq(api_query(request, "stale"), "yes");
-}
-
 static void request_start(struct api_request *request, const Fleet__ApiRequest *message)
 {
     struct api *api = request->api;
     const struct api_method *method = request->method;
 
-    request->stale = asks_stale(request);
+    request->stale = api_asks_stale(method, message);
     if (method->kind != API_LOCAL && !request->stale && !api->backend.leads(api->data)) {
         api_answer_error(request, 503, "no leader: this host does not lead the cluster (any more)");
         return;
@@ -431,5 +431,6 @@ void api_free(struct api *api)
         api_answer_error(api->requests, 503, "no leader: fleetd is stopping");
     for (struct api_ticket *ticket = api->tickets; ticket != NULL; ticket = ticket->next)
         ticket->api = NULL;
+    api_linger_free(api);
     free(api);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP API (fleet-behaviour.md §4 and docs/api.md) as far as it is the leader's: requests come in from
+/* The HTTP API (fleet-behaviour.md §4 and fleet-api(7)) as far as it is the leader's: requests come in from
  * this host's clients or through other hosts' sessions, are checked, become at most one command, and are
  * answered when it is applied. Reads are answered after a barrier, so that they are current. It knows nothing
  * of sockets. */
@@ -57,6 +57,10 @@ void api_yield(struct api *api);
 /* Ends waits whose deadline has passed; and when to call next (UINT64_MAX: never). */
 void api_tick(struct api *api, uint64_t now_ms);
 uint64_t api_deadline_ms(const struct api *api);
+
+/* Whether any host answers this request by itself, inside api_handle(): there is no such path or method, it
+ * asks for a description of the API, or for what the host knows (stale=yes). */
+bool api_request_is_local(const Fleet__ApiRequest *request);
 
 /* Whether this request changes something (and so needs the leader and a request id). */
 bool api_request_changes(const Fleet__ApiRequest *request);

@@ -1,4 +1,4 @@
-# The leader's side of the HTTP API.
+# The HTTP API: the host's side of it (router, metrics), and the leader's (all others).
 noinst_LIBRARIES += fleetd/libapi.a
 fleetd_libapi_a_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 fleetd_libapi_a_SOURCES = \
@@ -8,6 +8,7 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_cycle.c \
 	fleetd/api_discovery.c \
 	fleetd/api_json.c fleetd/api_json.h \
+	fleetd/api_linger.c \
 	fleetd/api_machines.c \
 	fleetd/api_members.c \
 	fleetd/api_manage.c \
@@ -16,15 +17,19 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_route.c \
 	fleetd/api_state.c \
 	fleetd/api_units.c \
-	fleetd/api_wait.c fleetd/api_wait.h
+	fleetd/api_wait.c fleetd/api_wait.h \
+	fleetd/metrics.c fleetd/metrics.h \
+	fleetd/router.c fleetd/router.h
 
 API_LIBS = fleetd/libapi.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
 	$(JANSSON_LIBS) $(PROTOBUF_C_LIBS) $(NETTLE_LIBS)
 API_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-api tests/unit/test-api-wait tests/unit/test-registry
-TESTS += tests/unit/test-api tests/unit/test-api-wait tests/unit/test-registry
+API_TESTS = tests/unit/test-api tests/unit/test-api-wait tests/unit/test-api-wire tests/unit/test-metrics \
+	tests/unit/test-registry
+check_PROGRAMS += $(API_TESTS)
+TESTS += $(API_TESTS)
 API_WORLD = tests/unit/api-world.c tests/unit/api-world.h tests/unit/fake-core.c tests/unit/fake-core.h
 tests_unit_test_api_SOURCES = tests/unit/test-api.c $(API_WORLD)
 tests_unit_test_api_CPPFLAGS = $(API_CPPFLAGS)
@@ -34,6 +39,14 @@ tests_unit_test_api_wait_SOURCES = tests/unit/test-api-wait.c $(API_WORLD)
 tests_unit_test_api_wait_CPPFLAGS = $(API_CPPFLAGS)
 tests_unit_test_api_wait_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_api_wait_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_api_wire_SOURCES = tests/unit/test-api-wire.c tests/unit/wire-world.c tests/unit/wire-world.h $(API_WORLD)
+tests_unit_test_api_wire_CPPFLAGS = $(API_CPPFLAGS)
+tests_unit_test_api_wire_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_api_wire_LDADD = $(API_LIBS) $(HTTP_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_metrics_SOURCES = tests/unit/test-metrics.c
+tests_unit_test_metrics_CPPFLAGS = $(API_CPPFLAGS)
+tests_unit_test_metrics_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_metrics_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_registry_SOURCES = tests/unit/test-registry.c
 tests_unit_test_registry_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
 tests_unit_test_registry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -47,7 +60,7 @@ tests_fuzz_fuzz_api_replay_SOURCES = tests/fuzz/fuzz-api.c tests/fuzz/replay.c t
 	tests/unit/fake-core.c tests/unit/fake-core.h
 tests_fuzz_fuzz_api_replay_CPPFLAGS = $(API_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/api"'
 tests_fuzz_fuzz_api_replay_LDADD = $(API_LIBS)
-EXTRA_DIST += tests/fuzz/corpus/api docs/api.md
+EXTRA_DIST += tests/fuzz/corpus/api
 
 if FUZZ
 check_PROGRAMS += tests/fuzz/fuzz-api

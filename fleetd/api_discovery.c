@@ -65,9 +65,9 @@ static json_t *schemas_json(void)
                 json_object_set_new(properties, schemas[i].properties[j].name,
                                     property_json(&schemas[i].properties[j]));
         if (streq(schemas[i].id, "Machine"))
-            json_object_set_new(
-                properties, "metadata",
-                json_pack("{s:s, s:{s:s}}", "type", "object", "additionalProperties", "type", "string"));
+            json_object_set_new(properties, "metadata",
+                                json_pack("{s:s, s:{}, s:{s:s}}", "type", "object", "properties",
+                                          "additionalProperties", "type", "string"));
         json_object_set_new(
             all, schemas[i].id,
             json_pack("{s:s, s:s, s:o}", "id", schemas[i].id, "type", "object", "properties", properties));
@@ -78,21 +78,62 @@ static json_t *schemas_json(void)
 /* ---- methods ---- */
 
 static const struct method {
-    const char *resource, *name, *id, *http, *path;
+    const char *resource, *name, *id, *http, *path, *description;
     const char *query[3]; /* Parameters. */
     const char *request, *response;
 } methods[] = {
-    {"Machines", "List", "fleet.Machine.List", "GET", "machines", {"nextPageToken"}, NULL, "MachinePage"},
-    {"Units", "List", "fleet.Unit.List", "GET", "units", {"nextPageToken"}, NULL, "UnitPage"},
-    {"Units", "Get", "fleet.Unit.Get", "GET", "units/{unitName}", {NULL}, NULL, "Unit"},
-    {"Units", "Delete", "fleet.Unit.Delete", "DELETE", "units/{unitName}", {NULL}, NULL, NULL},
-    {"Units", "Set", "fleet.Unit.Set", "PUT", "units/{unitName}", {NULL}, "Unit", NULL},
-    {"UnitState", "Get", "fleet.UnitState.Get", "GET", "state/{unitName}", {NULL}, NULL, "UnitState"},
+    {"Machines",
+     "List",
+     "fleet.Machine.List",
+     "GET",
+     "machines",
+     "A page of the machines that are alive.",
+     {"nextPageToken"},
+     NULL,
+     "MachinePage"},
+    {"Units",
+     "List",
+     "fleet.Unit.List",
+     "GET",
+     "units",
+     "A page of the units.",
+     {"nextPageToken"},
+     NULL,
+     "UnitPage"},
+    {"Units", "Get", "fleet.Unit.Get", "GET", "units/{unitName}", "One unit.", {NULL}, NULL, "Unit"},
+    {"Units",
+     "Delete",
+     "fleet.Unit.Delete",
+     "DELETE",
+     "units/{unitName}",
+     "Destroys a unit.",
+     {NULL},
+     NULL,
+     NULL},
+    {"Units",
+     "Set",
+     "fleet.Unit.Set",
+     "PUT",
+     "units/{unitName}",
+     "Creates or replaces a unit, or changes its desired state.",
+     {NULL},
+     "Unit",
+     NULL},
+    {"UnitState",
+     "Get",
+     "fleet.UnitState.Get",
+     "GET",
+     "state/{unitName}",
+     "What systemd says of a unit.",
+     {NULL},
+     NULL,
+     "UnitState"},
     {"UnitState",
      "List",
      "fleet.UnitState.List",
      "GET",
      "state",
+     "A page of what systemd says of units, each on each machine.",
      {"nextPageToken", "unitName", "machineID"},
      NULL,
      "UnitStatePage"},
@@ -101,8 +142,8 @@ static const struct method {
 static json_t *method_json(const struct method *method)
 {
     json_t *parameters = json_object();
-    json_t *json = json_pack("{s:s, s:s, s:s, s:s}", "id", method->id, "description", "", "httpMethod",
-                             method->http, "path", method->path);
+    json_t *json = json_pack("{s:s, s:s, s:s, s:s}", "id", method->id, "description", method->description,
+                             "httpMethod", method->http, "path", method->path);
 
     for (size_t i = 0; i < ARRAY_SIZE(method->query); i++)
         if (method->query[i] != NULL)

@@ -10,10 +10,12 @@
 #include <strings.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "base/str.h"
 #include "raftstore/limits.h"
 
 #define PRINT_FLAGS (JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY)
+#define COUNT_MAX   (1ull << 53)
 
 /* ---- reading ---- */
 
@@ -52,7 +54,8 @@ int api_json_parse(const void *text, size_t size, json_t **ret, struct err *err)
     if (count_values(text, size) > API_JSON_VALUES_MAX)
         return err_set(err, -E2BIG, "the body has too many JSON values, the limit is %u",
                        API_JSON_VALUES_MAX);
-    json = json_loadb(text, size, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, &error);
+    /* Integers as reals: a member that nobody asked for may hold a larger one than fits into 64 bits. */
+    json = json_loadb(text, size, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK | JSON_DECODE_INT_AS_REAL, &error);
     if (json == NULL)
         return err_set(err, -EINVAL, "line %d, column %d: %s", error.line, error.column, error.text);
     *ret = json;
@@ -82,8 +85,12 @@ json_t *api_json_get(const json_t *object, const char *key)
     const char *name;
 
     /* Iteration is in document order. */
-    json_object_foreach((json_t *)object, name, value) if (strcasecmp(name, key) == 0) found = value;
-    return found == NULL || json_is_null(found) ? NULL : found;
+    json_object_foreach((json_t *)object, name, value)
+    {
+        if (strcasecmp(name, key) == 0 && !json_is_null(value))
+            found = value;
+    }
+    return found;
 }
 
 int api_json_get_string(const json_t *object, const char *key, const char **ret, struct err *err)
@@ -116,14 +123,25 @@ int api_json_get_bool(const json_t *object, const char *key, bool *ret, struct e
     return 0;
 }
 
+bool api_json_is_count(const json_t *value, uint64_t *ret)
+{
+    double number = json_real_value(value);
+
+    /* What a double cannot hold exactly is nothing that we have ever counted up to. */
+    if (!json_is_real(value) || number < 0 || number > COUNT_MAX || number != (double)(uint64_t)number)
+        return false;
+    *ret = (uint64_t)number;
+    return true;
+}
+
 int api_json_get_count(const json_t *object, const char *key, uint64_t otherwise, uint64_t *ret,
                        struct err *err)
 {
     const json_t *value = api_json_get(object, key);
 
-    if (value != NULL && (!json_is_integer(value) || json_integer_value(value) < 0))
-        return err_set(err, -EINVAL, "\"%s\" must be a whole number, not below 0", key);
-    *ret = value != NULL ? (uint64_t)json_integer_value(value) : otherwise;
+    *ret = otherwise;
+    if (value != NULL && !api_json_is_count(value, ret))
+        return err_set(err, -EINVAL, "\"%s\" must be a whole number from 0 to %llu", key, COUNT_MAX);
     return 0;
 }
 
@@ -186,13 +204,31 @@ size_t api_json_size(const json_t *json)
     return json_dumpb(json, NULL, 0, PRINT_FLAGS);
 }
 
+/* jansson prints "<", ">" and "&" as they are; outside of strings JSON has none of them. */
+static char *escape_markup(const char *text, size_t size, size_t *ret_size)
+{
+    struct strbuf escaped = {0};
+
+    while (size > 0) {
+        size_t plain = 0;
+
+        while (plain < size && memchr("<>&", text[plain], 3) == NULL)
+            plain++;
+        strbuf_add_bytes(&escaped, text, plain);
+        if (plain < size)
+            strbuf_addf(&escaped, "\\u%04x", (unsigned char)text[plain++]);
+        text += plain;
+        size -= plain;
+    }
+    *ret_size = escaped.size;
+    return strbuf_take(&escaped);
+}
+
 char *api_json_print(const json_t *json, size_t *ret_size)
 {
     size_t size = api_json_size(json);
-    char *text = xmalloc(size + 1);
+    _cleanup_(freep) char *text = xmalloc(size + 1);
 
     json_dumpb(json, text, size, PRINT_FLAGS);
-    text[size] = '\0';
-    *ret_size = size;
-    return text;
+    return escape_markup(text, size, ret_size);
 }

@@ -22,6 +22,7 @@
 #include "fleetd/api_page.h"
 
 #define CONTENT_TYPE_JSON "application/json"
+#define API_LINGER_MAX    64u /* Restarts at once by the first fleet's client; older ones are forgotten. */
 
 struct api_request;
 struct api_ticket;
@@ -49,6 +50,8 @@ struct api_request {
     struct strlist query; /* Key, value, key, value... */
     bool stale;           /* Answer from what this host knows. */
     char *peer, *path;    /* Who asked for what: for the journal. */
+    bool first_fleet;     /* From the first fleet's client. */
+    bool halts;           /* That client stops a running unit: see api_linger.c. */
     uint8_t request_id[REQUEST_ID_SIZE];
     bool has_request_id;
 
@@ -63,6 +66,11 @@ struct api_request {
     UT_hash_handle hh;
 };
 
+struct api_linger {
+    char *unit; /* NULL: free. */
+    uint64_t generation, until_ms;
+};
+
 struct api {
     struct api_backend backend;
     void *data;
@@ -75,6 +83,8 @@ struct api {
     struct api_wait *ready; /* To be answered with the next tick. */
     struct api_wait_name *wait_names;
     size_t waited_units;
+    struct api_linger lingers[API_LINGER_MAX];
+    unsigned next_linger;
 };
 
 /* ---- api_route.c ---- */
@@ -83,6 +93,9 @@ struct api {
  * the item's name, borrowed from 'path', or NULL. */
 const struct api_method *api_route(const char *path, const char *method, const char **ret_name,
                                    unsigned *ret_status, const char **ret_text);
+
+/* Whether a request for this method is content with what this host knows. */
+bool api_asks_stale(const struct api_method *method, const Fleet__ApiRequest *request);
 
 /* ---- api.c: answering, proposing ---- */
 
@@ -115,6 +128,16 @@ void api_answer_refused(struct api_request *request, const struct registry_resul
 
 /* Begins the page that the request asks for, or answers why not and returns a negative errno. */
 int api_request_page(struct api_request *request, struct api_page *page);
+
+/* ---- api_linger.c: the first fleet's client restarts a unit ---- */
+
+/* That client has just set 'unit' from launched to loaded. */
+void api_linger_begin(struct api *api, const struct registry_unit *unit);
+
+/* Whether that client, which asks for 'unit', is to see it launched once more. */
+bool api_linger_end(struct api *api, const struct registry_unit *unit);
+
+void api_linger_free(struct api *api);
 
 /* ---- handlers ---- */
 

@@ -16,7 +16,7 @@ struct route {
     struct api_method methods[METHODS_MAX];
 };
 
-/* Everything there is (fleet-behaviour.md §4.3, docs/api.md), under both prefixes. The texts of what the
+/* Everything there is (fleet-behaviour.md §4.3, fleet-api(7)), under both prefixes. The texts of what the
  * first fleet had are its own, also where a method came since. */
 static const struct route routes[] = {
     {"discovery",
@@ -136,11 +136,37 @@ const struct api_method *api_route(const char *path, const char *method, const c
     return NULL;
 }
 
-bool api_request_changes(const Fleet__ApiRequest *request)
+static const struct api_method *method_of(const Fleet__ApiRequest *request)
 {
     const char *name, *text;
     unsigned status;
-    const struct api_method *method = api_route(request->path, request->method, &name, &status, &text);
+
+    return api_route(request->path, request->method, &name, &status, &text);
+}
+
+static const char *first_value(const Fleet__ApiRequest *request, const char *key)
+{
+    for (size_t i = 0; i < request->n_query; i++)
+        if (streq(request->query[i]->key, key))
+            return request->query[i]->value;
+    return "";
+}
+
+bool api_asks_stale(const struct api_method *method, const Fleet__ApiRequest *request)
+{
+    return method->kind == API_READ && method->begin == NULL && streq(first_value(request, "stale"), "yes");
+}
+
+bool api_request_is_local(const Fleet__ApiRequest *request)
+{
+    const struct api_method *method = method_of(request);
+
+    return method == NULL || method->kind == API_LOCAL || api_asks_stale(method, request);
+}
+
+bool api_request_changes(const Fleet__ApiRequest *request)
+{
+    const struct api_method *method = method_of(request);
 
     return method != NULL && method->kind == API_CHANGE;
 }

@@ -101,6 +101,8 @@ void api_unit_get(struct api_request *request)
     json = unit_json(api_core(request), unit);
     if (unit->requirements->global) /* A client of the first fleet finds no currentState here (§4.4). */
         json_object_del(json, "currentState");
+    else if (request->first_fleet && api_linger_end(request->api, unit))
+        api_json_set_text(json, "currentState", unit_state_to_string(UNIT_STATE_LAUNCHED));
     api_answer_json(request, json);
 }
 
@@ -177,6 +179,10 @@ static void put_created(struct api_request *request, const struct registry_resul
 
 static void put_updated(struct api_request *request, const struct registry_result *result)
 {
+    const struct registry_unit *unit = registry_unit(api_registry(request), request->name);
+
+    if (result->status == 0 && request->halts && unit != NULL)
+        api_linger_begin(request->api, unit);
     if (result->status == 0)
         api_answer_empty(request, 204);
     else if (result->status == -ENOENT)
@@ -243,6 +249,34 @@ static bool put_read(struct put *put, struct api_request *request, const Fleet__
     return r >= 0;
 }
 
+/* The registry as it will be with the unit that is put. */
+struct put_peers {
+    const struct registry *registry;
+    const char *name;
+    const struct requirements *requirements; /* Of that unit. */
+};
+
+static const struct strlist *peers_of(const char *name, void *data)
+{
+    const struct put_peers *peers = data;
+    const struct registry_unit *unit;
+
+    if (streq(name, peers->name))
+        return &peers->requirements->machine_of;
+    unit = registry_unit(peers->registry, name);
+    return unit != NULL ? &unit->requirements->machine_of : NULL;
+}
+
+static int put_check_peers(const struct api_request *request, const struct requirements *requirements,
+                           struct err *err)
+{
+    struct put_peers peers = {api_registry(request), request->name, requirements};
+
+    if (requirements->machine_of.count == 0 || unit_name_is_template(request->name))
+        return 0;
+    return api_cycle_check(request->name, peers_of, &peers, err);
+}
+
 /* Creates, or replaces: the state is inactive where none is said. */
 static void put_create(struct put *put, struct api_request *request, const struct registry_unit *before)
 {
@@ -252,6 +286,8 @@ static void put_create(struct put *put, struct api_request *request, const struc
     struct err err = {0};
     int r = api_change_check_text(put->file, &put->text, &err);
 
+    if (r >= 0)
+        r = put_check_peers(request, requirements, &err);
     if (r >= 0)
         r = api_change_check_state(request->name, put->state, &change.desired, &err);
     if (r >= 0)
@@ -267,8 +303,16 @@ static void put_create(struct put *put, struct api_request *request, const struc
     propose_change(request, &change, api_change_becomes_global(before, requirements), put_created);
 }
 
+static bool halts(const struct api_request *request, const struct registry_unit *unit,
+                  Fleet__DesiredState desired)
+{
+    return request->first_fleet && desired == FLEET__DESIRED_STATE__DESIRED_LOADED &&
+           unit->desired == UNIT_STATE_LAUNCHED && !unit->requirements->global &&
+           current_state(api_core(request), unit) == UNIT_STATE_LAUNCHED;
+}
+
 /* Steps 8 to 10. */
-static void put_update(struct put *put, struct api_request *request)
+static void put_update(struct put *put, struct api_request *request, const struct registry_unit *unit)
 {
     Fleet__UnitChange change = FLEET__UNIT_CHANGE__INIT;
     struct err err = {0};
@@ -279,10 +323,12 @@ static void put_update(struct put *put, struct api_request *request)
         return;
     }
     r = api_change_check_state(request->name, put->state, &change.desired, &err);
-    if (r < 0)
+    if (r < 0) {
         api_answer_failure(request, r, &err);
-    else
-        propose_change(request, &change, false, put_updated);
+        return;
+    }
+    request->halts = halts(request, unit, change.desired);
+    propose_change(request, &change, false, put_updated);
 }
 
 /* Steps 5 to 7. */
@@ -301,7 +347,7 @@ static void put_decide(struct put *put, struct api_request *request)
     else if (unit == NULL || (has_options && !streq(unit->content->hash, put->text.hash)))
         put_create(put, request, unit);
     else
-        put_update(put, request);
+        put_update(put, request, unit);
 }
 
 void api_unit_put(struct api_request *request, const Fleet__ApiRequest *message)

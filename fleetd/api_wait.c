@@ -308,9 +308,8 @@ static int read_generation(const json_t *body, const char *unit, uint64_t *ret, 
     value = json_object_get(generations, unit); /* Unit names have a case. */
     if (value == NULL || json_is_null(value))
         return 0;
-    if (!json_is_integer(value) || json_integer_value(value) < 0)
+    if (!api_json_is_count(value, ret))
         return err_set(err, -EINVAL, "unit %s: the generation must be a whole number", unit);
-    *ret = (uint64_t)json_integer_value(value);
     return 0;
 }
 

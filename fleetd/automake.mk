@@ -52,8 +52,8 @@ fleetd_fleetd_SOURCES = \
 	fleetd/joining.c fleetd/joining.h \
 	fleetd/leading.c \
 	fleetd/member.c fleetd/member.h \
+	fleetd/observing.c \
 	fleetd/prober.c fleetd/prober.h \
-	fleetd/router.c fleetd/router.h \
 	fleetd/uplink.c fleetd/uplink.h
 fleetd_fleetd_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \

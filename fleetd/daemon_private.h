@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the daemon's sources share: daemon.c (its life), cluster.c (membership and store), leading.c (what
- * only the leader does), hosting.c (what every host does: agent, session, API). */
+ * only the leader does), hosting.c (what every host does: agent, session, API), observing.c (metrics). */
 #pragma once
 
 #include <stdbool.h>
@@ -15,6 +15,7 @@
 #include "fleetd/identity.h"
 #include "fleetd/joining.h"
 #include "fleetd/member.h"
+#include "fleetd/metrics.h"
 #include "fleetd/prober.h"
 #include "fleetd/router.h"
 #include "fleetd/uplink.h"
@@ -66,6 +67,8 @@ struct daemon {
         size_t count, capacity, bytes;
     } share;
 
+    struct metrics_engine engine;
+
     uint64_t watchdog_ms,
         watchdog_sent_ms; /* How often systemd is to hear from us (0: never), and when it did. */
     char status[256];     /* As last told to systemd. */
@@ -98,6 +101,9 @@ struct uplink *hosting_uplink_new(struct daemon *daemon);
 void hosting_report_all(struct daemon *daemon); /* All that this host has counts as changed. */
 void hosting_step(struct daemon *daemon);       /* Sends reports that have changed. */
 void hosting_announce(struct daemon *daemon);   /* Tells the leader what this host is, after a change. */
+
+/* observing.c */
+char *observing_metrics(struct daemon *daemon); /* The body of GET /metrics; owned by the caller. */
 
 /* daemon.c */
 void daemon_update_status(struct daemon *daemon);

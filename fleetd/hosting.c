@@ -358,6 +358,11 @@ static char *router_status(void *data)
     return text;
 }
 
+static char *router_metrics(void *data)
+{
+    return observing_metrics(data);
+}
+
 static void on_http_request(struct http_request *request, void *data)
 {
     struct daemon *daemon = data;
@@ -398,6 +403,7 @@ int hosting_start(struct daemon *daemon, struct err *err)
         .member = router_member,
         .local = router_local,
         .status = router_status,
+        .metrics = router_metrics,
     };
     struct agent_config agent_config = {
         .units_directory = daemon->config.units_directory,

@@ -28,6 +28,8 @@
 #define HTTP_SWALLOW_MAX (4ull * API_BODY_MAX)
 #define PEER_MAX         128u
 
+_Static_assert(2 * HTTP_CONNECTION_MEMORY <= API_HEAD_MAX, "all that a head may hold fits, encoded");
+
 struct listener;
 struct client;
 
@@ -54,7 +56,7 @@ struct pending {
     bool too_large, too_many, raw_nul;
     struct client *client;
     struct MHD_Connection *connection;
-    char *target, *content_type;
+    char *target, *content_type, *user_agent;
     uintptr_t target_at; /* Where libmicrohttpd has it; for has_raw_nul(). */
     struct url url;
     struct strbuf body;
@@ -100,8 +102,9 @@ struct http_server {
     size_t body_bytes;     /* Of all bodies that are held. */
     unsigned handles;      /* That libuv still holds. */
     unsigned client_count; /* Of all listeners. */
-    unsigned run_depth;    /* MHD_run() is on the stack. */
-    bool closing, closed;  /* Asked for; begun. */
+    uint64_t answered[HTTP_STATUSES];
+    unsigned run_depth;   /* MHD_run() is on the stack. */
+    bool closing, closed; /* Asked for; begun. */
     void (*on_done)(void *data);
     void *done_data;
 };
@@ -113,7 +116,7 @@ static void set_response(struct pending *p, unsigned status, const char *content
 {
     struct MHD_Response *response =
         MHD_create_response_from_buffer(size, (void *)body, MHD_RESPMEM_MUST_COPY);
-    const char *server_header = p->client->listener->server->server_header;
+    const char *server_header = p->request.unnamed ? NULL : p->client->listener->server->server_header;
 
     if (response == NULL)
         abort(); /* Out of memory. */
@@ -121,6 +124,8 @@ static void set_response(struct pending *p, unsigned status, const char *content
         MHD_add_response_header(response, MHD_HTTP_HEADER_SERVER, server_header);
     if (content_type != NULL)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    assert(status < HTTP_STATUSES);
+    p->client->listener->server->answered[status]++;
     p->response = response;
     p->status = status;
     p->state = REQUEST_ANSWERED;
@@ -271,14 +276,16 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     return p;
 }
 
-static enum MHD_Result on_content_type(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
+static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char *key, const char *value)
 {
     struct pending *p = cls;
 
-    if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_TYPE) != 0)
-        return MHD_YES;
-    if (p->request.content_type_count++ == 0)
-        p->content_type = xstrdup(value != NULL ? value : "");
+    if (value == NULL)
+        value = "";
+    if (strcasecmp(key, MHD_HTTP_HEADER_CONTENT_TYPE) == 0 && p->request.content_type_count++ == 0)
+        p->content_type = xstrdup(value);
+    else if (strcasecmp(key, MHD_HTTP_HEADER_USER_AGENT) == 0 && p->user_agent == NULL)
+        p->user_agent = xstrdup(value);
     return MHD_YES;
 }
 
@@ -301,6 +308,13 @@ static bool has_raw_nul(const struct pending *p, const char *version)
     return at > behind && at - behind < HTTP_CONNECTION_MEMORY;
 }
 
+static void set_too_large(struct pending *p)
+{
+    _cleanup_(freep) char *text = xasprintf("the request body is larger than %u KiB", API_BODY_MAX / 1024);
+
+    set_error(p, MHD_HTTP_CONTENT_TOO_LARGE, text);
+}
+
 /* The headers are here. */
 static enum MHD_Result begin(struct pending *p, const char *method, const char *version)
 {
@@ -309,12 +323,12 @@ static enum MHD_Result begin(struct pending *p, const char *method, const char *
     p->state = REQUEST_BODY;
     p->request.method = method;
     p->raw_nul = has_raw_nul(p, version);
-    MHD_get_connection_values(p->connection, MHD_HEADER_KIND, on_content_type, p);
+    MHD_get_connection_values(p->connection, MHD_HEADER_KIND, on_header, p);
     p->too_large = size > API_BODY_MAX;
     if (p->too_large &&
         (size > HTTP_SWALLOW_MAX ||
          MHD_lookup_connection_value(p->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT) != NULL)) {
-        set_error(p, MHD_HTTP_CONTENT_TOO_LARGE, "the request body is larger than API_BODY_MAX (8 MiB)");
+        set_too_large(p);
         return send_response(p);
     }
     return MHD_YES;
@@ -358,10 +372,11 @@ static bool refuse(struct pending *p)
     struct err err = {0};
     int r = url_parse(p->target, &p->url, &err);
 
-    if (p->client->listener->server->closing)
+    p->request.unnamed = p->client->listener->server->closing; /* There is no API any more. */
+    if (p->request.unnamed)
         set_error(p, MHD_HTTP_SERVICE_UNAVAILABLE, "fleetd is shutting down");
     else if (p->too_large)
-        set_error(p, MHD_HTTP_CONTENT_TOO_LARGE, "the request body is larger than API_BODY_MAX (8 MiB)");
+        set_too_large(p);
     else if (p->too_many)
         set_error(p, MHD_HTTP_SERVICE_UNAVAILABLE, "too many large requests at once: try again");
     else if (p->raw_nul)
@@ -384,6 +399,7 @@ static enum MHD_Result hand_over(struct pending *p)
     p->request.query = (const struct http_query *)p->url.query;
     p->request.query_count = p->url.query_count;
     p->request.content_type = p->content_type;
+    p->request.user_agent = p->user_agent != NULL ? p->user_agent : "";
     p->request.body = p->body.text != NULL ? p->body.text : "";
     p->request.body_size = p->body.size;
     p->request.peer = p->client->peer;
@@ -443,6 +459,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
         MHD_destroy_response(p->response);
     url_done(&p->url);
     free(p->content_type);
+    free(p->user_agent);
     free(p->target);
     free(p);
 }
@@ -607,6 +624,17 @@ struct http_server *http_server_new(uv_loop_t *loop, const char *server_header,
 void http_server_set_timeout(struct http_server *server, unsigned seconds)
 {
     server->timeout_s = seconds;
+}
+
+uint64_t http_server_answered(const struct http_server *server, unsigned status)
+{
+    assert(status < HTTP_STATUSES);
+    return server->answered[status];
+}
+
+unsigned http_server_connections(const struct http_server *server)
+{
+    return server->client_count;
 }
 
 static int check_listening(int fd, struct err *err)

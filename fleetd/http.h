@@ -39,16 +39,17 @@ struct http_query {
 /* A request, until http_reply() ends it or on_gone() was called. Owned by the server. */
 struct http_request {
     const char *method;
-    const char
-        *path; /* Decoded but for %2F, without the query; unclean paths have been answered already (301). */
+    const char *path; /* Decoded, without the query; unclean paths have been answered already (301). */
     const struct http_query *query;
     size_t query_count;
     const char *content_type; /* The first one, or NULL. */
     unsigned content_type_count;
+    const char *user_agent; /* "" if it is not said. */
     const void *body;
     size_t body_size;
     const char *peer; /* "uid 0 pid 412" of a Unix peer, or "address:port": for the journal. */
     void *owner;      /* For the handler: the thing that works on this request. NULL at first. */
+    bool unnamed;     /* For the handler: the answer goes without the header "Server". */
 };
 
 struct http_callbacks {
@@ -80,6 +81,12 @@ int http_listen_unix(const char *path, const char *group, struct err *err);
 /* Sends the answer and ends the request. 'content_type' NULL: no such header. Copies. */
 void http_reply(struct http_request *request, unsigned status, const char *content_type, const void *body,
                 size_t size);
+
+/* For whoever watches: how many requests were answered with this status (less than HTTP_STATUSES) so far, and
+ * how many connections are open. */
+#define HTTP_STATUSES 600u
+uint64_t http_server_answered(const struct http_server *server, unsigned status);
+unsigned http_server_connections(const struct http_server *server);
 
 /* Stops accepting, calls on_gone for every request without an answer, sends the answers that fit the sockets'
  * buffers, ends what is open; 'done' comes when nothing is left on the loop, and the server is freed then.

@@ -28,3 +28,24 @@ tests_unit_test_config_SOURCES = tests/unit/test-config.c
 tests_unit_test_config_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_config_LDADD = $(CONFIG_LIBS) $(CMOCKA_LIBS)
 endif
+
+check_PROGRAMS += tests/fuzz/fuzz-http-replay tests/fuzz/fuzz-url-replay
+TESTS += tests/fuzz/fuzz-http-replay tests/fuzz/fuzz-url-replay
+tests_fuzz_fuzz_http_replay_SOURCES = tests/fuzz/fuzz-http.c tests/fuzz/replay.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_http_replay_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/http"'
+tests_fuzz_fuzz_http_replay_LDADD = $(HTTP_LIBS)
+tests_fuzz_fuzz_url_replay_SOURCES = tests/fuzz/fuzz-url.c tests/fuzz/replay.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_url_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/url"'
+tests_fuzz_fuzz_url_replay_LDADD = fleetd/libhttp.a base/libbase.a
+EXTRA_DIST += tests/fuzz/corpus/http tests/fuzz/corpus/url
+
+if FUZZ
+check_PROGRAMS += tests/fuzz/fuzz-http tests/fuzz/fuzz-url
+tests_fuzz_fuzz_http_SOURCES = tests/fuzz/fuzz-http.c
+tests_fuzz_fuzz_http_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS)
+tests_fuzz_fuzz_http_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_http_LDADD = $(HTTP_LIBS)
+tests_fuzz_fuzz_url_SOURCES = tests/fuzz/fuzz-url.c
+tests_fuzz_fuzz_url_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_url_LDADD = fleetd/libhttp.a base/libbase.a
+endif

@@ -35,7 +35,29 @@ static void on_schedule_done(enum store_outcome outcome, const struct registry_r
 struct decision_ticket {
     struct daemon *daemon;
     uint64_t term;
+    size_t left, arrived; /* Units that lose a place, and that get one. */
 };
+
+static bool is_away(const struct daemon *daemon, const char *machine_id)
+{
+    const struct registry_machine *machine = registry_machine(store_registry(daemon->store), machine_id);
+
+    return machine == NULL || !machine->registered ||
+           core_machine_state(daemon->core, machine_id) == MACHINE_LOST;
+}
+
+static void count_decision(struct daemon *daemon, const struct effect *effect, struct decision_ticket *ticket)
+{
+    daemon->engine.decisions++;
+    for (size_t i = 0; i < effect->placement_count; i++) {
+        const struct core_placement *placement = &effect->placements[i];
+        bool leaves = placement->from[0] != '\0', arrives = placement->to[0] != '\0';
+
+        metrics_count_placement(&daemon->engine, leaves, arrives, leaves && is_away(daemon, placement->from));
+        ticket->left += leaves;
+        ticket->arrived += arrives;
+    }
+}
 
 static void do_schedule(struct daemon *daemon, const struct effect *effect)
 {
@@ -62,7 +84,8 @@ static void do_schedule(struct daemon *daemon, const struct effect *effect)
     command.if_term = effect->term;
     command.body_case = FLEET__COMMAND__BODY_SCHEDULE;
     command.schedule = &schedule;
-    *ticket = (struct decision_ticket){daemon, effect->term};
+    *ticket = (struct decision_ticket){.daemon = daemon, .term = effect->term};
+    count_decision(daemon, effect, ticket);
     store_propose(daemon->store, &command, on_schedule_done, ticket);
 }
 
@@ -204,6 +227,8 @@ static void on_schedule_done(enum store_outcome outcome, const struct registry_r
     struct daemon *daemon = ticket->daemon;
     struct effects effects = {0};
 
+    if (outcome != STORE_APPLIED)
+        metrics_count_failed(&daemon->engine, ticket->left, ticket->arrived);
     leading_step(daemon); /* What the decision has changed comes first, then that it is through. */
     core_schedule_done(daemon->core, ticket->term, outcome == STORE_APPLIED, now_ms(), &effects);
     carry_out(daemon, &effects);
@@ -242,6 +267,7 @@ void leading_start(struct daemon *daemon, uint64_t term)
     struct effects effects = {0};
 
     log_notice("This host leads now (term %llu)", (unsigned long long)term);
+    daemon->engine.leader_since_ms = wall_ms();
     if (memcmp(registry_cluster_id(registry), none, sizeof none) == 0)
         found_cluster(daemon);
     core_lead(daemon->core, term, now_ms(), &effects);
@@ -252,6 +278,7 @@ void leading_start(struct daemon *daemon, uint64_t term)
 void leading_stop(struct daemon *daemon)
 {
     log_notice("This host does not lead any more");
+    daemon->engine.leader_since_ms = 0;
     core_yield(daemon->core);
     hosting_report_all(daemon); /* From now on this is what is known here. */
     if (daemon->api != NULL)

@@ -3,6 +3,7 @@
 
 #include "fleetd/router.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -13,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "fleetd/metrics.h"
 #include "raftstore/limits.h"
 #include "raftstore/registry.h"
 
@@ -21,9 +23,6 @@
 
 /* How long a request is tried again that a leader has refused: long enough for the next one to be elected. */
 #define REFUSED_MS 4000u
-
-/* Path, query and the like: bounded by HTTP_CONNECTION_MEMORY. */
-#define REQUEST_OVERHEAD_MAX (2 * HTTP_CONNECTION_MEMORY)
 
 struct pending {
     uint64_t id;
@@ -155,16 +154,6 @@ static void wait_for_leader(struct router *router, struct pending *pending)
 
 /* ---- requests ---- */
 
-static bool is_stale_read(const struct http_request *request)
-{
-    if (!streq(request->method, "GET"))
-        return false;
-    for (size_t i = 0; i < request->query_count; i++)
-        if (streq(request->query[i].key, "stale"))
-            return streq(request->query[i].value, "yes") || streq(request->query[i].value, "true");
-    return false;
-}
-
 static void fill_message(struct pending *pending)
 {
     struct http_request *request = pending->request;
@@ -188,6 +177,7 @@ static void fill_message(struct pending *pending)
     message->content_type = (char *)(request->content_type != NULL ? request->content_type : "");
     message->content_type_count = request->content_type_count;
     message->peer = (char *)request->peer;
+    message->user_agent = (char *)request->user_agent;
     if (api_request_changes(message))
         message->request_id = (ProtobufCBinaryData){.len = REQUEST_ID_SIZE, .data = pending->request_id};
 }
@@ -226,13 +216,15 @@ static void on_local_answer(const struct api_answer *answer, void *data)
     copy->size = answer->size;
 }
 
-/* What this host knows, at once: nothing is waited for, so the answer comes inside the call. */
+/* What this host knows, or any would say, at once: nothing is waited for, so the answer comes inside the
+ * call. */
 static void answer_here(struct router *router, struct pending *pending)
 {
     struct http_request *request = pending->request;
-    struct local_answer answer = {.status = 503};
+    struct local_answer answer = {0};
+    uint64_t handle = router->callbacks.local(&pending->message, on_local_answer, &answer, router->data);
 
-    router->callbacks.local(&pending->message, on_local_answer, &answer, router->data);
+    assert(handle == 0); /* 'answer' is only here. */
     pending_free(router, pending);
     http_reply(request, answer.status, answer.content_type, answer.body, answer.size);
     free(answer.content_type);
@@ -244,28 +236,40 @@ static bool is_status(const struct http_request *request)
     return streq(request->path, "/fleet/v1/status") || streq(request->path, "/v1-alpha/status");
 }
 
+/* What a host tells of itself, whatever has become of the cluster. Returns false if it is something else. */
+static bool answer_about_host(struct router *router, struct http_request *request)
+{
+    _cleanup_(freep) char *body = NULL;
+
+    if (streq(request->path, "/metrics")) { /* By any method, as in the first fleet (§4.3). */
+        body = router->callbacks.metrics(router->data);
+        http_reply(request, 200, METRICS_CONTENT_TYPE, body, strlen(body));
+    } else if (!is_status(request)) {
+        return false;
+    } else if (streq(request->method, "GET")) {
+        body = router->callbacks.status(router->data);
+        http_reply(request, 200, JSON_TYPE, body, strlen(body));
+    } else {
+        reply_error(request, 405, "only GET supported against this resource");
+    }
+    return true;
+}
+
 void router_request(struct router *router, struct http_request *request)
 {
     struct pending *pending;
 
-    if (is_status(request) && streq(request->method, "GET")) {
-        _cleanup_(freep) char *body = router->callbacks.status(router->data);
-
-        http_reply(request, 200, JSON_TYPE, body, strlen(body));
+    if (answer_about_host(router, request))
         return;
-    }
     if (!router->callbacks.member(router->data)) {
+        request->unnamed = true; /* The API is not there (§4.1). */
         reply_error(request, 503,
                     "this host belongs to no cluster yet: set \"bootstrap = true\" on the first host, and "
                     "\"join = HOST:PORT\" on the others, in /etc/fleet/fleet.conf");
         return;
     }
-    if (request->body_size > FRAME_MAX - REQUEST_OVERHEAD_MAX) {
-        reply_error(request, 413, "the request is larger than one message to the leader may be (4 MiB)");
-        return;
-    }
     pending = pending_new(router, request);
-    if (is_stale_read(request)) {
+    if (api_request_is_local(&pending->message)) {
         answer_here(router, pending);
         return;
     }
@@ -323,6 +327,10 @@ void router_reply(struct router *router, const Fleet__ApiReply *reply)
     }
     request = pending->request;
     pending_free(router, pending);
+    if (reply->status < 200 || reply->status > 599) {
+        reply_error(request, 502, "the leader's answer makes no sense here: is its version a later one?");
+        return;
+    }
     http_reply(request, reply->status, reply->content_type[0] != '\0' ? reply->content_type : NULL,
                reply->body.data, reply->body.len);
 }

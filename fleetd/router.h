@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Takes API requests of this host's clients to the leader, and the answers back. A request without a leader
  * waits a little for one; one whose leader is lost goes to the next one, and with it its request id, so that
- * what it changes is changed once. Reads with stale=yes, and /status, are answered here. */
+ * what it changes is changed once. Reads with stale=yes, /status, /metrics, and what
+ * needs no leader (errors in paths and methods, the description of the API) are answered here. */
 #pragma once
 
 #include <uv.h>
@@ -24,7 +25,8 @@ struct router_callbacks {
     bool (*member)(void *data);                                /* Whether this host belongs to a cluster. */
     /* Answers from what this host knows, as api_handle(). */
     uint64_t (*local)(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data);
-    char *(*status)(void *data); /* The body of GET /status; owned by the caller. */
+    char *(*status)(void *data);  /* The body of GET /status; owned by the caller. */
+    char *(*metrics)(void *data); /* Likewise of /metrics. */
 };
 
 struct router *router_new(uv_loop_t *loop, const struct router_callbacks *callbacks, void *data);

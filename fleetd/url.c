@@ -3,9 +3,11 @@
 
 #include "fleetd/url.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <strings.h>
 
 #include "base/alloc.h"
@@ -23,7 +25,7 @@ static int hex_digit(char c)
     return -1;
 }
 
-/* Adds the decoded bytes to 'out'. In a query "+" is a blank; in a path an escaped slash stays escaped. */
+/* Adds the decoded bytes to 'out'. In a query "+" is a blank. */
 static int unescape(const char *s, size_t size, bool query, struct strbuf *out, struct err *err)
 {
     strbuf_add_bytes(out, "", 0);
@@ -38,11 +40,6 @@ static int unescape(const char *s, size_t size, bool query, struct strbuf *out, 
             c = (char)(high * 16 + low);
             if (c == '\0')
                 return err_set(err, -EINVAL, "NUL byte in the URL");
-            if (c == '/' && !query) {
-                strbuf_add_bytes(out, s + i, 3);
-                i += 2;
-                continue;
-            }
             i += 2;
         } else if (c == '+' && query) {
             c = ' ';
@@ -52,102 +49,62 @@ static int unescape(const char *s, size_t size, bool query, struct strbuf *out, 
     return 0;
 }
 
-/* An element of the path as it was written and as it is meant. */
-struct element {
-    const char *raw;
-    size_t raw_size;
-    char *text;
-};
-
-struct elements {
-    struct element *items;
-    size_t count, capacity;
-};
-
-static void elements_done(struct elements *e)
+static void drop_element(struct strbuf *path)
 {
-    for (size_t i = 0; i < e->count; i++)
-        free(e->items[i].text);
-    free(e->items);
+    while (path->size > 0 && path->text[--path->size] != '/')
+        ;
 }
 
-/* Splits and cleans like Go's path.Clean: returns 1 if something had to be cleaned, 0 if not. */
-static int split_path(const char *path, size_t size, struct elements *out, bool *trailing, struct err *err)
+/* Adds the decoded path without empty, "." and ".." elements to 'out', as Go's path.Clean does, but for one
+ * slash at the end; returns whether there were any. */
+static bool clean_path(const char *path, struct strbuf *out)
 {
-    bool unclean = false;
+    bool unclean = false, trailing = false, last = false;
 
-    *trailing = false;
-    for (size_t at = 1; at <= size;) {
-        const char *start = path + at, *slash = memchr(start, '/', size - at);
-        size_t n = slash != NULL ? (size_t)(slash - start) : size - at;
-        struct strbuf text = {0};
-        int r = unescape(start, n, false, &text, err);
+    while (!last) {
+        size_t size = strcspn(++path, "/"); /* Behind a slash. */
+        bool up = size == 2 && strncmp(path, "..", 2) == 0, here = size == 1 && *path == '.';
 
-        if (r < 0) {
-            strbuf_done(&text);
-            return r;
+        last = path[size] == '\0';
+        trailing = up || here || size == 0;
+        unclean = unclean || up || here || (size == 0 && !last);
+        if (up)
+            drop_element(out);
+        if (!trailing) {
+            strbuf_add(out, "/");
+            strbuf_add_bytes(out, path, size);
         }
-        at += n + 1;
-        *trailing = false;
-        if (text.size == 0 && slash == NULL) {
-            *trailing = true; /* The path ended in a slash. */
-            strbuf_done(&text);
-        } else if (text.size == 0 || streq(text.text, ".")) {
-            unclean = true;
-            *trailing = slash == NULL;
-            strbuf_done(&text);
-        } else if (streq(text.text, "..")) {
-            unclean = true;
-            if (out->count > 0)
-                free(out->items[--out->count].text);
-            *trailing = slash == NULL;
-            strbuf_done(&text);
-        } else {
-            GROW(out->items, out->capacity, out->count + 1);
-            out->items[out->count++] = (struct element){start, n, strbuf_take(&text)};
-        }
+        path += size;
     }
+    if (trailing || out->size == 0)
+        strbuf_add(out, "/");
     return unclean;
 }
 
-static void join_path(struct url *url, const struct elements *e, bool trailing)
+/* What goes into a header must not end it, and the path in it must not be taken for anything else. */
+static void add_escaped(struct strbuf *b, const char *s, const char *plain)
 {
-    struct strbuf path = {0};
-
-    for (size_t i = 0; i < e->count; i++) {
-        strbuf_add(&path, "/");
-        strbuf_add(&path, e->items[i].text);
-    }
-    if (trailing || e->count == 0)
-        strbuf_add(&path, "/");
-    url->path = strbuf_take(&path);
-}
-
-/* What goes into a header must not end it: control bytes, blanks and 8-bit bytes are escaped. */
-static void add_header_safe(struct strbuf *b, const char *s, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)s[i];
-
-        if (c <= ' ' || c >= 0x7f)
-            strbuf_addf(b, "%%%02X", c);
+    for (; *s != '\0'; s++)
+        if (isalnum((unsigned char)*s) || strchr(plain, *s) != NULL)
+            strbuf_add_bytes(b, s, 1);
         else
-            strbuf_add_bytes(b, s + i, 1);
-    }
+            strbuf_addf(b, "%%%02X", (unsigned char)*s);
 }
 
-static void join_location(struct url *url, const struct elements *e, bool trailing, const char *query)
+static int parse_path(struct url *url, const char *path, size_t size, const char *query, struct err *err)
 {
-    struct strbuf location = {0};
+    struct strbuf decoded = {0}, clean = {0}, location = {0};
+    int r = unescape(path, size, false, &decoded, err);
 
-    for (size_t i = 0; i < e->count; i++) {
-        strbuf_add(&location, "/");
-        add_header_safe(&location, e->items[i].raw, e->items[i].raw_size);
+    if (r >= 0 && clean_path(decoded.text, &clean)) {
+        add_escaped(&location, clean.text, "/-._~!$&'()*+,;=:@");
+        add_escaped(&location, query, "/-._~!$&'()*+,;=:@?%\"<>[]\\^`{|}#"); /* As it came. */
+        url->location = strbuf_take(&location);
     }
-    if (trailing || e->count == 0)
-        strbuf_add(&location, "/");
-    add_header_safe(&location, query, strlen(query)); /* Begins with its "?", or is empty. */
-    url->location = strbuf_take(&location);
+    if (r >= 0)
+        url->path = strbuf_take(&clean);
+    strbuf_done(&decoded);
+    return r;
 }
 
 static int parse_query(struct url *url, const char *query, struct err *err)
@@ -192,26 +149,17 @@ static const char *skip_authority(const char *target)
 
 int url_parse(const char *target, struct url *ret, struct err *err)
 {
-    struct elements elements = {0};
     struct url url = {0};
     const char *query;
-    bool trailing;
-    size_t size;
     int r;
 
     target = skip_authority(target);
     if (*target != '/')
         return err_set(err, -EINVAL, "the URL has no path");
-    size = strcspn(target, "?");
-    query = target + size;
-    r = split_path(target, size, &elements, &trailing, err);
-    if (r >= 0) {
-        join_path(&url, &elements, trailing);
-        if (r > 0)
-            join_location(&url, &elements, trailing, query);
+    query = strchrnul(target, '?');
+    r = parse_path(&url, target, (size_t)(query - target), query, err);
+    if (r >= 0)
         r = parse_query(&url, *query == '?' ? query + 1 : query, err);
-    }
-    elements_done(&elements);
     if (r < 0) {
         url_done(&url);
         return r;

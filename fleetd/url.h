@@ -2,9 +2,8 @@
 /* The target of an HTTP request line ("/fleet/v1/units/t%401.service?alt=json") taken apart. Pure: bytes from
  * outside in, plain data or an error out.
  *
- * Percent escapes are decoded once. "%2F" stays as it was written: an escaped slash is part of a name and can
- * never separate path elements (no unit name has one, so such a path names nothing). A NUL byte is refused.
- */
+ * Percent escapes are decoded once, and what is decoded is what counts, as in the first fleet: "%2F" is a
+ * slash like any other. A NUL byte is refused. */
 #pragma once
 
 #include <stddef.h>

@@ -18,9 +18,10 @@
 #define MACHINES_MAX                 2000u
 #define UNITS_MAX                    50000u
 #define LABELS_PER_MACHINE_MAX       128u
-#define LABEL_MAX                    1024u /* Bytes of a metadata key or value. */
-#define REQUESTS_REMEMBERED_MAX      4096u /* Whose repetition the registry still recognises. */
-#define API_BODY_MAX                 (8u * 1024 * 1024)
+#define LABEL_MAX                    1024u         /* Bytes of a metadata key or value. */
+#define REQUESTS_REMEMBERED_MAX      4096u         /* Whose repetition the registry still recognises. */
+#define API_HEAD_MAX                 (256u * 1024) /* Path, query and so on of a request, encoded. */
+#define API_BODY_MAX                 (FRAME_MAX - API_HEAD_MAX) /* A request goes to the leader in one frame. */
 #define COMMAND_STAMP_MAX            24u     /* Bytes that the store adds to a command: term and time. */
 #define API_JSON_VALUES_MAX          500000u /* Values in one body. */
 #define API_OPEN_MAX                 4096u   /* Requests that wait for their answer. */

@@ -28,6 +28,8 @@ enum store_outcome {
     STORE_UNKNOWN, /* Leadership was lost before the answer. */
 };
 
+#define STORE_OUTCOMES (STORE_UNKNOWN + 1)
+
 enum store_role {
     STORE_IDLE, /* Follows nobody (yet): not a server of the Raft configuration, or no leader is heard. */
     STORE_FOLLOWER,
@@ -87,6 +89,18 @@ uint64_t store_leader_id(const struct store *store);         /* 0: none is known
 const char *store_leader_address(const struct store *store); /* "": none is known. */
 size_t store_servers(const struct store *store, struct store_server *servers,
                      size_t max); /* The current configuration. */
+
+/* What has become of the proposals of this host, and how long those that were applied took. */
+#define STORE_LATENCY_BUCKETS 12
+
+struct store_stats {
+    uint64_t outcomes[STORE_OUTCOMES];
+    const unsigned *latency_limits_us;           /* Of each bucket, inclusive. */
+    uint64_t latency[STORE_LATENCY_BUCKETS + 1]; /* How many in each bucket; the last: more than that. */
+    uint64_t latency_sum_us;
+};
+
+void store_stats(const struct store *store, struct store_stats *ret);
 
 /* Callbacks for an incoming connection of PURPOSE_RAFT: for port_callbacks.on_accept. */
 const struct conn_callbacks *store_accept(struct store *store, uint64_t server_id, void **ret_data);

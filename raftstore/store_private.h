@@ -111,6 +111,7 @@ struct store {
 
     struct proposal *queued; /* Not yet handed to raft: the window is full. */
     unsigned queued_count, in_flight;
+    struct store_stats stats;
     bool pumping;
 
     struct raft_barrier barrier;

@@ -21,6 +21,7 @@ struct proposal {
     uint8_t *bytes; /* Until it is handed to raft. */
     size_t size;
     uint64_t term; /* In which it was proposed; it is void in any other. */
+    uint64_t since_ns;
     store_done *done;
     void *data;
     /* How it ended. */
@@ -35,6 +36,33 @@ struct barrier_wait {
     void *data;
     struct barrier_wait *prev, *next;
 };
+
+/* ---- how they end ---- */
+
+static const unsigned latency_limits_us[STORE_LATENCY_BUCKETS] = {
+    1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000,
+};
+
+static void count_outcome(struct store *store, const struct proposal *proposal)
+{
+    struct store_stats *stats = &store->stats;
+    uint64_t took_us = (uv_hrtime() - proposal->since_ns) / 1000;
+    size_t bucket = 0;
+
+    stats->outcomes[proposal->outcome]++;
+    if (proposal->outcome != STORE_APPLIED)
+        return;
+    while (bucket < STORE_LATENCY_BUCKETS && took_us > latency_limits_us[bucket])
+        bucket++;
+    stats->latency[bucket]++;
+    stats->latency_sum_us += took_us;
+}
+
+void store_stats(const struct store *store, struct store_stats *ret)
+{
+    *ret = store->stats;
+    ret->latency_limits_us = latency_limits_us;
+}
 
 /* ---- proposals ---- */
 
@@ -55,6 +83,7 @@ static void proposal_end(struct store *store, struct proposal *proposal, enum st
 {
     proposal->outcome = outcome;
     proposal->reason = xstrdup(reason);
+    count_outcome(store, proposal);
     defer_call(store->defer, proposal_finish, proposal);
 }
 
@@ -157,6 +186,7 @@ static struct proposal *proposal_new(struct store *store, const Fleet__Command *
 
     proposal->store = store;
     proposal->apply.data = proposal;
+    proposal->since_ns = uv_hrtime();
     proposal->done = done;
     proposal->data = data;
     proposal->term = command->if_term != 0 ? command->if_term : store_term(store);

@@ -16,6 +16,7 @@ LAB_FILES = \
 	tests/lab/supervisor.py \
 	tests/lab/test_adoption.py \
 	tests/lab/test_agent.py \
+	tests/lab/test_api.py \
 	tests/lab/test_disk.py \
 	tests/lab/test_errors.py \
 	tests/lab/test_failover.py \

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Three lines: a method, a path with its query, and (to the end) a body. Whatever they are, the API answers
- * once, with a status of HTTP, and with JSON if it says so; a second try of the same request is answered
- * alike; and what it proposes the registry takes. */
+/* Three lines: a method, a path with its query, and (to the end) a body of any bytes, for a cluster that has
+ * a unit, a template and a machine. Whatever they are, the API answers once, with a status of HTTP, and with
+ * JSON if it says so; a second try of the same request is answered alike; and what it proposes the registry
+ * takes. */
 #include <config.h>
 
 #include <assert.h>
@@ -139,9 +140,46 @@ static size_t read_query(char *path, Fleet__Label *labels, Fleet__Label **list)
     return count;
 }
 
+static void put(struct world *world, struct api *api, const char *path, const char *body)
+{
+    Fleet__ApiRequest message = FLEET__API_REQUEST__INIT;
+
+    message.method = (char *)"PUT";
+    message.path = (char *)path;
+    message.peer = (char *)"fuzz";
+    message.content_type = (char *)"application/json";
+    message.content_type_count = 1;
+    message.body = (ProtobufCBinaryData){.len = strlen(body), .data = (uint8_t *)body};
+    handle(world, api, &message);
+    assert(world->status == 201);
+}
+
+static void add_machine(struct world *world)
+{
+    Fleet__RegisterMachine body = FLEET__REGISTER_MACHINE__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+    uint8_t *bytes;
+    size_t size;
+    int r;
+
+    body.machine_id = (char *)"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    body.server_id = 1;
+    command.format = COMMAND_FORMAT;
+    command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
+    command.register_machine = &body;
+    r = command_encode(&command, &bytes, &size);
+    assert(r == 0);
+    r = registry_apply(world->registry, bytes, size)->status;
+    assert(r == 0);
+    free(bytes);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    _cleanup_(freep) char *input = xstrndup((const char *)data, size);
+    static const char unit[] =
+        "{\"desiredState\":\"launched\",\"options\":[{\"section\":\"A\",\"name\":\"B\"}]}";
+    static const char template[] = "{\"options\":[{\"section\":\"A\",\"name\":\"B\",\"value\":\"%i\"}]}";
+    _cleanup_(freep) char *input = xmalloc(size + 1);
     struct world world = {.registry = registry_new(), .core.leads = true};
     struct api *api = api_new(&backend, &world, 2);
     Fleet__ApiRequest message = FLEET__API_REQUEST__INIT;
@@ -149,8 +187,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *at = input;
     unsigned status;
 
+    memcpy(input, data, size);
+    input[size] = '\0';
     log_set_sink(no_log);
     world.core.registry = world.registry;
+    add_machine(&world);
+    put(&world, api, "/fleet/v1/units/old.service", unit);
+    put(&world, api, "/fleet/v1/units/t@.service", template);
     message.method = next_line(&at);
     message.path = next_line(&at);
     message.query = list;
@@ -158,8 +201,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     message.peer = (char *)"fuzz";
     message.content_type = (char *)"application/json";
     message.content_type_count = 1;
+    message.user_agent = (char *)"google-api-go-client/0.5";
     message.body.data = (uint8_t *)(at != NULL ? at : input);
-    message.body.len = at != NULL ? strlen(at) : 0;
+    message.body.len = at != NULL ? (size_t)(input + size - at) : 0;
     message.request_id = (ProtobufCBinaryData){.len = REQUEST_ID_SIZE, .data = (uint8_t *)"0123456789abcdef"};
     handle(&world, api, &message);
     status = world.status;

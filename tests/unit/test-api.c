@@ -208,7 +208,7 @@ static void test_put(void **state)
                "{\"currentState\":\"inactive\",\"desiredState\":\"inactive\",\"generation\":1,"
                "\"hash\":\"" /* printf '[Unit]\nA=<b>\n' | sha1sum */
                "f9f12cc218336e54598073e4936898e3f29ddef2\",\"name\":\"a.service\","
-               "\"options\":[{\"name\":\"A\",\"section\":\"Unit\",\"value\":\"<b>\"}]}");
+               "\"options\":[{\"name\":\"A\",\"section\":\"Unit\",\"value\":\"\\u003cb\\u003e\"}]}");
 }
 
 static void test_put_replaces(void **state)

@@ -66,8 +66,12 @@ static void test_paths(void **state)
         {"/a%5Cx2d%3A", "/a\\x2d:", NULL},
         {"/a+b", "/a+b", NULL},
         {"/a%20b%2520", "/a b%20", NULL},
-        {"/u/a%2Fb", "/u/a%2Fb", NULL},
-        {"/u/..%2f..%2fx", "/u/..%2f..%2fx", NULL}, /* One element: nothing to climb. */
+        {"/u/a%2Fb", "/u/a/b", NULL},
+        {"/fleet%2fv1/units", "/fleet/v1/units", NULL},
+        {"/u/..%2f..%2fx", "/x", "/x"},
+        {"/%2F/evil.example", "/evil.example", "/evil.example"},
+        {"/./\\evil.example", "/\\evil.example", "/%5Cevil.example"},
+        {"/./%3Fa%25b%23", "/?a%b#", "/%3Fa%25b%23"},
         {"/u/...", "/u/...", NULL},
         {"http://h:1/x", "/x", NULL},
         {"HTTPS://h/x", "/x", NULL},
@@ -78,7 +82,8 @@ static void test_paths(void **state)
         {"/x/.", "/x/", "/x/"},
         {"/x/..", "/", "/"},
         {"/../../x/", "/x/", "/x/"},
-        {"/a/%2e%2E/t%401?q=/../", "/t@1", "/t%401?q=/../"},
+        {"/a/%2e%2E/t%401?q=/../", "/t@1", "/t@1?q=/../"},
+        {"//x?a=b c\r\n\xc3", "/x", "/x?a=b%20c%0D%0A%C3"},
         {"/.//\xc3\xa9\x01", "/\xc3\xa9\x01", "/%C3%A9%01"},
     };
 
