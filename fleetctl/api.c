@@ -8,63 +8,57 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "base/times.h"
-#include "fleetctl/output.h"
+#include "fleetctl/endpoint.h"
+#include "fleetctl/tunnel.h"
 
 #define API_PREFIX "fleet/v1/"
+#define LOGIN_MS   60000 /* More time for the first request through a tunnel: a person may have to type. */
 
 struct api {
     CURL *easy;
     CURLM *multi; /* Only so that a wait can be interrupted. */
     struct curl_slist *headers;
-    char *socket; /* NULL: TCP. */
-    char *base;   /* "http://host:port/" */
-    char *where;  /* The endpoint as a person would name it. */
-    uint64_t timeout_ms;
+    struct endpoint endpoint;
+    struct tunnel *tunnel; /* NULL: none. */
+    bool logged_in;        /* Something came through the tunnel. */
+    const struct options *options;
     int interrupt_fd;
     struct strbuf reply; /* Of the call that runs. */
     bool reply_too_large;
     char error[CURL_ERROR_SIZE];
 };
 
-/* --- Endpoint --- */
+/* --- Set-up --- */
 
-static int parse_endpoint(struct api *api, const char *endpoint, struct err *err)
+static int check_file(const char *option, const char *path, struct err *err)
 {
-    const char *rest = strstr(endpoint, "://"), *path;
-    size_t scheme_size;
-
-    if (rest == NULL)
-        return err_set(err, -EINVAL,
-                       "URL scheme undefined: \"%s\" (write for example unix:///run/fleet.sock or "
-                       "http://host:49153)",
-                       endpoint);
-    scheme_size = (size_t)(rest - endpoint);
-    rest += 3;
-    path = strchrnul(rest, '/');
-    if (scheme_size == 4 && (strncmp(endpoint, "unix", 4) == 0 || strncmp(endpoint, "file", 4) == 0)) {
-        if (path != rest)
-            return err_set(err, -EINVAL, "unable to connect to host \"%.*s\" with scheme \"%.*s\"",
-                           (int)(path - rest), rest, (int)scheme_size, endpoint);
-        if (*path == '\0')
-            return err_set(err, -EINVAL, "\"%s\" has no path", endpoint);
-        api->socket = xstrdup(path);
-        api->base = xstrdup("http://domain-sock/"); /* The Host of the first fleet's client. */
-        api->where = xstrdup(path);
+    if (path == NULL || path[0] == '\0' || access(path, R_OK) == 0)
         return 0;
-    }
-    if (scheme_size != 4 || strncmp(endpoint, "http", 4) != 0)
-        return err_set(err, -EINVAL, "URL scheme \"%.*s\" is not supported (unix, file and http are)",
-                       (int)scheme_size, endpoint);
-    if (path == rest)
-        return err_set(err, -EINVAL, "\"%s\" has no host", endpoint);
-    api->base = xasprintf("%s%s", endpoint, str_has_suffix(endpoint, "/") ? "" : "/");
-    api->where = xstrdup(endpoint);
-    return 0;
+    return err_set(err, -EINVAL, "--%s: %s: %s", option, path, strerror(errno));
+}
+
+static bool given(const char *text)
+{
+    return text != NULL && text[0] != '\0';
+}
+
+static int check_tls(const struct options *o, struct err *err)
+{
+    int r = check_file("ca-file", o->ca_file, err);
+
+    if (r == 0)
+        r = check_file("cert-file", o->cert_file, err);
+    if (r == 0)
+        r = check_file("key-file", o->key_file, err);
+    if (r == 0 && given(o->cert_file) != given(o->key_file))
+        r = err_set(err, -EINVAL, "--cert-file and --key-file must be given together");
+    return r;
 }
 
 static size_t on_reply(char *bytes, size_t size, size_t count, void *data)
@@ -93,19 +87,28 @@ static void prepare_handles(struct api *api)
         api->headers = curl_slist_append(api->headers, headers[i]);
 }
 
-int api_new(const char *endpoint, uint64_t timeout_ms, struct api **ret, struct err *err)
+int api_new(const struct options *o, struct api **ret, struct err *err)
 {
     _cleanup_(api_freep) struct api *api = NEW0(struct api);
-    _cleanup_(freep) char *first = xstrndup(endpoint, strcspn(endpoint, ","));
     int r;
 
-    if (strlen(first) != strlen(endpoint))
-        complain("WARNING: multiple endpoints provided but only the first (%s) is used", first);
-    api->timeout_ms = timeout_ms;
+    api->options = o;
     api->interrupt_fd = -1;
-    r = parse_endpoint(api, first, err);
+    if (!streq(o->driver, OPTIONS_DRIVER))
+        return err_set(err, -EINVAL, "unrecognized driver \"%s\"", o->driver);
+    r = endpoint_parse(o->endpoint, &api->endpoint, err);
+    if (r == 0 && api->endpoint.tls)
+        r = check_tls(o, err);
+    if (r == 0 && given(o->tunnel))
+        r = tunnel_new(o, &api->endpoint, &api->tunnel, err);
     if (r < 0)
         return r;
+    if (api->tunnel != NULL) {
+        char *where = xasprintf("%s through %s", api->endpoint.where, o->tunnel);
+
+        free(api->endpoint.where);
+        api->endpoint.where = where;
+    }
     prepare_handles(api);
     *ret = TAKE_PTR(api);
     return 0;
@@ -117,14 +120,13 @@ void api_free(struct api *api)
         return;
     if (api->easy != NULL) {
         curl_easy_cleanup(api->easy);
-        curl_multi_cleanup(api->multi);
+        curl_multi_cleanup(api->multi); /* Closes the connection. */
         curl_slist_free_all(api->headers);
         curl_global_cleanup();
     }
+    tunnel_free(api->tunnel);
     strbuf_done(&api->reply);
-    free(api->socket);
-    free(api->base);
-    free(api->where);
+    endpoint_done(&api->endpoint);
     free(api);
 }
 
@@ -142,8 +144,8 @@ static bool is_write(const char *method, const char *path)
 
 static int no_connection(struct api *api, struct err *err)
 {
-    const char *advice = api->socket != NULL ? "Is fleetd running? (systemctl status fleetd)"
-                                             : "Is fleetd running there, and its api_listen set?";
+    const char *advice = api->endpoint.socket != NULL ? "Is fleetd running? (systemctl status fleetd)"
+                                                      : "Is fleetd running there, and its api_listen set?";
     const char *why = api->error[0] != '\0' ? api->error : "no connection";
     long code = 0;
 
@@ -152,34 +154,52 @@ static int no_connection(struct api *api, struct err *err)
         why = strerror((int)code);
     if (code == EACCES || code == EPERM)
         advice = "Only root and the group of the socket may use it.";
-    return err_set(err, -ENOTCONN, "cannot reach fleetd at %s: %s. %s", api->where, why, advice);
+    return err_set(err, -ENOTCONN, "cannot reach fleetd at %s: %s. %s", api->endpoint.where, why, advice);
 }
 
-/* Turns what curl says into ours. 'sent': the request may have reached the server. */
+/* What breaks a connection says it on stderr itself, if ssh is in it: here is only what it came to. */
+static int broken_connection(struct api *api, CURLcode code, const char *unknown, struct err *err)
+{
+    const char *why = api->tunnel != NULL ? tunnel_trouble(api->tunnel) : NULL;
+
+    if (why != NULL && !api->logged_in)
+        return err_set(err, -ENOTCONN, "cannot reach fleetd at %s: %s%s", api->endpoint.where, why, unknown);
+    if (why == NULL)
+        why = api->error[0] != '\0' ? api->error : curl_easy_strerror(code);
+    return err_set(err, -ENOTCONN, "the connection to fleetd at %s broke before there was an answer (%s)%s",
+                   api->endpoint.where, why, unknown);
+}
+
+/* Turns what curl says into ours. */
 static int transport_error(struct api *api, CURLcode code, const char *method, const char *path,
                            uint64_t timeout_ms, struct err *err)
 {
+    const char *where = api->endpoint.where;
     const char *unknown =
         is_write(method, path) ? "; the outcome is unknown, and it is safe to repeat the command" : "";
 
     if (api->reply_too_large)
-        return err_set(err, -EBADMSG, "the answer of fleetd at %s is larger than %d MiB", api->where,
+        return err_set(err, -EBADMSG, "the answer of fleetd at %s is larger than %d MiB", where,
                        API_REPLY_MAX / 1024 / 1024);
     switch (code) {
     case CURLE_COULDNT_CONNECT:
     case CURLE_COULDNT_RESOLVE_HOST: return no_connection(api, err);
-    case CURLE_URL_MALFORMAT: return err_set(err, -EINVAL, "\"%s\" is not a URL: %s", api->where, api->error);
+    case CURLE_URL_MALFORMAT: return err_set(err, -EINVAL, "\"%s\" is not a URL: %s", where, api->error);
+    case CURLE_PEER_FAILED_VERIFICATION:
+        return err_set(err, -ENOTCONN,
+                       "the certificate of %s is not to be trusted: %s (--ca-file says who signs it)", where,
+                       api->error);
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_CONNECT_ERROR: return err_set(err, -ENOTCONN, "no TLS with %s: %s", where, api->error);
     case CURLE_OPERATION_TIMEDOUT:
-        return err_set(err, -ETIMEDOUT, "no answer from fleetd at %s within %.1f s%s", api->where,
+        return err_set(err, -ETIMEDOUT, "no answer from fleetd at %s within %.1f s%s", where,
                        (double)timeout_ms / 1000, unknown);
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_HTTP2:
-        return err_set(err, -EBADMSG, "what answers at %s does not speak HTTP: %s", api->where, api->error);
-    default:
-        return err_set(err, -ENOTCONN,
-                       "the connection to fleetd at %s broke before there was an answer (%s)%s", api->where,
-                       api->error[0] != '\0' ? api->error : curl_easy_strerror(code), unknown);
+        return err_set(err, -EBADMSG, "what answers at %s does not speak HTTP: %s", where, api->error);
+    default: return broken_connection(api, code, unknown, err);
     }
 }
 
@@ -202,10 +222,27 @@ static int status_error(struct api *api, long status, const json_t *reply, const
     if (message[0] != '\0')
         return err_set(err, status_errno(status), "%s", message);
     return err_set(err, status_errno(status), "fleetd at %s answered %s /" API_PREFIX "%s with status %ld",
-                   api->where, method, path, status);
+                   api->endpoint.where, method, path, status);
 }
 
 /* --- Calls --- */
+
+static void set_way(struct api *api)
+{
+    const struct options *o = api->options;
+    CURL *easy = api->easy;
+
+    if (api->tunnel != NULL)
+        curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, tunnel_path(api->tunnel));
+    else if (api->endpoint.socket != NULL)
+        curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, api->endpoint.socket);
+    if (given(o->ca_file))
+        curl_easy_setopt(easy, CURLOPT_CAINFO, o->ca_file);
+    if (given(o->cert_file)) {
+        curl_easy_setopt(easy, CURLOPT_SSLCERT, o->cert_file);
+        curl_easy_setopt(easy, CURLOPT_SSLKEY, o->key_file);
+    }
+}
 
 static void set_request(struct api *api, const char *method, const char *url, const char *body,
                         uint64_t timeout_ms)
@@ -214,7 +251,7 @@ static void set_request(struct api *api, const char *method, const char *url, co
 
     curl_easy_reset(easy); /* Keeps the connection. */
     curl_easy_setopt(easy, CURLOPT_URL, url);
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "fleetctl/" PACKAGE_VERSION);
@@ -224,8 +261,7 @@ static void set_request(struct api *api, const char *method, const char *url, co
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_reply);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, api);
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method);
-    if (api->socket != NULL)
-        curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, api->socket);
+    set_way(api);
     if (body != NULL) {
         curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(body));
         curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body); /* Borrowed until the call ends. */
@@ -235,8 +271,8 @@ static void set_request(struct api *api, const char *method, const char *url, co
     strbuf_done(&api->reply);
 }
 
-/* Like curl_easy_perform(), but ends with -EINTR when the interrupt comes. */
-static int perform(struct api *api, CURLcode *ret)
+/* Like curl_easy_perform(), but ends with -EINTR when the interrupt comes, or with what the tunnel says. */
+static int perform(struct api *api, CURLcode *ret, struct err *err)
 {
     struct curl_waitfd interrupt = {.fd = api->interrupt_fd, .events = CURL_WAIT_POLLIN};
     CURLMsg *message;
@@ -247,6 +283,10 @@ static int perform(struct api *api, CURLcode *ret)
     while (r == 0) {
         interrupt.revents = 0;
         if (curl_multi_perform(api->multi, &running) != CURLM_OK || running == 0)
+            break;
+        if (api->tunnel != NULL)
+            r = tunnel_serve(api->tunnel, err);
+        if (r < 0)
             break;
         curl_multi_poll(api->multi, &interrupt, api->interrupt_fd >= 0, 1000, NULL);
         if (interrupt.revents != 0)
@@ -272,8 +312,8 @@ static int take_reply(struct api *api, const char *method, const char *path, jso
         return status_error(api, status, reply, method, path, err);
     if (api->reply.size > 0 && !json_is_object(reply))
         return err_set(err, -EBADMSG,
-                       "the answer of fleetd at %s to %s /" API_PREFIX "%s is not a JSON object", api->where,
-                       method, path);
+                       "the answer of fleetd at %s to %s /" API_PREFIX "%s is not a JSON object",
+                       api->endpoint.where, method, path);
     if (ret != NULL)
         *ret = TAKE_PTR(reply);
     return 0;
@@ -282,18 +322,21 @@ static int take_reply(struct api *api, const char *method, const char *path, jso
 int api_call(struct api *api, const char *method, const char *path, const json_t *body, uint64_t extra_ms,
              json_t **ret, struct err *err)
 {
-    _cleanup_(freep) char *url = xasprintf("%s" API_PREFIX "%s", api->base, path);
+    _cleanup_(freep) char *url = xasprintf("%s" API_PREFIX "%s", api->endpoint.base, path);
     _cleanup_(freep) char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-    const uint64_t timeout_ms = api->timeout_ms + extra_ms, start = now_ms();
+    const uint64_t login_ms = api->tunnel != NULL && !api->logged_in ? LOGIN_MS : 0;
+    const uint64_t timeout_ms = api->options->request_timeout_ms + extra_ms + login_ms, start = now_ms();
     CURLcode code;
     int r;
 
     set_request(api, method, url, text, timeout_ms);
-    r = perform(api, &code);
+    r = perform(api, &code, err);
     if (r == 0 && code != CURLE_OK)
         r = transport_error(api, code, method, path, timeout_ms, err);
-    if (r == 0)
+    if (r == 0) {
+        api->logged_in = true;
         r = take_reply(api, method, path, ret, err);
+    }
     log_debug("%s %s took %llu ms", method, url, (unsigned long long)(now_ms() - start));
     strbuf_done(&api->reply);
     return r;

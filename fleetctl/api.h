@@ -10,14 +10,16 @@
 
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "fleetctl/options.h"
 
 #define API_REPLY_MAX (64 * 1024 * 1024) /* Bytes of one answer. */
 
 struct api;
 
-/* 'endpoint' is unix:///path, file:///path or http://host:port[/base]; of a comma list the first is used,
- * with a warning. -EINVAL and the first fleet's texts for what is none of these. */
-int api_new(const char *endpoint, uint64_t timeout_ms, struct api **ret, struct err *err);
+/* A client of the fleetd that the options say (endpoint, tunnel, certificates, request timeout); connects
+ * when it is first used. 'o' is borrowed for as long as the client lives. -EINVAL and a text: they make no
+ * sense. */
+int api_new(const struct options *o, struct api **ret, struct err *err);
 void api_free(struct api *api);
 DEFINE_FREEP(struct api, api)
 
@@ -25,7 +27,7 @@ DEFINE_FREEP(struct api, api)
 void api_set_interrupt(struct api *api, int fd);
 
 /* Sends 'body' (or nothing: NULL) to 'path' below /fleet/v1/, already escaped, and waits for the answer for
- * the time given to api_new() and 'extra_ms' more. *ret (which may be NULL) is the answer's object, NULL if
+ * the request timeout and 'extra_ms' more. *ret (which may be NULL) is the answer's object, NULL if
  * it has no body; the caller owns it. Texts are complete sentences for a person. Errors to be told apart:
  *
  *   -ENOENT       404: there is no such thing

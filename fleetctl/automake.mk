@@ -6,18 +6,23 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/change.c fleetctl/change.h \
 	fleetctl/creation.c fleetctl/creation.h \
 	fleetctl/ctl.c fleetctl/ctl.h \
+	fleetctl/endpoint.c fleetctl/endpoint.h \
 	fleetctl/listing.c fleetctl/listing.h \
 	fleetctl/machine.c fleetctl/machine.h \
 	fleetctl/options.c fleetctl/options.h \
 	fleetctl/output.c fleetctl/output.h \
 	fleetctl/source.c fleetctl/source.h \
+	fleetctl/ssh.c fleetctl/ssh.h \
 	fleetctl/stored.c fleetctl/stored.h \
+	fleetctl/tunnel.c fleetctl/tunnel.h \
 	fleetctl/verbs.c fleetctl/verbs.h \
 	fleetctl/verb-cat.c \
+	fleetctl/verb-fd-forward.c \
 	fleetctl/verb-help.c \
 	fleetctl/verb-list-machines.c \
 	fleetctl/verb-list-units.c \
 	fleetctl/verb-machines.c \
+	fleetctl/verb-ssh.c \
 	fleetctl/verb-stop.c \
 	fleetctl/verb-submit.c \
 	fleetctl/wait.c fleetctl/wait.h
@@ -30,8 +35,8 @@ fleetctl_fleetctl_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS)
 fleetctl_fleetctl_LDADD = $(FLEETCTL_LIBS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-ctl-args tests/unit/test-ctl-output
-TESTS += tests/unit/test-ctl-args tests/unit/test-ctl-output
+check_PROGRAMS += tests/unit/test-ctl-args tests/unit/test-ctl-output tests/unit/test-ctl-ssh
+TESTS += tests/unit/test-ctl-args tests/unit/test-ctl-output tests/unit/test-ctl-ssh
 tests_unit_test_ctl_args_SOURCES = tests/unit/test-ctl-args.c
 tests_unit_test_ctl_args_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS)
 tests_unit_test_ctl_args_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -39,8 +44,13 @@ tests_unit_test_ctl_args_LDADD = $(FLEETCTL_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_ctl_output_SOURCES = tests/unit/test-ctl-output.c
 tests_unit_test_ctl_output_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_ctl_output_LDADD = $(FLEETCTL_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_ctl_ssh_SOURCES = tests/unit/test-ctl-ssh.c
+tests_unit_test_ctl_ssh_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS)
+tests_unit_test_ctl_ssh_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_ctl_ssh_LDADD = $(FLEETCTL_LIBS) $(CMOCKA_LIBS)
 endif
 
 # The program itself, against a pretend fleetd.
 TESTS += tests/ctl/test-ctl.sh
-EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/fake_fleetd.py
+EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/test_remote.py \
+	tests/ctl/fake_fleetd.py tests/ctl/fake_ssh.py

@@ -18,7 +18,7 @@ static void sink_stderr(int priority, const char *message, const char *const *fi
 static int usage(const struct verb *verb, const char *text)
 {
     if (verb == NULL)
-        complain("fleetctl: %s", text);
+        complain("Error: %s", text);
     else
         complain("%s (usage: fleetctl %s [OPTION...] %s)", text, verb->name, verb->args);
     return CTL_EXIT_USAGE;
@@ -27,7 +27,7 @@ static int usage(const struct verb *verb, const char *text)
 /* The options and arguments that 'verb' does not take. */
 static int check_usage(const struct ctl *ctl, const struct verb *verb, size_t count)
 {
-    const unsigned wrong = ctl->options.used & ~(verb->options | OPTION_GLOBAL);
+    const unsigned wrong = ctl->options.used & ~(verb->options | OPTION_EVERYWHERE);
 
     if (wrong != 0) {
         complain("fleetctl %s: there is no option --%s", verb->name, options_name(wrong));
@@ -48,7 +48,7 @@ static int run_verb(struct ctl *ctl, const struct verb *verb, const struct strli
     if (r != CTL_EXIT_DONE)
         return r;
     if (!verb->offline) {
-        r = api_new(ctl->options.endpoint, ctl->options.request_timeout_ms, &ctl->api, &err);
+        r = api_new(&ctl->options, &ctl->api, &err);
         if (r < 0)
             return ctl_fail(&err, r, "Unable to initialize client");
     }

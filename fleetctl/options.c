@@ -23,9 +23,11 @@ enum kind {
     TEXT,
     INT,
     SECONDS,
-    MODE,   /* enum output_mode */
-    DRIVER, /* Only "API" is left of the first fleet's drivers. */
+    MODE, /* enum output_mode */
+    TRISTATE,
+    PORT,
     IGNORED_BOOL,
+    IGNORED_TEXT, /* Meant something to the first fleet's etcd only: warned of. */
 };
 
 static const struct row {
@@ -49,21 +51,42 @@ static const struct row {
     {"replace", 0, BOOL, OPTION_REPLACE, FIELD(replace), NULL,
      "replace stored units that differ from the local files"},
     {"sign", 0, IGNORED_BOOL, OPTION_SIGN, 0, NULL, NULL},
+    {"machine", 0, TEXT, OPTION_MACHINE, FIELD(machine), "MACHINE", "this machine (id or host name)"},
+    {"unit", 0, TEXT, OPTION_UNIT, FIELD(unit), "UNIT", "the machine that has this unit"},
+    {"forward-agent", 'A', BOOL, OPTION_FORWARD_AGENT, FIELD(forward_agent), NULL,
+     "let the machine use this computer's ssh agent"},
+    {"A", 0, BOOL, OPTION_FORWARD_AGENT, FIELD(forward_agent), NULL, NULL},
+    {"ssh-port", 0, PORT, OPTION_SSH_PORT, FIELD(ssh_port), "PORT", "where sshd listens (default 22)"},
     {"endpoint", 0, TEXT, OPTION_GLOBAL, FIELD(endpoint), "URL",
-     "where fleetd is: unix:///path or http://host:port (default " OPTIONS_ENDPOINT_DEFAULT ")"},
+     "where fleetd is: unix://, http://, https://"},
+    {"tunnel", 0, TEXT, OPTION_GLOBAL, FIELD(tunnel), "HOST[:PORT]", "reach fleetd by ssh through this host"},
     {"request-timeout", 0, SECONDS, OPTION_GLOBAL, FIELD(request_timeout_ms), "TIME",
-     "how long one request may take (default 10s)"},
+     "how long one request may take (10s)"},
+    {"ca-file", 0, TEXT, OPTION_REMOTE, FIELD(ca_file), "FILE", "https: who signs servers' certificates"},
+    {"cert-file", 0, TEXT, OPTION_REMOTE, FIELD(cert_file), "FILE", "https: our certificate"},
+    {"key-file", 0, TEXT, OPTION_REMOTE, FIELD(key_file), "FILE", "https: its private key"},
+    {"ssh-username", 0, TEXT, OPTION_REMOTE, FIELD(ssh_username), "NAME", "log in by ssh as this user"},
+    {"ssh-timeout", 0, SECONDS, OPTION_REMOTE, FIELD(ssh_timeout_ms), "TIME",
+     "how long connecting by ssh may take"},
+    {"strict-host-key-checking", 0, TRISTATE, OPTION_REMOTE, FIELD(host_key_checking), NULL,
+     "false: take any host key"},
+    {"known-hosts-file", 0, TEXT, OPTION_REMOTE, FIELD(known_hosts_file), "FILE", "host keys that ssh knows"},
     {"debug", 0, BOOL, OPTION_GLOBAL, FIELD(debug), NULL, "print every request on stderr"},
-    {"driver", 0, DRIVER, OPTION_GLOBAL, 0, "API", NULL},
-    {"experimental-api", 0, IGNORED_BOOL, OPTION_GLOBAL, 0, NULL, NULL},
+    {"driver", 0, TEXT, OPTION_REMOTE, FIELD(driver), "API", NULL},
+    {"etcd-cafile", 0, TEXT, OPTION_REMOTE, FIELD(ca_file), "FILE", NULL},
+    {"etcd-certfile", 0, TEXT, OPTION_REMOTE, FIELD(cert_file), "FILE", NULL},
+    {"etcd-keyfile", 0, TEXT, OPTION_REMOTE, FIELD(key_file), "FILE", NULL},
+    {"etcd-key-prefix", 0, IGNORED_TEXT, OPTION_REMOTE, 0, "PREFIX", NULL},
+    {"experimental-api", 0, IGNORED_BOOL, OPTION_REMOTE, 0, NULL, NULL},
     {"help", 'h', BOOL, OPTION_GLOBAL, FIELD(help), NULL, "print help"},
+    {"h", 0, BOOL, OPTION_GLOBAL, FIELD(help), NULL, NULL},
     {"version", 'v', BOOL, OPTION_GLOBAL, FIELD(version), NULL, "print the version"},
 #undef FIELD
 };
 
 static bool takes_value(const struct row *row)
 {
-    return row->kind != BOOL && row->kind != IGNORED_BOOL;
+    return row->kind != BOOL && row->kind != TRISTATE && row->kind != IGNORED_BOOL;
 }
 
 static int parse_bool(const char *text, bool *ret, struct err *err)
@@ -97,6 +120,18 @@ static int parse_int(const char *text, int *ret, struct err *err)
     return 0;
 }
 
+static int parse_port(const char *text, int *ret, struct err *err)
+{
+    int port, r = parse_int(text, &port, err);
+
+    if (r < 0)
+        return r;
+    if (port < 1 || port > 65535)
+        return err_set(err, -EINVAL, "\"%s\" is no port", text);
+    *ret = port;
+    return 0;
+}
+
 static int parse_seconds(const char *text, uint64_t *ret_ms, struct err *err)
 {
     uint64_t ms;
@@ -125,11 +160,24 @@ static int parse_mode(const char *text, enum output_mode *ret, struct err *err)
 static int set_value(struct options *o, const struct row *row, const char *value, struct err *err)
 {
     void *field = (char *)o + row->offset;
-    bool ignored;
+    bool yes;
+    int r;
 
+    if (row->kind == TEXT && str_has_prefix(row->name, "etcd-"))
+        complain("WARNING: --%s is deprecated, write --%.*s-file", row->name,
+                 (int)(strlen(row->name) - strlen("etcd-file")), row->name + strlen("etcd-"));
     switch (row->kind) {
     case BOOL: return parse_bool(value, field, err);
-    case IGNORED_BOOL: return parse_bool(value, &ignored, err);
+    case TRISTATE:
+        r = parse_bool(value, &yes, err);
+        if (r == 0)
+            *(enum tristate *)field = yes ? TRISTATE_YES : TRISTATE_NO;
+        return r;
+    case PORT: return parse_port(value, field, err);
+    case IGNORED_BOOL: return parse_bool(value, &yes, err);
+    case IGNORED_TEXT:
+        complain("WARNING: --%s means nothing any more: fleetd keeps its own data, without etcd", row->name);
+        return 0;
     case INT: return parse_int(value, field, err);
     case SECONDS: return parse_seconds(value, field, err);
     case MODE: return parse_mode(value, field, err);
@@ -137,10 +185,6 @@ static int set_value(struct options *o, const struct row *row, const char *value
         free(*(char **)field);
         *(char **)field = xstrdup(value);
         return 0;
-    case DRIVER:
-        if (streq(value, "API"))
-            return 0;
-        return err_set(err, -EINVAL, "unrecognized driver \"%s\" (there is only API)", value);
     }
     return -EINVAL;
 }
@@ -155,6 +199,12 @@ static char *variable_name(const char *option)
     return name;
 }
 
+/* --help and --version ask for something instead. */
+static bool is_setting(const struct row *row)
+{
+    return row->offset != offsetof(struct options, help) && row->offset != offsetof(struct options, version);
+}
+
 static void read_environment(struct options *o)
 {
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -163,8 +213,9 @@ static void read_environment(struct options *o)
         struct err err = {0};
         int r;
 
-        if (rows[i].bit != OPTION_GLOBAL || rows[i].letter != 0 || value == NULL || value[0] == '\0')
-            continue; /* Not --help and --version: they are no settings. */
+        if ((rows[i].bit & OPTION_EVERYWHERE) == 0 || !is_setting(&rows[i]) || value == NULL ||
+            value[0] == '\0')
+            continue;
         r = set_value(o, &rows[i], value, &err);
         if (r < 0)
             complain("WARNING: %s is ignored: %s", variable, err_text(&err, r));
@@ -177,10 +228,10 @@ static int refuse(int c, char **argv, struct err *err)
     const char *arg = argv[optind - 1];
 
     if (c == ':')
-        return err_set(err, -EINVAL, "option %s needs a value", arg);
+        return err_set(err, -EINVAL, "flag needs an argument: %s", arg);
     if (optopt != 0 && optopt < ROW_BASE)
-        return err_set(err, -EINVAL, "unknown option: -%c", optopt);
-    return err_set(err, -EINVAL, "unknown option: %s", arg);
+        return err_set(err, -EINVAL, "unknown shorthand flag: '%c'", optopt);
+    return err_set(err, -EINVAL, "unknown flag: %s", arg);
 }
 
 static const struct row *find_row(int c)
@@ -203,7 +254,7 @@ static int read_command_line(struct options *o, int argc, char **argv, struct er
                                    .has_arg = takes_value(&rows[i]) ? required_argument : optional_argument,
                                    .val = ROW_BASE + (int)i};
     optind = 0; /* Starts anew: the tests parse many times. */
-    while ((c = getopt_long(argc, argv, ":hlo:v", table, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":Ahlo:qv", table, NULL)) != -1) {
         const struct row *row = c == '?' || c == ':' ? NULL : find_row(c);
 
         if (row == NULL)
@@ -222,6 +273,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
 {
     *o = (struct options){
         .endpoint = xstrdup(OPTIONS_ENDPOINT_DEFAULT),
+        .driver = xstrdup(OPTIONS_DRIVER),
         .request_timeout_ms = OPTIONS_REQUEST_TIMEOUT_DEFAULT,
     };
     read_environment(o);
@@ -230,8 +282,12 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
 
 void options_done(struct options *o)
 {
-    free(o->endpoint);
-    free(o->fields);
+    char *const texts[] = {o->endpoint,         o->fields,    o->driver,   o->tunnel,
+                           o->ca_file,          o->cert_file, o->key_file, o->ssh_username,
+                           o->known_hosts_file, o->machine,   o->unit};
+
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+        free(texts[i]);
     strlist_done(&o->args);
     *o = (struct options){0};
 }
@@ -247,7 +303,7 @@ void options_print_help(unsigned bits)
             continue;
         name = xasprintf("%s--%s%s%s", row->letter != 0 ? letter : "", row->name,
                          row->value != NULL ? "=" : "", row->value != NULL ? row->value : "");
-        printf("\t%-24s %s\n", name, row->help);
+        printf("\t%-26s %s\n", name, row->help);
     }
 }
 

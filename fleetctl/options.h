@@ -13,9 +13,10 @@
 #include "base/str.h"
 
 #define OPTIONS_ENDPOINT_DEFAULT        "unix:///run/fleet.sock"
+#define OPTIONS_DRIVER                  "API" /* What is left of the first fleet's choice. */
 #define OPTIONS_REQUEST_TIMEOUT_DEFAULT 10000 /* ms */
 
-/* Bits for struct verb's 'options' and struct options' 'used'. Global ones are taken by every verb. */
+/* Bits for struct verb's 'options' and struct options' 'used'. */
 enum option_bit {
     OPTION_FULL = 1 << 0,
     OPTION_NO_LEGEND = 1 << 1,
@@ -27,6 +28,18 @@ enum option_bit {
     OPTION_SIGN = 1 << 7, /* Means nothing; scripts for the first fleet pass it. */
     OPTION_GLOBAL = 1 << 8,
     OPTION_DEADLINE = 1 << 30,
+    OPTION_MACHINE = 1 << 16,
+    OPTION_UNIT = 1 << 17,
+    OPTION_FORWARD_AGENT = 1 << 18,
+    OPTION_SSH_PORT = 1 << 19,
+    OPTION_REMOTE = 1 << 21,                           /* Those global ones that the short help leaves out. */
+    OPTION_EVERYWHERE = OPTION_GLOBAL | OPTION_REMOTE, /* Taken by every verb. */
+};
+
+enum tristate {
+    TRISTATE_UNSET,
+    TRISTATE_NO,
+    TRISTATE_YES,
 };
 
 enum output_mode {
@@ -38,8 +51,16 @@ enum output_mode {
 struct options {
     char *endpoint;
     char *fields; /* NULL: the verb's default. */
+    char *driver;
+    char *tunnel;                          /* NULL or "": none. */
+    char *ca_file, *cert_file, *key_file;  /* NULL or "": none. */
+    char *ssh_username, *known_hosts_file; /* NULL or "": what ssh's own configuration says. */
+    enum tristate host_key_checking;
+    uint64_t ssh_timeout_ms; /* 0: what ssh's own configuration says. */
+    int ssh_port;            /* 0: likewise. */
+    char *machine, *unit;    /* NULL: not given. */
     enum output_mode output;
-    bool full, no_legend, no_block, replace, debug, help, version;
+    bool full, no_legend, no_block, replace, debug, help, version, forward_agent, quiet;
     int block_attempts; /* 0: the default deadline; negative: none; N: 2N seconds (fleet-behaviour.md §1.6.1).
                          */
     uint64_t request_timeout_ms;

@@ -20,12 +20,11 @@ static void print_root(void)
            "VERSION:\n\t%s\n\nCOMMANDS:\n",
            PACKAGE_VERSION);
     for (size_t i = 0; i < verb_count; i++)
-        printf("\t%-24s %s\n", verbs[i].name, verbs[i].summary);
+        printf("\t%-16s %s\n", verbs[i].name, verbs[i].summary);
     printf("\nOPTIONS:\n");
     options_print_help(OPTION_GLOBAL);
-    printf(
-        "\n\tGlobal options can also be set as FLEETCTL_ENDPOINT, FLEETCTL_REQUEST_TIMEOUT, FLEETCTL_DEBUG.\n"
-        "\tfleetctl help COMMAND says more about a command, fleetctl(1) about all.\n");
+    printf("\n\tfleetctl help COMMAND says more about a command, and has all options.\n"
+           "\tEach of these has its environment variable: FLEETCTL_ENDPOINT, ...\n");
 }
 
 static void print_verb(const struct verb *verb)
@@ -41,7 +40,7 @@ static void print_verb(const struct verb *verb)
         printf("\n");
     }
     printf("GLOBAL OPTIONS:\n");
-    options_print_help(OPTION_GLOBAL);
+    options_print_help(OPTION_EVERYWHERE);
 }
 
 int verb_help(struct ctl *ctl, const struct strlist *args)
@@ -55,7 +54,7 @@ int verb_help(struct ctl *ctl, const struct strlist *args)
     }
     verb = verb_find(args->items[0], &err);
     if (verb == NULL) {
-        complain("fleetctl: %s", err.text);
+        complain("Unknown help topic [`%s`]. (fleetctl help lists the commands)", args->items[0]);
         return CTL_EXIT_USAGE;
     }
     print_verb(verb);

@@ -46,17 +46,16 @@ static char *cell_units(struct ctl *ctl, const json_t *entity)
 
 static char *cell_metadata(struct ctl *ctl, const json_t *entity)
 {
-    struct strlist pairs = {0};
+    json_t *metadata = json_object_get(entity, "metadata"), *value;
+    struct strlist keys = {0};
     struct strbuf b = {0};
     const char *key;
-    json_t *value;
 
-    json_object_foreach(json_object_get(entity, "metadata"), key, value)
-        strlist_take(&pairs, xasprintf("%s=%s", key, json_is_string(value) ? json_string_value(value) : ""));
-    strlist_sort(&pairs);
-    for (size_t i = 0; i < pairs.count; i++)
-        strbuf_addf(&b, "%s%s", i > 0 ? "," : "", pairs.items[i]);
-    strlist_done(&pairs);
+    json_object_foreach(metadata, key, value) strlist_add(&keys, key);
+    strlist_sort(&keys);
+    for (size_t i = 0; i < keys.count; i++)
+        strbuf_addf(&b, "%s%s=%s", i > 0 ? "," : "", keys.items[i], api_text(metadata, keys.items[i]));
+    strlist_done(&keys);
     return strbuf_take(&b);
 }
 
@@ -124,8 +123,10 @@ int verb_list_machines(struct ctl *ctl, const struct strlist *args)
     if (r != CTL_EXIT_DONE)
         return r;
     r = ctl_read_all(ctl, "machines?lost=yes", "machines", true, &list, &err);
-    if (r < 0)
-        return ctl_fail(&err, r, "Error retrieving list of active machines");
+    if (r < 0) {
+        complain("Error retrieving list of active machines from fleet API (%s)", err_text(&err, r));
+        return CTL_EXIT_FAILED;
+    }
     say_missing(list);
     take_out_lost(ctl, list);
     return listing_print(ctl, &machines, list);

@@ -38,6 +38,9 @@ const struct verb verbs[] = {
      1, ANY, "No machines given", OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL, false, verb_drain},
     {"explain", "UNIT", "Say for every machine why the unit is, or is not, there", NULL, 1, 1,
      "One unit must be provided", OPTION_FULL | OPTION_OUTPUT, false, verb_explain},
+    {"fd-forward", "SOCKET", "Connect stdin and stdout to a Unix socket",
+     "The far end of --tunnel; ssh runs it on the host that is tunnelled to.", 1, 1,
+     "Provide a single argument", 0, true, verb_fd_forward},
     {"help", "[COMMAND]", "Print help", NULL, 0, 1, NULL, 0, true, verb_help},
     {"list-machines", "", "List the machines of the cluster",
      "Fields: machine, ip, metadata (the default), hostname, state, availability, address, units, version.",
@@ -53,6 +56,11 @@ const struct verb verbs[] = {
      false, verb_list_units},
     {"load", "UNIT...", "Place units on machines, without starting them", CREATE_DETAIL, 1, ANY,
      "No units given", CREATE | WAIT, false, verb_load},
+    {"ssh", "[MACHINE|UNIT] [COMMAND...]", "Open a shell or run a command on a machine",
+     "MACHINE is a host name or the beginning of a machine id; a UNIT means the\n"
+     "machine that has it. Before a command with options of its own stands a --:\n"
+     "fleetctl ssh web@1 -- ls -l",
+     0, ANY, NULL, OPTION_MACHINE | OPTION_UNIT | OPTION_FORWARD_AGENT | OPTION_SSH_PORT, false, verb_ssh},
     {"start", "UNIT...", "Place units on machines and start them", CREATE_DETAIL, 1, ANY, "No units given",
      CREATE | WAIT, false, verb_start},
     {"stop", "UNIT|PATTERN...", "Stop units, leaving them on their machines", NULL, 1, ANY, "No units given",
@@ -70,11 +78,25 @@ const struct verb verbs[] = {
 
 const size_t verb_count = ARRAY_SIZE(verbs);
 
+/* A word that was enough for the first fleet still is, whatever verbs there are today. */
+static bool was_in_first_fleet(const char *name)
+{
+    static const char *const names[] = {"cat",           "destroy",         "fd-forward", "help", "journal",
+                                        "list-machines", "list-unit-files", "list-units", "load", "restart",
+                                        "ssh",           "start",           "status",     "stop", "submit",
+                                        "unload",        "verify",          "version"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (streq(names[i], name))
+            return true;
+    return false;
+}
+
 const struct verb *verb_find(const char *word, struct err *err)
 {
-    const struct verb *found = NULL;
+    const struct verb *found = NULL, *old = NULL;
     _cleanup_(strbuf_done) struct strbuf candidates = {0};
-    size_t count = 0;
+    size_t count = 0, old_count = 0;
 
     for (size_t i = 0; i < verb_count; i++) {
         if (streq(verbs[i].name, word))
@@ -82,13 +104,20 @@ const struct verb *verb_find(const char *word, struct err *err)
         if (!str_has_prefix(verbs[i].name, word))
             continue;
         found = &verbs[i];
+        if (was_in_first_fleet(found->name)) {
+            old = found;
+            old_count++;
+        }
         strbuf_addf(&candidates, "%s%s", count++ > 0 ? ", " : "", verbs[i].name);
     }
     if (count == 1)
         return found;
+    if (old_count == 1)
+        return old;
     if (count == 0)
-        err_set(err, -ENOENT, "unknown command \"%s\" (fleetctl help lists them)", word);
+        err_set(err, -ENOENT, "unknown command \"%s\" for \"fleetctl\" (fleetctl help lists them)", word);
     else
-        err_set(err, -ENOENT, "\"%s\" is ambiguous: %s", word, candidates.text);
+        err_set(err, -ENOENT, "unknown command \"%s\" for \"fleetctl\" (did you mean one of %s?)", word,
+                candidates.text);
     return NULL;
 }

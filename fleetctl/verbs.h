@@ -28,7 +28,8 @@ struct verb {
 extern const struct verb verbs[];
 extern const size_t verb_count;
 
-/* The verb of that name, or the only one that begins with it. NULL and a text otherwise. */
+/* The verb of that name, or the only one that begins with it, or the only one of the first fleet that does.
+ * NULL and a text otherwise. */
 const struct verb *verb_find(const char *word, struct err *err);
 
 verb_run verb_cat;
@@ -37,12 +38,14 @@ verb_run verb_cordon;
 verb_run verb_destroy;
 verb_run verb_drain;
 verb_run verb_explain;
+verb_run verb_fd_forward;
 verb_run verb_help;
 verb_run verb_list_machines;
 verb_run verb_list_members;
 verb_run verb_list_unit_files;
 verb_run verb_list_units;
 verb_run verb_load;
+verb_run verb_ssh;
 verb_run verb_start;
 verb_run verb_stop;
 verb_run verb_submit;
