@@ -19,12 +19,14 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-cat.c \
 	fleetctl/verb-fd-forward.c \
 	fleetctl/verb-help.c \
+	fleetctl/verb-is-active.c \
 	fleetctl/verb-list-machines.c \
 	fleetctl/verb-list-units.c \
 	fleetctl/verb-machines.c \
 	fleetctl/verb-ssh.c \
 	fleetctl/verb-stop.c \
 	fleetctl/verb-submit.c \
+	fleetctl/verb-verify.c \
 	fleetctl/wait.c fleetctl/wait.h
 
 FLEETCTL_LIBS = fleetctl/libfleetctl.a $(UNITS_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
@@ -52,5 +54,5 @@ endif
 
 # The program itself, against a pretend fleetd.
 TESTS += tests/ctl/test-ctl.sh
-EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/test_remote.py \
+EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/test_remote.py tests/ctl/test_rules.py \
 	tests/ctl/fake_fleetd.py tests/ctl/fake_ssh.py

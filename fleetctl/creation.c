@@ -47,9 +47,16 @@ static void __attribute__((format(printf, 2, 3))) say(struct strlist *lines, con
 
 static int read_source(const char *path, struct source **ret, struct err *err)
 {
-    int r = source_read(path, ret, err);
+    _cleanup_(source_freep) struct source *source = NULL;
+    int r = source_read(path, &source, err);
 
-    return r == -ENOENT ? 0 : r;
+    if (r < 0)
+        return r == -ENOENT ? 0 : err_prefix(err, r, "failed getting Unit(%s) from file", path);
+    r = source_check(source, err);
+    if (r < 0)
+        return err_prefix(err, r, "%s", path);
+    *ret = TAKE_PTR(source);
+    return 0;
 }
 
 static int read_item(const struct creation *c, struct creation_item *item, struct err *err)

@@ -32,6 +32,7 @@ enum option_bit {
     OPTION_UNIT = 1 << 17,
     OPTION_FORWARD_AGENT = 1 << 18,
     OPTION_SSH_PORT = 1 << 19,
+    OPTION_QUIET = 1 << 20,
     OPTION_REMOTE = 1 << 21,                           /* Those global ones that the short help leaves out. */
     OPTION_EVERYWHERE = OPTION_GLOBAL | OPTION_REMOTE, /* Taken by every verb. */
 };

@@ -35,12 +35,12 @@ static int read_text(const char *path, char **ret, size_t *ret_size, struct err 
     if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
         return -ENOENT;
     if (fd < 0 || (f = fdopen(fd, "r")) == NULL)
-        return err_set(err, -EIO, "%s: %s", path, strerror(errno));
+        return err_set(err, -EIO, "%s", strerror(errno));
     (void)TAKE_FD(fd); /* It is f's. */
     text = xmalloc(UNIT_FILE_SIZE_MAX + 1);
     size = fread(text, 1, UNIT_FILE_SIZE_MAX + 1, f);
     if (ferror(f))
-        return err_set(err, -EIO, "%s: %s", path, strerror(errno));
+        return err_set(err, -EIO, "%s", strerror(errno));
     *ret = TAKE_PTR(text);
     *ret_size = size;
     return 0;
@@ -61,8 +61,9 @@ static int check_utf8(const struct unit_file *file, struct err *err)
     return 0;
 }
 
-static int check(const struct unit_file *file, struct err *err)
+int source_check(const struct source *s, struct err *err)
 {
+    const struct unit_file *file = s->file;
     _cleanup_(requirements_freep) struct requirements *requirements = NULL;
     int r;
 
@@ -90,10 +91,8 @@ int source_read(const char *path, struct source **ret, struct err *err)
     s = NEW0(struct source);
     s->path = xstrdup(path);
     r = unit_file_parse(text, size, &s->file, err);
-    if (r == 0)
-        r = check(s->file, err);
     if (r < 0)
-        return err_prefix(err, r == -ENOENT ? -EINVAL : r, "%s", path);
+        return r;
     stored = unit_file_serialize(s->file, &size);
     unit_hash(stored, size, s->hash);
     *ret = TAKE_PTR(s);

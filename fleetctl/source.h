@@ -12,9 +12,12 @@ struct source {
     char hash[UNIT_HASH_SIZE];
 };
 
-/* Reads, parses and checks the file as the server will: its grammar, and the rules of [X-Fleet]. The caller
- * owns *ret. -ENOENT: there is no such file; all else is wrong with it, with "path: line N: why". */
+/* Reads and parses the file. The caller owns *ret. -ENOENT: there is no such file; for all else that is wrong
+ * with it there is a text ("line N: why"). */
 int source_read(const char *path, struct source **ret, struct err *err);
+
+/* Whether the server will take it: the rules of [X-Fleet], and what JSON can carry. */
+int source_check(const struct source *s, struct err *err);
 void source_free(struct source *s);
 DEFINE_FREEP(struct source, source)
 

@@ -190,6 +190,8 @@ static int take_down(struct ctl *ctl, const struct strlist *args, enum wait_for 
 
     if (r < 0)
         return ctl_fail(&err, r, "Error %s units", actions[what].doing);
+    if (m.unknown.count > 0 && m.unknown.count == m.named.count)
+        complain("Units not found in registry");
     return follow(&m, generations);
 }
 

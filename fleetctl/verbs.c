@@ -15,51 +15,60 @@
 #define WAIT   (OPTION_NO_BLOCK | OPTION_BLOCK_ATTEMPTS | OPTION_FULL)
 #define CREATE (OPTION_REPLACE | OPTION_SIGN | OPTION_FULL)
 
-#define CREATE_DETAIL                                                                               \
-    "A unit that is not stored yet is read from the file of that name, or made from its template\n" \
-    "(stored or local). All units of one command are stored together, or none of them."
+#define CREATE_DETAIL                                                          \
+    "A unit that is not stored yet is read from the file of that name, or\n"   \
+    "made from its template (stored or local). All units of one command are\n" \
+    "stored together, or none of them."
+
+#define CHECK_DETAIL                                                      \
+    "Prints the state of each. Exit status: 0 if at least one is so, 3\n" \
+    "(is-active) or 1 (is-failed) if not, 4 if there is none of these units."
 
 const struct verb verbs[] = {
     {"cat", "UNIT", "Print a stored unit file", NULL, 1, 1, "One unit file must be provided", 0, false,
      verb_cat},
     {"confirm-lost", "MACHINE...", "Say that missing machines will not come back",
-     "When more than a third of the machines vanish together, their units are not started elsewhere until\n"
-     "enough of them are back. This starts those of the named machines elsewhere. Make sure that they are "
-     "off.",
+     "When more than a third of the machines vanish together, their units are\n"
+     "not started elsewhere until enough of them are back. This starts those of\n"
+     "the named machines elsewhere. Make sure that they are off.",
      1, ANY, "No machines given", OPTION_FULL, false, verb_confirm_lost},
     {"cordon", "MACHINE...", "Place no new units on machines", NULL, 1, ANY, "No machines given", OPTION_FULL,
      false, verb_cordon},
     {"destroy", "UNIT...", "Remove units from the cluster, stopping them first", NULL, 1, ANY,
      "No units given", WAIT, false, verb_destroy},
-    {"drain", "MACHINE...", "Move the units of machines elsewhere, and place no new ones there",
-     "A unit is started on its new machine before it is stopped on the old one. What fits nowhere else "
-     "stays,\n"
-     "and is named with the reason; global units stay, too.",
+    {"drain", "MACHINE...", "Move units off machines, and place no new ones there",
+     "A unit is started on its new machine before it is stopped on the old one.\n"
+     "What fits nowhere else stays, and is named with the reason; global units\n"
+     "stay, too.",
      1, ANY, "No machines given", OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL, false, verb_drain},
-    {"explain", "UNIT", "Say for every machine why the unit is, or is not, there", NULL, 1, 1,
+    {"explain", "UNIT", "Say for every machine why the unit is there or not", NULL, 1, 1,
      "One unit must be provided", OPTION_FULL | OPTION_OUTPUT, false, verb_explain},
     {"fd-forward", "SOCKET", "Connect stdin and stdout to a Unix socket",
      "The far end of --tunnel; ssh runs it on the host that is tunnelled to.", 1, 1,
      "Provide a single argument", 0, true, verb_fd_forward},
     {"help", "[COMMAND]", "Print help", NULL, 0, 1, NULL, 0, true, verb_help},
+    {"is-active", "UNIT|PATTERN...", "Check whether one of the units is active", CHECK_DETAIL, 1, ANY,
+     "No units given", OPTION_QUIET, false, verb_is_active},
+    {"is-failed", "UNIT|PATTERN...", "Check whether one of the units has failed", CHECK_DETAIL, 1, ANY,
+     "No units given", OPTION_QUIET, false, verb_is_failed},
     {"list-machines", "", "List the machines of the cluster",
-     "Fields: machine, ip, metadata (the default), hostname, state, availability, address, units, version.",
+     "Fields: machine, ip, metadata (the default), hostname, state,\navailability, address, units, version.",
      0, ANY, NULL, LIST, false, verb_list_machines},
     {"list-members", "", "List who keeps the cluster's data, and who leads",
      "Fields: machine, address, role, leader, state (the default), server.", 0, 0, NULL, LIST, false,
      verb_list_members},
     {"list-unit-files", "[UNIT|PATTERN...]", "List what is stored, and where it is placed",
-     "Fields: unit, hash, dstate, state, target (the default), tmachine, global, desc, reason.", 0, ANY, NULL,
-     LIST, false, verb_list_unit_files},
+     "Fields: unit, hash, dstate, state, target (the default), tmachine,\nglobal, desc, reason.", 0, ANY,
+     NULL, LIST, false, verb_list_unit_files},
     {"list-units", "[UNIT|PATTERN...]", "List what machines report about their units",
-     "Fields: unit, machine, active, sub (the default), load, hash, result, error.", 0, ANY, NULL, LIST,
+     "Fields: unit, machine, active, sub (the default), load, hash, result,\nerror.", 0, ANY, NULL, LIST,
      false, verb_list_units},
     {"load", "UNIT...", "Place units on machines, without starting them", CREATE_DETAIL, 1, ANY,
      "No units given", CREATE | WAIT, false, verb_load},
     {"ssh", "[MACHINE|UNIT] [COMMAND...]", "Open a shell or run a command on a machine",
-     "MACHINE is a host name or the beginning of a machine id; a UNIT means the\n"
-     "machine that has it. Before a command with options of its own stands a --:\n"
-     "fleetctl ssh web@1 -- ls -l",
+     "MACHINE is a host name or the beginning of a machine id; a UNIT means\n"
+     "the machine that has it. Before a command with options of its own stands\n"
+     "a --: fleetctl ssh web@1 -- ls -l",
      0, ANY, NULL, OPTION_MACHINE | OPTION_UNIT | OPTION_FORWARD_AGENT | OPTION_SSH_PORT, false, verb_ssh},
     {"start", "UNIT...", "Place units on machines and start them", CREATE_DETAIL, 1, ANY, "No units given",
      CREATE | WAIT, false, verb_start},
@@ -69,10 +78,13 @@ const struct verb verbs[] = {
      "No units given", CREATE, false, verb_submit},
     {"uncordon", "MACHINE...", "Place new units on machines again", NULL, 1, ANY, "No machines given",
      OPTION_FULL, false, verb_uncordon},
-    {"undrain", "MACHINE...", "The same, after a drain; what has left does not come back by itself", NULL, 1,
-     ANY, "No machines given", OPTION_FULL, false, verb_undrain},
+    {"undrain", "MACHINE...", "Place units on machines again after a drain", NULL, 1, ANY,
+     "No machines given", OPTION_FULL, false, verb_undrain},
     {"unload", "UNIT|PATTERN...", "Stop units and take them off their machines", NULL, 1, ANY,
      "No units given", WAIT, false, verb_unload},
+    {"verify", "FILE...", "Check unit files, without asking the cluster",
+     "Says what submit would refuse: names, grammar, the rules of [X-Fleet].", 1, ANY, "No units given", 0,
+     true, verb_verify},
     {"version", "", "Print the version of fleetctl", NULL, 0, ANY, NULL, 0, true, verb_version},
 };
 

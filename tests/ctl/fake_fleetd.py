@@ -172,7 +172,8 @@ class Fake:
         if method == "GET" and path == "/machines":
             return self.paged(h, query, "machines", self.machines)
         if method == "GET" and path == "/state":
-            return self.paged(h, query, "states", self.states)
+            return self.paged(h, query, "states", [s for s in self.states
+                                                   if query.get("unitName", s["name"]) == s["name"]])
         if method == "GET" and parts[0] == "units":
             if parts[1] in self.units:
                 return h.reply(200, self.units[parts[1]])

@@ -18,6 +18,7 @@ import traceback
 
 import fake_fleetd
 import test_remote
+import test_rules
 
 SERVICE = "[Service]\nExecStart=/bin/sleep inf\n"
 OTHER = "[Service]\nExecStart=/bin/true\n"
@@ -106,7 +107,7 @@ def test_a_broken_file_stops_all(b):
     b.file("torn.service", "[X-Fleet]\nMachineID=1\nGlobal=true\n")
     b.file("empty.service", "")
     b.expect(["start", "a", "broken", "torn", "empty"], 1, "", "".join([
-        "Error creating units: broken.service: line 3: unexpected newline encountered while parsing option name\n",
+        "Error creating units: failed getting Unit(broken.service) from file: line 3: unexpected newline encountered while parsing option name\n",
         "Error creating units: torn.service: MachineID cannot be used with Global\n",
         "Error creating units: empty.service: there is no option in it: this is no unit file\n"]))
     assert b.fake.log == []
@@ -118,9 +119,9 @@ def test_bad_files(b):
     b.file("huge.service", "[Service]\n" + "Environment=A=" + "x" * 1000 + "\n" * 300000)
     b.file("sub/a.service", SERVICE)
     b.file("a.service", SERVICE)
-    b.expect(["submit", "dir"], 1, "", "Error creating units: dir.service: Is a directory\n")
+    b.expect(["submit", "dir"], 1, "", "Error creating units: failed getting Unit(dir.service) from file: Is a directory\n")
     b.expect(["submit", "latin"], 1, "", ["latin.service: the option \"Description\"", "not valid UTF-8"])
-    b.expect(["submit", "huge"], 1, "", ["huge.service: "])
+    b.expect(["submit", "huge"], 1, "", ["Unit(huge.service) from file: "])
     b.expect(["submit", "a", "sub/a"], 1, "",
              "Error creating units: a.service and sub/a.service are both unit a.service\n")
     b.expect(["submit", "a b"], 1, "", ["invalid character ' ' in unit name"])
@@ -129,7 +130,7 @@ def test_bad_files(b):
 
 def test_a_fifo_does_not_hang(b):
     os.mkfifo(os.path.join(b.folder, "fifo.service"))
-    b.expect(["submit", "fifo"], 1, "", ["fifo.service: "])
+    b.expect(["submit", "fifo"], 1, "", ["fifo.service"])
 
 
 def test_unknown_unit(b):
@@ -334,7 +335,7 @@ def test_stop_unknown_and_known(b):
     b.expect(["unload", "a", "b"], 0, "Unit a.service inactive\nUnit b.service inactive\n",
              "Successfully unloaded units [a.service b.service].\n")
     b.expect(["stop", "a"], 1, "", "Unable to stop unit a.service in state inactive\n")
-    b.expect(["stop", "nope"], 4, "", "Unit nope.service not found\n")
+    b.expect(["stop", "nope"], 4, "", "Unit nope.service not found\nUnits not found in registry\n")
     b.expect(["destroy", "a", "b"], 0, "Destroyed a.service\nDestroyed b.service\n", "")
     b.expect(["destroy", "--no-block", "c"], 0, "Destroyed c.service\n", "")
     assert b.fake.units == {}
@@ -592,7 +593,7 @@ def test_stdout_that_cannot_be_written(b):
 def main():
     bench = Bench(sys.argv[1])
     passed, failed = 0, 0
-    for name, test in sorted({**globals(), **vars(test_remote)}.items()):
+    for name, test in sorted({**globals(), **vars(test_remote), **vars(test_rules)}.items()):
         if not name.startswith("test_") or not callable(test) or (sys.argv[2:] and not any(part in name for part in sys.argv[2:])):
             continue
         try:
