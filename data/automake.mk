@@ -18,3 +18,8 @@ bashcompletion_DATA = data/installed/fleetctl
 CLEANFILES += data/installed/fleetctl
 data/installed/fleetctl: data/completions/fleetctl.bash
 	$(AM_V_GEN)$(MKDIR_P) data/installed && cp $(top_srcdir)/data/completions/fleetctl.bash $@
+
+zshcompletiondir = $(datadir)/zsh/site-functions
+dist_zshcompletion_DATA = data/completions/_fleetctl
+fishcompletiondir = $(datadir)/fish/vendor_completions.d
+dist_fishcompletion_DATA = data/completions/fleetctl.fish

@@ -1,54 +1,72 @@
+#!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# bash completion for fleetctl(1). Names of units come from the cluster; nothing is said if it cannot be reached.
+# bash completion for fleetctl(1). Commands and options come from fleetctl's own help, names of units and machines from
+# the cluster; nothing is said if it cannot be reached.
+
+_fleetctl_commands() {
+    fleetctl help 2>/dev/null | sed -n '/^COMMANDS:/,/^$/s/^\t\([a-z][a-z-]*\) .*/\1/p'
+}
+
+# The options of a command, and those of all; one with a value ends in '='.
+_fleetctl_options() {
+    fleetctl help "$1" 2>/dev/null | sed -n 's/^\t\(-[a-zA-Z], \)\{0,1\}\(--[a-z-]*=\{0,1\}\).*/\2/p'
+}
+
+# What a command's arguments are: "[MACHINE|UNIT] [COMMAND...]".
+_fleetctl_arguments() {
+    fleetctl help "$1" 2>/dev/null | sed -n '/^USAGE:/,/^$/s/^\tfleetctl [a-z-]* \[OPTION\.\.\.\] \(.*\)/\1/p'
+}
 
 _fleetctl_units() {
     fleetctl --request-timeout=2 list-unit-files --no-legend --fields=unit 2>/dev/null
 }
 
 _fleetctl_machines() {
-    fleetctl --request-timeout=2 list-machines --no-legend --fields=hostname 2>/dev/null
+    fleetctl --request-timeout=2 list-machines --no-legend --full --fields=machine,hostname 2>/dev/null
+}
+
+# The candidates for "OPTION=", each with "OPTION=" before it.
+_fleetctl_value() {
+    local option=${1%%=*} value=${1#*=}
+    case $option in
+        --output) compgen -P "$option=" -W 'text json json-pretty' -- "$value" ;;
+        --machine) compgen -P "$option=" -W "$(_fleetctl_machines)" -- "$value" ;;
+        --unit) compgen -P "$option=" -W "$(_fleetctl_units)" -- "$value" ;;
+        --tunnel) compgen -P "$option=" -A hostname -- "$value" ;;
+        --*-file) compgen -P "$option=" -f -- "$value" ;;
+    esac
 }
 
 _fleetctl() {
-    local line=${COMP_LINE:0:COMP_POINT} verb= word i
+    local line=${COMP_LINE:0:COMP_POINT} command='' word i commands arguments
     local cur=${line##*[[:space:]]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local verbs='cat confirm-lost cordon destroy drain explain help list-machines list-members list-unit-files list-units load start stop submit uncordon undrain unload version'
-    local options='--endpoint= --request-timeout= --debug --help --version'
 
     COMPREPLY=()
+    commands=$(_fleetctl_commands)
     for ((i = 1; i < COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
-        if [[ " $verbs " == *" $word "* ]]; then
-            verb=$word
+        if [[ " ${commands//$'\n'/ } " == *" $word "* ]]; then
+            command=$word
             break
         fi
     done
-    case $verb in
-        '') options+=" $verbs" ;;
-        list-*) options+=' --full --no-legend --fields= --output=' ;;
-        cordon | uncordon | undrain | confirm-lost) options+=' --full' ;;
-        drain) options+=' --full --no-block --deadline=' ;;
-        explain) options+=' --full --output=' ;;
-        submit) options+=' --full --replace' ;;
-        load | start) options+=' --full --replace --no-block --block-attempts=' ;;
-        stop | unload | destroy) options+=' --full --no-block --block-attempts=' ;;
-    esac
-    if [[ $prev == -o ]]; then
-        COMPREPLY=($(compgen -W 'text json json-pretty' -- "$cur"))
-    elif [[ $cur == --output=* ]]; then
-        COMPREPLY=($(compgen -W '--output=text --output=json --output=json-pretty' -- "$cur"))
-    elif [[ -z $verb || $cur == -* ]]; then
-        COMPREPLY=($(compgen -W "$options" -- "$cur"))
-        [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+    if [[ $cur == --*=* ]]; then
+        mapfile -t COMPREPLY < <(_fleetctl_value "$cur")
+    elif [[ $prev == -o ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'text json json-pretty' -- "$cur")
+    elif [[ $cur == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_fleetctl_options "${command:-version}")" -- "$cur")
+        [[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace
+    elif [[ -z $command || $command == help ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur")
     else
-        case $verb in
-            help) COMPREPLY=($(compgen -W "$verbs" -- "$cur")) ;;
-            cordon | uncordon | drain | undrain | confirm-lost)
-                COMPREPLY=($(compgen -W "$(_fleetctl_machines)" -- "$cur")) ;;
-            submit) COMPREPLY=($(compgen -f -- "$cur")) ;;
-            load | start) COMPREPLY=($(compgen -W "$(_fleetctl_units)" -- "$cur") $(compgen -f -- "$cur")) ;;
-            cat | explain | stop | unload | destroy | list-unit*)
-                COMPREPLY=($(compgen -W "$(_fleetctl_units)" -- "$cur")) ;;
+        arguments=$(_fleetctl_arguments "$command")
+        [[ $arguments == *UNIT* ]] && mapfile -t COMPREPLY < <(compgen -W "$(_fleetctl_units)" -- "$cur")
+        [[ $arguments == *MACHINE* ]] &&
+            mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -W "$(_fleetctl_machines)" -- "$cur")
+        case $command in
+            submit | load | start | verify | fd-forward)
+                mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$cur") ;;
         esac
     fi
     # readline breaks words at these, and replaces only what is behind the last of them.
