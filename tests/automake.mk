@@ -22,6 +22,7 @@ LAB_FILES = \
 	tests/lab/test_failover.py \
 	tests/lab/test_lab.py \
 	tests/lab/test_placement.py \
+	tests/lab/test_remote.py \
 	tests/lab/test_scheduling.py \
 	tests/lab/test_speed.py \
 	tests/lab/test_story.py \
