@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "fleetctl/machine.h"
 #include "fleetctl/output.h"
 #include "fleetctl/ssh.h"
 #include "fleetctl/stored.h"
@@ -21,7 +22,7 @@
 
 #define EXIT_SSH      255 /* As ssh has it where it is itself what failed. */
 #define ID_FILE       "/etc/machine-id"
-#define ID_SIZE_MAX   64
+#define ID_SIZE_MAX   64 /* Of which 32 are digits. */
 #define SHELL_DEFAULT "/bin/sh"
 
 /* --- Which machine --- */
@@ -46,43 +47,19 @@ static int ask_machines(struct ctl *ctl, json_t **ret)
     return r < 0 ? ctl_fail(&err, r, "Error retrieving list of machines") : CTL_EXIT_DONE;
 }
 
-/* The machines with this host name, or whose ids begin with 'word'; an id in full, or a name, is that one
- * machine's whatever else begins so. */
-static json_t *find_machines(const json_t *machines, const char *word)
-{
-    json_t *begins = json_array(), *is = json_array();
-    json_t *machine;
-    size_t i;
-
-    json_array_foreach(machines, i, machine)
-    {
-        const char *id = api_text(machine, "id");
-
-        if (streq(id, word) || streq(api_text(machine, "hostname"), word))
-            json_array_append(is, machine);
-        else if (str_has_prefix(id, word))
-            json_array_append(begins, machine);
-    }
-    if (json_array_size(is) > 0) {
-        json_decref(begins);
-        return is;
-    }
-    json_decref(is);
-    return begins;
-}
-
 /* *ret: the machine's entity, a new reference, or NULL if there is none. */
 static int find_machine(struct ctl *ctl, const char *word, json_t **ret)
 {
-    _cleanup_(json_decrefp) json_t *machines = NULL, *found = NULL;
-    int code = ask_machines(ctl, &machines);
+    _cleanup_(json_decrefp) json_t *machines = NULL;
+    const json_t *machine = NULL;
+    int r, code = ask_machines(ctl, &machines);
 
     if (code != CTL_EXIT_DONE)
         return code;
-    found = word[0] != '\0' ? find_machines(machines, word) : json_array();
-    if (json_array_size(found) > 1)
+    r = machine_find(machines, word, &machine, NULL);
+    if (r == -EEXIST)
         return refuse(CTL_EXIT_FAILED, "found more than one machine");
-    *ret = json_incref(json_array_get(found, 0));
+    *ret = json_incref((json_t *)machine);
     return CTL_EXIT_DONE;
 }
 

@@ -28,18 +28,18 @@ const struct verb verbs[] = {
     {"cat", "UNIT", "Print a stored unit file", NULL, 1, 1, "One unit file must be provided", 0, false,
      verb_cat},
     {"confirm-lost", "MACHINE...", "Say that missing machines will not come back",
-     "When more than a third of the machines vanish together, their units are\n"
-     "not started elsewhere until enough of them are back. This starts those of\n"
-     "the named machines elsewhere. Make sure that they are off.",
+     "When more than a third of the machines vanish together, their units\n"
+     "are not started elsewhere until enough of them are back. This starts\n"
+     "those of the named machines elsewhere. Make sure that they are off.",
      1, ANY, "No machines given", OPTION_FULL, false, verb_confirm_lost},
     {"cordon", "MACHINE...", "Place no new units on machines", NULL, 1, ANY, "No machines given", OPTION_FULL,
      false, verb_cordon},
     {"destroy", "UNIT...", "Remove units from the cluster, stopping them first", NULL, 1, ANY,
      "No units given", WAIT, false, verb_destroy},
     {"drain", "MACHINE...", "Move units off machines, and place no new ones there",
-     "A unit is started on its new machine before it is stopped on the old one.\n"
-     "What fits nowhere else stays, and is named with the reason; global units\n"
-     "stay, too.",
+     "A unit is started on its new machine before it is stopped on the old\n"
+     "one. What fits nowhere else stays, and is named with the reason; global\n"
+     "units stay, too.",
      1, ANY, "No machines given", OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL, false, verb_drain},
     {"explain", "UNIT", "Say for every machine why the unit is there or not", NULL, 1, 1,
      "One unit must be provided", OPTION_FULL | OPTION_OUTPUT, false, verb_explain},
@@ -90,13 +90,14 @@ const struct verb verbs[] = {
 
 const size_t verb_count = ARRAY_SIZE(verbs);
 
-/* A word that was enough for the first fleet still is, whatever verbs there are today. */
+/* A word that was enough for the first fleet still is, whatever verbs there are today; but nothing is
+ * destroyed by a word that could mean something else. */
 static bool was_in_first_fleet(const char *name)
 {
-    static const char *const names[] = {"cat",           "destroy",         "fd-forward", "help", "journal",
-                                        "list-machines", "list-unit-files", "list-units", "load", "restart",
-                                        "ssh",           "start",           "status",     "stop", "submit",
-                                        "unload",        "verify",          "version"};
+    static const char *const names[] = {
+        "cat",        "fd-forward", "help",    "journal", "list-machines", "list-unit-files",
+        "list-units", "load",       "restart", "ssh",     "start",         "status",
+        "stop",       "submit",     "unload",  "verify",  "version"};
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (streq(names[i], name))

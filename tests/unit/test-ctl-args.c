@@ -249,6 +249,7 @@ static void test_verbs(void **state)
     assert_string_equal(verb_find("list-units", NULL)->name, "list-units");
     assert_string_equal(verb_find("list-m", NULL)->name, "list-machines"); /* As before there were members. */
     assert_string_equal(verb_find("list-me", NULL)->name, "list-members");
+    assert_null(verb_find("d", NULL)); /* Rather not destroy: it may be that drain is meant. */
     assert_null(verb_find("list-unit", &err));
     assert_string_equal(err.text, "unknown command \"list-unit\" for \"fleetctl\" (did you mean one of "
                                   "list-unit-files, list-units?)");
