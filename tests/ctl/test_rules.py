@@ -238,6 +238,18 @@ def test_every_rule(b):
     assert not wrong, "\n".join(wrong)
 
 
+def test_debug(b):
+    """§1.2: the first fleet took notice of the environment only."""
+    b.fake.add("a.service", SERVICE)
+    for words, env in ((["--debug"], {}), ([], {"FLEETCTL_DEBUG": "true"})):
+        b.expect([*words, "cat", "a"], 0, SERVICE, ["DEBUG: GET /fleet/v1/units/a.service: 200"], env=env)
+    b.expect(["cat", "a"], 0, SERVICE, "", env={"FLEETCTL_DEBUG": ""})
+    b.expect(["cat", "a"], 0, SERVICE, 'WARNING: FLEETCTL_DEBUG is ignored: "x" is neither true nor false\n',
+             env={"FLEETCTL_DEBUG": "x"})
+    b.expect(["--debug=false", "cat", "a"], 0, SERVICE, "", env={"FLEETCTL_DEBUG": "true"})
+    b.expect(["list-unit-files"], 0, ["UNIT\t"], "", env={"FLEETCTL_NO_LEGEND": "true"})
+
+
 def test_is_active_of_many_asks_once(b):
     for i in range(50):
         b.fake.add(f"u{i:02}.service", SERVICE, "launched", machine=A)
