@@ -18,6 +18,8 @@
 /* getopt_long() returns this plus the row, so that rows need no number of their own. */
 #define ROW_BASE 1000
 
+#define HELP_COLUMN 35 /* A tab, 26 for the option, a blank. */
+
 enum kind {
     BOOL, /* Takes a value only with '='. */
     TEXT,
@@ -46,9 +48,10 @@ static const struct row {
     {"output", 'o', MODE, OPTION_OUTPUT, FIELD(output), "FORMAT", "text, json or json-pretty"},
     {"no-block", 0, BOOL, OPTION_NO_BLOCK, FIELD(no_block), NULL, "do not wait until it is done"},
     {"block-attempts", 0, INT, OPTION_BLOCK_ATTEMPTS, FIELD(block_attempts), "N",
-     "wait 2N seconds (0: 10 min, -1: no limit)"},
+     "wait at most 2N seconds (0: 10 minutes; negative: without limit)"},
     {"deadline", 0, SECONDS, OPTION_DEADLINE, FIELD(deadline_ms), "TIME", "wait at most so long"},
-    {"replace", 0, BOOL, OPTION_REPLACE, FIELD(replace), NULL, "replace stored units that differ from files"},
+    {"replace", 0, BOOL, OPTION_REPLACE, FIELD(replace), NULL,
+     "replace stored units that differ from the local files"},
     {"sign", 0, IGNORED_BOOL, OPTION_SIGN, 0, NULL, NULL},
     {"machine", 0, TEXT, OPTION_MACHINE, FIELD(machine), "MACHINE", "this machine (id or host name)"},
     {"unit", 0, TEXT, OPTION_UNIT, FIELD(unit), "UNIT", "the machine that has this unit"},
@@ -303,7 +306,8 @@ void options_print_help(unsigned bits)
             continue;
         name = xasprintf("%s--%s%s%s", row->letter != 0 ? letter : "", row->name,
                          row->value != NULL ? "=" : "", row->value != NULL ? row->value : "");
-        printf("\t%-26s %s\n", name, row->help);
+        printf("\t%-26s ", name);
+        print_wrapped(row->help, HELP_COLUMN, HELP_COLUMN);
     }
 }
 

@@ -80,6 +80,24 @@ void table_done(struct table *t)
     strlist_done(&t->cells);
 }
 
+void print_wrapped(const char *text, size_t at, size_t indent)
+{
+    while (*text != '\0') {
+        const size_t blank = *text == ' ', size = blank + strcspn(text + blank, " \n");
+
+        if (*text == '\n' || (blank > 0 && at + size > OUTPUT_WIDTH)) {
+            printf("\n\t%*s", (int)(indent - TAB_WIDTH), "");
+            at = indent;
+            text++; /* The newline, or the blank that would have been there. */
+            continue;
+        }
+        printf("%.*s", (int)size, text);
+        at += size;
+        text += size;
+    }
+    putchar('\n');
+}
+
 void complain(const char *format, ...)
 {
     _cleanup_(freep) char *text = NULL;

@@ -23,6 +23,12 @@ void table_add(struct table *t, const char *cell);
 char *table_render(const struct table *t);
 void table_done(struct table *t);
 
+/* Prints 'text' and a newline, broken into lines of at most OUTPUT_WIDTH columns (8 for a tab) between words,
+ * and where it has a newline. 'at': the column that stdout is at; further lines begin at 'indent', 8 or more.
+ */
+#define OUTPUT_WIDTH 80
+void print_wrapped(const char *text, size_t at, size_t indent);
+
 /* One line on stderr; control characters in it become blanks. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

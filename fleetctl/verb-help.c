@@ -3,9 +3,13 @@
 #include <config.h>
 
 #include <stdio.h>
+#include <string.h>
 
 #include "fleetctl/output.h"
 #include "fleetctl/verbs.h"
+
+#define TAB_COLUMN     8
+#define SUMMARY_COLUMN 25 /* A tab, 16 for the command, a blank. */
 
 int verb_version(struct ctl *ctl, const struct strlist *args)
 {
@@ -19,8 +23,10 @@ static void print_root(void)
            "USAGE:\n\tfleetctl [OPTION...] COMMAND [ARGUMENT...]\n\n"
            "VERSION:\n\t%s\n\nCOMMANDS:\n",
            PACKAGE_VERSION);
-    for (size_t i = 0; i < verb_count; i++)
-        printf("\t%-16s %s\n", verbs[i].name, verbs[i].summary);
+    for (size_t i = 0; i < verb_count; i++) {
+        printf("\t%-16s ", verbs[i].name);
+        print_wrapped(verbs[i].summary, SUMMARY_COLUMN, SUMMARY_COLUMN);
+    }
     printf("\nOPTIONS:\n");
     options_print_help(OPTION_GLOBAL);
     printf("\n\tfleetctl help COMMAND says more about a command, and has all options.\n"
@@ -29,11 +35,12 @@ static void print_root(void)
 
 static void print_verb(const struct verb *verb)
 {
-    printf("NAME:\n\tfleetctl %s - %s\n\nUSAGE:\n\tfleetctl %s [OPTION...] %s\n\nDESCRIPTION:\n\t",
-           verb->name, verb->summary, verb->name, verb->args);
-    for (const char *p = verb->detail != NULL ? verb->detail : verb->summary; *p != '\0'; p++)
-        printf("%c%s", *p, *p == '\n' ? "\t" : "");
-    printf("\n\n");
+    const size_t title_size = (size_t)printf("NAME:\n\tfleetctl %s - ", verb->name) - strlen("NAME:\n\t");
+
+    print_wrapped(verb->summary, TAB_COLUMN + title_size, TAB_COLUMN);
+    printf("\nUSAGE:\n\tfleetctl %s [OPTION...] %s\n\nDESCRIPTION:\n\t", verb->name, verb->args);
+    print_wrapped(verb->detail != NULL ? verb->detail : verb->summary, TAB_COLUMN, TAB_COLUMN);
+    printf("\n");
     if (verb->options != 0) {
         printf("OPTIONS:\n");
         options_print_help(verb->options);

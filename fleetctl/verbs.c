@@ -15,21 +15,21 @@
 #define WAIT   (OPTION_NO_BLOCK | OPTION_BLOCK_ATTEMPTS | OPTION_FULL)
 #define CREATE (OPTION_REPLACE | OPTION_SIGN | OPTION_FULL)
 
-#define CREATE_DETAIL                                                          \
-    "A unit that is not stored yet is read from the file of that name, or\n"   \
-    "made from its template (stored or local). All units of one command are\n" \
+#define CREATE_DETAIL                                                         \
+    "A unit that is not stored yet is read from the file of that name, or "   \
+    "made from its template (stored or local). All units of one command are " \
     "stored together, or none of them."
 
-#define CHECK_DETAIL                                                      \
-    "Prints the state of each. Exit status: 0 if at least one is so, 3\n" \
+#define CHECK_DETAIL                                                     \
+    "Prints the state of each. Exit status: 0 if at least one is so, 3 " \
     "(is-active) or 1 (is-failed) if not, 4 if there is none of these units."
 
 const struct verb verbs[] = {
     {"cat", "UNIT", "Print a stored unit file", NULL, 1, 1, "One unit file must be provided", 0, false,
      verb_cat},
     {"confirm-lost", "MACHINE...", "Say that missing machines will not come back",
-     "When more than a third of the machines vanish together, their units\n"
-     "are not started elsewhere until enough of them are back. This starts\n"
+     "When more than a third of the machines vanish together, their units "
+     "are not started elsewhere until enough of them are back. This starts "
      "those of the named machines elsewhere. Make sure that they are off.",
      1, ANY, "No machines given", OPTION_FULL, false, verb_confirm_lost},
     {"cordon", "MACHINE...", "Place no new units on machines", NULL, 1, ANY, "No machines given", OPTION_FULL,
@@ -37,8 +37,8 @@ const struct verb verbs[] = {
     {"destroy", "UNIT...", "Remove units from the cluster, stopping them first", NULL, 1, ANY,
      "No units given", WAIT, false, verb_destroy},
     {"drain", "MACHINE...", "Move units off machines, and place no new ones there",
-     "A unit is started on its new machine before it is stopped on the old\n"
-     "one. What fits nowhere else stays, and is named with the reason; global\n"
+     "A unit is started on its new machine before it is stopped on the old "
+     "one. What fits nowhere else stays, and is named with the reason; global "
      "units stay, too.",
      1, ANY, "No machines given", OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL, false, verb_drain},
     {"explain", "UNIT", "Say for every machine why the unit is there or not", NULL, 1, 1,
@@ -52,22 +52,22 @@ const struct verb verbs[] = {
     {"is-failed", "UNIT|PATTERN...", "Check whether one of the units has failed", CHECK_DETAIL, 1, ANY,
      "No units given", OPTION_QUIET, false, verb_is_failed},
     {"list-machines", "", "List the machines of the cluster",
-     "Fields: machine, ip, metadata (the default), hostname, state,\navailability, address, units, version.",
+     "Fields: machine, ip, metadata (the default), hostname, state, availability, address, units, version.",
      0, ANY, NULL, LIST, false, verb_list_machines},
     {"list-members", "", "List who keeps the cluster's data, and who leads",
      "Fields: machine, address, role, leader, state (the default), server.", 0, 0, NULL, LIST, false,
      verb_list_members},
     {"list-unit-files", "[UNIT|PATTERN...]", "List what is stored, and where it is placed",
-     "Fields: unit, hash, dstate, state, target (the default), tmachine,\nglobal, desc, reason.", 0, ANY,
-     NULL, LIST, false, verb_list_unit_files},
+     "Fields: unit, hash, dstate, state, target (the default), tmachine, global, desc, reason.", 0, ANY, NULL,
+     LIST, false, verb_list_unit_files},
     {"list-units", "[UNIT|PATTERN...]", "List what machines report about their units",
-     "Fields: unit, machine, active, sub (the default), load, hash, result,\nerror.", 0, ANY, NULL, LIST,
+     "Fields: unit, machine, active, sub (the default), load, hash, result, error.", 0, ANY, NULL, LIST,
      false, verb_list_units},
     {"load", "UNIT...", "Place units on machines, without starting them", CREATE_DETAIL, 1, ANY,
      "No units given", CREATE | WAIT, false, verb_load},
     {"ssh", "[MACHINE|UNIT] [COMMAND...]", "Open a shell or run a command on a machine",
-     "MACHINE is a host name or the beginning of a machine id; a UNIT means\n"
-     "the machine that has it. Before a command with options of its own stands\n"
+     "MACHINE is a host name or the beginning of a machine id; a UNIT means "
+     "the machine that has it. Before a command with options of its own stands "
      "a --: fleetctl ssh web@1 -- ls -l",
      0, ANY, NULL, OPTION_MACHINE | OPTION_UNIT | OPTION_FORWARD_AGENT | OPTION_SSH_PORT, false, verb_ssh},
     {"start", "UNIT...", "Place units on machines and start them", CREATE_DETAIL, 1, ANY, "No units given",

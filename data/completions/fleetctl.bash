@@ -17,6 +17,13 @@ _fleetctl_arguments() {
     fleetctl help "$1" 2>/dev/null | sed -n '/^USAGE:/,/^$/s/^\tfleetctl [a-z-]* \[OPTION\.\.\.\] \(.*\)/\1/p'
 }
 
+# The words that a command's --output can have.
+_fleetctl_formats() {
+    fleetctl help "$1" 2>/dev/null |
+        awk '/--output=FORMAT/ { on = 1; sub(/.*=FORMAT +/, "") } on && /^\t-/ { exit } on' |
+        tr -s ',\t\n ' '\n' | grep -vx or
+}
+
 _fleetctl_units() {
     fleetctl --request-timeout=2 list-unit-files --no-legend --fields=unit 2>/dev/null
 }
@@ -25,11 +32,11 @@ _fleetctl_machines() {
     fleetctl --request-timeout=2 list-machines --no-legend --full --fields=machine,hostname 2>/dev/null
 }
 
-# The candidates for "OPTION=", each with "OPTION=" before it.
+# The candidates for "OPTION=" of a command, each with "OPTION=" before it.
 _fleetctl_value() {
-    local option=${1%%=*} value=${1#*=}
+    local option=${2%%=*} value=${2#*=}
     case $option in
-        --output) compgen -P "$option=" -W 'text json json-pretty' -- "$value" ;;
+        --output) compgen -P "$option=" -W "$(_fleetctl_formats "$1")" -- "$value" ;;
         --machine) compgen -P "$option=" -W "$(_fleetctl_machines)" -- "$value" ;;
         --unit) compgen -P "$option=" -W "$(_fleetctl_units)" -- "$value" ;;
         --tunnel) compgen -P "$option=" -A hostname -- "$value" ;;
@@ -51,9 +58,9 @@ _fleetctl() {
         fi
     done
     if [[ $cur == --*=* ]]; then
-        mapfile -t COMPREPLY < <(_fleetctl_value "$cur")
+        mapfile -t COMPREPLY < <(_fleetctl_value "${command:-version}" "$cur")
     elif [[ $prev == -o ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'text json json-pretty' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "$(_fleetctl_formats "${command:-version}")" -- "$cur")
     elif [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_fleetctl_options "${command:-version}")" -- "$cur")
         [[ ${COMPREPLY[0]-} == *= ]] && compopt -o nospace

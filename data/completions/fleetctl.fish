@@ -25,6 +25,13 @@ function __fleetctl_options
         sed -n 's/^\t\(-[a-zA-Z], \)\{0,1\}\(--[a-z-]*=\{0,1\}\)[^ ]*  *\(.*\)/\2\t\3/p'
 end
 
+# The words that the command's --output can have.
+function __fleetctl_formats
+    fleetctl help (__fleetctl_command; or echo version) 2>/dev/null |
+        awk '/--output=FORMAT/ { on = 1; sub(/.*=FORMAT +/, "") } on && /^\t-/ { exit } on' |
+        tr -s ',\t\n ' '\n' | grep -vx or
+end
+
 function __fleetctl_units
     fleetctl --request-timeout=2 list-unit-files --no-legend --fields=unit,state 2>/dev/null | string replace -r '\t+' '\t'
 end
@@ -41,7 +48,7 @@ function __fleetctl_value
     set -l option (string replace -r '=.*' '' -- (commandline -ct))
     switch $option
         case --output
-            printf '%s\n' text json json-pretty | string replace -r '^' -- "$option="
+            __fleetctl_formats | string replace -r '^' -- "$option="
         case --machine
             __fleetctl_machines | string replace -r '^' -- "$option="
         case --unit
@@ -69,4 +76,5 @@ complete -c fleetctl -n 'string match -q -- "-*" (commandline -ct)' -a '(__fleet
 complete -c fleetctl -n 'string match -q -- "--*=*" (commandline -ct)' -a '(__fleetctl_value)'
 complete -c fleetctl -n '__fleetctl_takes UNIT' -a '(__fleetctl_units)'
 complete -c fleetctl -n '__fleetctl_takes MACHINE' -a '(__fleetctl_machines)'
+complete -c fleetctl -n 'string match -q -- "-o" (commandline -opc)[-1]' -a '(__fleetctl_formats)'
 complete -c fleetctl -n __fleetctl_takes_files -F

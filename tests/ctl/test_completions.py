@@ -3,6 +3,7 @@
 readline would; fish and zsh where they are installed. Run by test_ctl.py."""
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -75,7 +76,7 @@ def test_bash_completion(b):
 
 def test_every_verb_is_completed(b):
     env = environment(b)
-    verbs = [line.split()[0] for line in b.run("help")[1].split("COMMANDS:\n")[1].split("\n\n")[0].splitlines()]
+    verbs = re.findall(r"^\t([a-z][a-z-]*) ", b.run("help")[1].split("COMMANDS:\n")[1].split("\n\n")[0], re.M)
     assert complete(b, env, "") == sorted(verbs) and "submit" in verbs
 
 
@@ -91,6 +92,7 @@ def test_fish_completion(b):
     env = environment(b)
     for typed, wanted in (("sto", ["stop"]), ("stop ", ["db.service", "web@1.service"]), ("ssh node", ["node1", "node2"]),
                           ("ssh --machine=node", ["--machine=node1", "--machine=node2"]), ("--tunn", ["--tunnel="]),
+                          ("list-units --output=js", ["--output=json", "--output=json-pretty"]),
                           ("help ver", ["verify", "version"]), ("list-units --no-l", ["--no-legend"]),
                           ("verify files/", ["files/a.service"])):
         p = subprocess.run(["fish", "--no-config", "-c", 'source $argv[1]; complete -C "fleetctl $argv[2]"',

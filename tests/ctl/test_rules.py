@@ -4,6 +4,7 @@ stdout and stderr. Where we differ on purpose (design: usage errors exit 2, 3 an
 know why), the row says so. A text is exact; a list has parts of it; None is anything. Run by test_ctl.py."""
 
 import os
+import re
 
 SERVICE = "[Service]\nExecStart=/bin/sleep inf\n"
 OTHER = "[Service]\nExecStart=/bin/true\n"
@@ -288,3 +289,11 @@ def test_cat_to_the_byte(b):
     b.expect(["submit", "y"], 0, None, "")
     b.expect(["cat", "y"], 0, out, "")  # What cat says, submitted, is the same again.
     assert out.startswith("[Unit]\nDescription=a  b\nAfter=\u00e4.service\n\n[Service]\nExecStart=/bin/sh -c 'x "), out
+
+
+def test_help_fits_a_screen(b):
+    verbs = re.findall(r"^\t([a-z][a-z-]*) ", b.run("help")[1].split("COMMANDS:\n")[1].split("\n\n")[0], re.M)
+    assert "submit" in verbs and len(verbs) > 15
+    for verb in [None, *verbs]:
+        lines = b.run("help", *([verb] if verb else []))[1].expandtabs(8).splitlines()
+        assert len(lines) <= 55 and max(map(len, lines)) <= 80, (verb, len(lines), max(lines, key=len))
