@@ -28,12 +28,12 @@ enum option_bit {
     OPTION_SIGN = 1 << 7, /* Means nothing; scripts for the first fleet pass it. */
     OPTION_GLOBAL = 1 << 8,
     OPTION_DEADLINE = 1 << 30,
-    OPTION_MACHINE = 1 << 16,
-    OPTION_UNIT = 1 << 17,
-    OPTION_FORWARD_AGENT = 1 << 18,
-    OPTION_SSH_PORT = 1 << 19,
-    OPTION_QUIET = 1 << 20,
-    OPTION_REMOTE = 1 << 21,                           /* Those global ones that the short help leaves out. */
+    OPTION_MACHINE = 1 << 22,
+    OPTION_UNIT = 1 << 23,
+    OPTION_FORWARD_AGENT = 1 << 24,
+    OPTION_SSH_PORT = 1 << 25,
+    OPTION_QUIET = 1 << 26,
+    OPTION_REMOTE = 1 << 27,                           /* Those global ones that the short help leaves out. */
     OPTION_EVERYWHERE = OPTION_GLOBAL | OPTION_REMOTE, /* Taken by every verb. */
 };
 

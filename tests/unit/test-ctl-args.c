@@ -51,7 +51,7 @@ static void test_refuses(void **state)
         {"--block-attempts=99999999999", "--block-attempts: \"99999999999\" is not a number"},
         {"--request-timeout=0", "--request-timeout: \"0\" is out of range"},
         {"-o yaml", "--output: \"yaml\" is none of text, json, json-pretty"},
-        {"-fields x", "unknown shorthand flag: 'f'"},
+        {"-bogus x", "unknown shorthand flag: 'b'"},
         {"ssh --ssh-port=0", "--ssh-port: \"0\" is no port"},
         {"ssh --ssh-port=65536", "--ssh-port: \"65536\" is no port"},
         {"--strict-host-key-checking=ask", "--strict-host-key-checking: \"ask\" is neither true nor false"},
