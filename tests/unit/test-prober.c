@@ -99,7 +99,7 @@ static void tick_until(struct stage *stage, const char *address, const unsigned 
 static void test_a_process_that_does_not_accept_is_there(void **state)
 {
     _cleanup_(freep) char *address = NULL;
-    _cleanup_(closep) int fd = listening(&address);
+    _cleanup_(closep) int fd __attribute__((unused)) = listening(&address);
     struct stage stage;
 
     stage_init(&stage);
@@ -124,7 +124,7 @@ static void test_a_process_that_ends_is_noticed(void **state)
 static void test_who_is_not_wanted_any_more_is_let_go(void **state)
 {
     _cleanup_(freep) char *address = NULL;
-    _cleanup_(closep) int fd = listening(&address);
+    _cleanup_(closep) int fd __attribute__((unused)) = listening(&address);
     struct stage stage;
 
     stage_init(&stage);
