@@ -131,7 +131,7 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
     for (size_t i = 0; i < unit->former.count; i++) {
         const struct host *former = host_find(core->hosts, unit->former.items[i]);
 
-        if (former != NULL && former->state == MACHINE_EXPECTED && !streq(former->id, machine_id))
+        if (former != NULL && host_is_unknown(former) && !streq(former->id, machine_id))
             return former;
     }
     return NULL;
@@ -143,7 +143,7 @@ bool core_former_gone(const struct core *core, const struct registry_unit *unit)
         const struct host *former = host_find(core->hosts, unit->former.items[i]);
 
         if (former != NULL && former->state != MACHINE_LOST &&
-            (former->state == MACHINE_EXPECTED || host_may_have(former, unit->name)))
+            (host_is_unknown(former) || host_may_have(former, unit->name)))
             return false;
     }
     return true;
@@ -313,7 +313,7 @@ static void forget_leaving(struct core *core, struct effects *out)
     struct host *host, *next;
 
     HASH_ITER (hh, core->hosts, host, next) {
-        bool empty = host->state != MACHINE_EXPECTED && !host_may_have_any(host);
+        bool empty = !host_is_unknown(host) && !host_may_have_any(host);
 
         if (!host->leaving || !(empty || host->state == MACHINE_LOST))
             continue;
@@ -505,6 +505,7 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
         effects_add_log(out, LOG_NOTICE, machine_id, NULL, "Machine %s (%s) is back", machine_id,
                         machine->hostname);
     host->session_id = session_id;
+    host->called = true;
     host->heard_ms = now_ms;
     mark_held(core, host);
     host_forget_reports(host);

@@ -173,6 +173,11 @@ bool host_may_have_any(const struct host *host)
     return host->reports != NULL || host->told != NULL;
 }
 
+bool host_is_unknown(const struct host *host)
+{
+    return !host->called && host->state != MACHINE_LOST;
+}
+
 bool host_was_told(const struct host *host, const char *unit, uint64_t generation)
 {
     const struct host_told *told = told_find(host, unit);

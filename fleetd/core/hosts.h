@@ -29,6 +29,7 @@ struct host {
     enum machine_state state;
     uint64_t session_id; /* 0: it has no session. */
     uint64_t heard_ms;   /* When it was last heard, or when this leader began. */
+    bool called;         /* It has told this leader what it has. */
     bool history;        /* LOST, but long ago, or not by this leader alone: the brake does not count it. */
     enum machine_state verdict; /* LOST or READY: what was proposed last to the registry, and when. */
     uint64_t verdict_ms;
@@ -59,6 +60,9 @@ void host_forget_reports(struct host *host);
 /* Whether it reports the unit, or was told to have it and has not said that it has nothing (any more). */
 bool host_may_have(const struct host *host, const char *unit);
 bool host_may_have_any(const struct host *host);
+
+/* Whether nobody knows what it has: it has not called this leader, and was not given up. */
+bool host_is_unknown(const struct host *host);
 
 /* Whether the host was told this generation of the unit (0: any), and not told otherwise since. */
 bool host_was_told(const struct host *host, const char *unit, uint64_t generation);

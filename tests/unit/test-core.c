@@ -244,6 +244,26 @@ static void test_the_brake_is_released_when_they_return(void **state)
     world_done(&w);
 }
 
+/* What it has nobody knows, for it has not called this leader: that is as long so as it is missing. */
+static void test_a_missing_machine_may_still_run_it(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "");
+    user_destroys(&w, "on-a.service"); /* Its machine does not hear of that. */
+    leads(&w);
+    for (const char *const *name = (const char *const[]){"d", "e", "f", NULL}; *name != NULL; name++)
+        machine_calls(&w, *name);
+    user_starts(&w, "on-a.service");
+    advance(&w, 3 * TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_MISSING);
+    assert_string_equal(placed_on(&w, "on-a.service"), "d");
+    assert_false(is_told(&w, "d", "on-a.service"));
+    is_confirmed_lost(&w, "a");
+    assert_true(is_told(&w, "d", "on-a.service"));
+    world_done(&w);
+}
+
 static void test_the_brake_is_released_by_a_person(void **state)
 {
     struct world w;
@@ -2046,6 +2066,7 @@ int main(void)
         cmocka_unit_test(test_not_quite_at_the_same_time),
         cmocka_unit_test(test_one_after_the_other),
         cmocka_unit_test(test_the_brake_is_released_when_they_return),
+        cmocka_unit_test(test_a_missing_machine_may_still_run_it),
         cmocka_unit_test(test_the_brake_is_released_by_a_person),
         cmocka_unit_test(test_a_machine_that_answers_is_not_lost),
         cmocka_unit_test(test_a_new_leader_knows_who_was_lost),
