@@ -157,7 +157,6 @@ static void on_heartbeat(struct link *link, const Fleet__Heartbeat *heartbeat)
     Fleet__SessionDown message = FLEET__SESSION_DOWN__INIT;
     Fleet__Heartbeat answer = *heartbeat;
 
-    link->downlink->callbacks.on_heard(link->machine_id, link->session_id, link->downlink->data);
     message.message_case = FLEET__SESSION_DOWN__MESSAGE_HEARTBEAT;
     message.heartbeat = &answer;
     send_down(link, &message);
@@ -175,6 +174,8 @@ static void dispatch(struct link *link, const Fleet__SessionUp *message)
         link_close(link, "it must open its session first");
         return;
     }
+    /* Whatever it says, it lives. */
+    downlink->callbacks.on_heard(link->machine_id, link->session_id, downlink->data);
     switch (message->message_case) {
     case FLEET__SESSION_UP__MESSAGE_HEARTBEAT: on_heartbeat(link, message->heartbeat); break;
     case FLEET__SESSION_UP__MESSAGE_REPORTS:
