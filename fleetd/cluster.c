@@ -54,6 +54,14 @@ static void on_fatal(const char *why, void *data)
 
 /* ---- connections from other hosts ---- */
 
+/* Raft knows best; a host that has no part in it knows whom its own session is to. */
+static const char *leader_hint(const struct daemon *daemon)
+{
+    const char *address = store_leader_address(daemon->store);
+
+    return address[0] == '\0' && daemon->uplink != NULL ? uplink_leader(daemon->uplink) : address;
+}
+
 static int accept_session(struct daemon *daemon, struct conn *conn, const Fleet__Hello *hello,
                           const struct conn_callbacks **ret, void **ret_data, struct err *err)
 {
@@ -80,7 +88,7 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
     if (daemon->stopping) /* Consensus goes on until leadership is handed over. */
         return err_set(err, -EAGAIN, "fleetd is stopping there");
     if (!store_leads(daemon->store)) {
-        strncpy(leader_address, store_leader_address(daemon->store), ADDRESS_MAX);
+        strncpy(leader_address, leader_hint(daemon), ADDRESS_MAX);
         return err_set(err, -EAGAIN, "this host does not lead");
     }
     if (hello->purpose == FLEET__PURPOSE__PURPOSE_SESSION)
@@ -160,20 +168,41 @@ static uint64_t backend_leader_id(void *data)
 
 /* ---- membership ---- */
 
-void cluster_set_uplink_members(struct daemon *daemon)
+static bool lists_equal(const struct strlist *a, const struct strlist *b)
 {
-    struct strlist members = {0};
-    size_t count;
-    const struct registry_machine *const *machines = registry_machines(store_registry(daemon->store), &count);
+    for (size_t i = 0; i < a->count; i++)
+        if (!strlist_has(b, a->items[i]))
+            return false;
+    return a->count == b->count;
+}
 
-    if (daemon->uplink == NULL)
+void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses)
+{
+    struct strlist *peers = &daemon->member.peers;
+    struct err err = {0};
+    int r;
+
+    if (addresses->count == 0 || lists_equal(peers, addresses))
         return;
+    strlist_done(peers);
+    for (size_t i = 0; i < addresses->count; i++)
+        strlist_add(peers, addresses->items[i]);
+    uplink_set_members(daemon->uplink, peers);
+    r = member_save(daemon->config.data_dir, &daemon->member, &err);
+    if (r < 0) /* They still hold for as long as this daemon lives. */
+        log_warn("%s", err_text(&err, r));
+}
+
+void cluster_learn_peers(struct daemon *daemon)
+{
+    struct store_server servers[RAFT_SERVERS_MAX];
+    size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
+    struct strlist addresses = {0};
 
     for (size_t i = 0; i < count; i++)
-        strlist_add(&members, machines[i]->cluster_address);
-    if (count > 0)
-        uplink_set_members(daemon->uplink, &members);
-    strlist_done(&members);
+        strlist_add(&addresses, servers[i].address);
+    cluster_set_peers(daemon, &addresses);
+    strlist_done(&addresses);
 }
 
 /* Once the cluster exists, its founder is a member like the others: if it should lose its log, it must not

@@ -78,7 +78,10 @@ struct daemon {
 
 /* cluster.c */
 int cluster_start(struct daemon *daemon, struct err *err);
-void cluster_set_uplink_members(struct daemon *daemon);
+/* Whom to ask for the leader from now on, also after a restart. */
+void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses);
+void cluster_learn_peers(
+    struct daemon *daemon); /* Likewise, from the store, if this host has a part in it. */
 void cluster_forget_founding(struct daemon *daemon);
 
 /* leading.c */

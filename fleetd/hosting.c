@@ -171,8 +171,7 @@ static void on_accepted(const Fleet__SessionAccepted *accepted, void *data)
 
     for (size_t i = 0; i < accepted->n_members; i++)
         strlist_add(&members, accepted->members[i]);
-    if (members.count > 0)
-        uplink_set_members(daemon->uplink, &members);
+    cluster_set_peers(daemon, &members);
     strlist_done(&members);
     router_connected(daemon->router);
     daemon_update_status(daemon);

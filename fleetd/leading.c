@@ -295,8 +295,6 @@ void leading_step(struct daemon *daemon)
         return;
     daemon->registry_changed = false;
     store_changes_take(daemon->store, &changes);
-    if ((changes.everything || changes.machines) && daemon->uplink != NULL)
-        cluster_set_uplink_members(daemon);
     cluster_forget_founding(daemon);
     core_registry_changed(daemon->core, &changes, now_ms(), &effects);
     registry_changes_done(&changes);
@@ -373,6 +371,7 @@ void leading_chores(struct daemon *daemon)
 
     if (daemon->store == NULL || daemon->stopping)
         return;
+    cluster_learn_peers(daemon);
     gate_tick(daemon->gate);
     downlink_tick(daemon->downlink);
     if (!store_leads(daemon->store) || daemon->voters_busy)
@@ -469,15 +468,14 @@ static void on_session(const char *machine_id, uint64_t session_id, const Fleet_
 {
     struct daemon *daemon = data;
     Fleet__SessionAccepted accepted = FLEET__SESSION_ACCEPTED__INIT;
-    const struct registry_machine *const *machines;
-    _cleanup_(freep) char **members = NULL;
+    struct store_server servers[RAFT_SERVERS_MAX];
+    char *members[RAFT_SERVERS_MAX];
     struct effects effects = {0};
-    size_t count;
+    size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
 
-    machines = registry_machines(store_registry(daemon->store), &count);
-    members = xcalloc(count, sizeof *members);
+    /* Whom to ask when this leader is lost: only who takes part in consensus is sure to hear of the next. */
     for (size_t i = 0; i < count; i++)
-        members[i] = machines[i]->cluster_address;
+        members[i] = (char *)servers[i].address;
     accepted.term = store_term(daemon->store);
     accepted.ttl_ms = daemon->config.agent_ttl_ms;
     accepted.heartbeat_ms = daemon->config.agent_ttl_ms / HEARTBEATS_PER_TTL;

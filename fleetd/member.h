@@ -16,7 +16,7 @@ struct member {
     uint64_t server_id; /* Drawn when the data directory is made: never used twice (libraft-notes §2.7). */
     char machine_id[MACHINE_ID_SIZE]; /* Of the host that the directory was made on. */
     bool founder;                     /* It began the cluster: its log starts with itself. */
-    struct strlist peers;             /* Addresses of members, as known when it joined. */
+    struct strlist peers;             /* Whom to ask for the leader: addresses, as last heard from one. */
 };
 
 /* -ENOENT: this host belongs to no cluster. -EBADMSG, with a text: the file is damaged. */

@@ -313,6 +313,11 @@ bool uplink_is_open(const struct uplink *uplink)
     return uplink->state == UPLINK_OPEN;
 }
 
+const char *uplink_leader(const struct uplink *uplink)
+{
+    return uplink->state == UPLINK_OPEN ? uplink->dialled : "";
+}
+
 const char *uplink_trouble(const struct uplink *uplink)
 {
     return uplink->trouble;

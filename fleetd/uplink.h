@@ -44,6 +44,8 @@ void uplink_set_members(struct uplink *uplink, const struct strlist *addresses);
 uint64_t uplink_share_count(const struct uplink *uplink);
 
 bool uplink_is_open(const struct uplink *uplink);
+const char *
+uplink_leader(const struct uplink *uplink); /* The address of the leader whose session is open, or "". */
 bool uplink_is_opening(const struct uplink *uplink); /* What the host has was said, the answer is to come. */
 const char *uplink_trouble(const struct uplink *uplink); /* Why it is not open, for people. */
 
