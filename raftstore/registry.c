@@ -272,16 +272,27 @@ static void place_unit(struct registry *registry, struct registry_unit *unit,
     }
 }
 
+/* Decided about something that has changed since. */
+static bool is_void(const struct registry_unit *unit, const Fleet__Placement *placement)
+{
+    return unit == NULL || unit->generation != placement->if_generation ||
+           unit->desired == UNIT_STATE_INACTIVE || !streq(unit->target, placement->from);
+}
+
+/* The placements of a decision rest on each other (who makes room, who is followed): one that is void makes
+ * all of them void, and the leader decides anew. */
 static int apply_schedule(struct registry *registry, const Fleet__Schedule *command, uint64_t wall_ms)
 {
+    for (size_t i = 0; i < command->n_placements; i++)
+        if (is_void(registry_unit(registry, command->placements[i]->unit), command->placements[i]))
+            return refuse(registry, -ESTALE, "unit %s has changed since it was decided where it goes",
+                          command->placements[i]->unit);
     registry->version++;
     for (size_t i = 0; i < command->n_placements; i++) {
         const Fleet__Placement *placement = command->placements[i];
         struct registry_unit *unit = (struct registry_unit *)registry_unit(registry, placement->unit);
 
-        /* Decided about something that has changed since: void. */
-        if (unit == NULL || unit->generation != placement->if_generation ||
-            unit->desired == UNIT_STATE_INACTIVE || !streq(unit->target, placement->from))
+        if (is_void(unit, placement)) /* It is named twice. */
             continue;
         place_unit(registry, unit, placement, wall_ms);
         strlist_add(&registry->changes.units, unit->name);

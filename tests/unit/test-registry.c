@@ -93,38 +93,49 @@ static int change_unit(struct registry *registry, const struct change *change)
     return change_units(registry, NULL, change, 1)->status;
 }
 
-static void place_with(struct registry *registry, const char *unit, const char *from, const char *to,
-                       uint64_t generation, bool former_gone)
+struct placement {
+    const char *unit, *from, *to;
+    uint64_t generation;
+    bool former_gone;
+};
+
+/* One decision. Returns what it comes to. */
+static int schedule(struct registry *registry, const struct placement *placements, size_t count)
 {
-    Fleet__Placement placement = FLEET__PLACEMENT__INIT, *list[] = {&placement};
+    Fleet__Placement items[4], *list[4];
     Fleet__Schedule body = FLEET__SCHEDULE__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
 
-    placement.unit = (char *)unit;
-    placement.from = (char *)from;
-    placement.to = (char *)to;
-    placement.reason = (char *)"a reason";
-    placement.if_generation = generation;
-    placement.former_gone = former_gone;
-    body.n_placements = 1;
+    assert_true(count <= 4);
+    for (size_t i = 0; i < count; i++) {
+        fleet__placement__init(&items[i]);
+        items[i].unit = (char *)placements[i].unit;
+        items[i].from = (char *)placements[i].from;
+        items[i].to = (char *)placements[i].to;
+        items[i].reason = (char *)"a reason";
+        items[i].if_generation = placements[i].generation;
+        items[i].former_gone = placements[i].former_gone;
+        list[i] = &items[i];
+    }
+    body.n_placements = count;
     body.placements = list;
     command.body_case = FLEET__COMMAND__BODY_SCHEDULE;
     command.schedule = &body;
     command.wall_ms = 1234;
-    assert_int_equal(apply(registry, &command)->status, 0);
+    return apply(registry, &command)->status;
 }
 
-static void place_at(struct registry *registry, const char *unit, const char *from, const char *to,
-                     uint64_t generation)
+static int place_at(struct registry *registry, const char *unit, const char *from, const char *to,
+                    uint64_t generation)
 {
-    place_with(registry, unit, from, to, generation, false);
+    return schedule(registry, &(struct placement){unit, from, to, generation, false}, 1);
 }
 
 static void place(struct registry *registry, const char *unit, const char *to)
 {
     const struct registry_unit *found = registry_unit(registry, unit);
 
-    place_at(registry, unit, found->target, to, found->generation);
+    assert_int_equal(place_at(registry, unit, found->target, to, found->generation), 0);
 }
 
 /* The same by a leader that knows that no former machine has anything of it. */
@@ -132,7 +143,8 @@ static void place_clean(struct registry *registry, const char *unit, const char 
 {
     const struct registry_unit *found = registry_unit(registry, unit);
 
-    place_with(registry, unit, found->target, to, found->generation, true);
+    assert_int_equal(
+        schedule(registry, &(struct placement){unit, found->target, to, found->generation, true}, 1), 0);
 }
 
 /* Its former machines are these, in this order; NULL ends them. */
@@ -478,24 +490,33 @@ static void test_inactive_is_nowhere(void **state)
     assert_string_equal(unit->target, "");
     assert_former(unit, ID_A, NULL);
     assert_string_equal(unit->reason, "");
-    place(registry, "a.service", ID_B); /* Decided too late. */
+    assert_int_equal(place_at(registry, "a.service", "", ID_B, unit->generation), -ESTALE); /* Too late. */
     assert_string_equal(unit->target, "");
 }
 
+/* Decided about something that has changed since; and what was decided with it falls as well. */
 static void test_void_placements(void **state)
 {
     _cleanup_(registry_freep) struct registry *registry = full_registry();
-    const struct registry_unit *unit = registry_unit(registry, "a.service");
-    uint64_t generation = unit->generation, version = registry_version(registry);
+    const struct registry_unit *a = registry_unit(registry, "a.service");
+    const struct registry_unit *b = registry_unit(registry, "b.service");
+    const struct placement cases[][2] = {
+        {{"b.service", ID_B, ID_A, b->generation, false}, {"gone.service", "", ID_A, 1, false}},
+        {{"b.service", ID_B, ID_A, b->generation, false},
+         {"a.service", "", ID_B, a->generation, false}}, /* Elsewhere. */
+        {{"b.service", ID_B, ID_A, b->generation, false},
+         {"a.service", ID_A, ID_B, a->generation - 1, false}},
+        {{"b.service", ID_B, ID_A, b->generation, false},
+         {"t@.service", "", ID_A, registry_unit(registry, "t@.service")->generation, false}},
+    };
+    size_t size;
+    _cleanup_(freep) uint8_t *before = snapshot(registry, &size);
 
-    place_at(registry, "gone.service", "", ID_A, 1);
-    place_at(registry, "a.service", "", ID_B, generation);       /* It is not there. */
-    place_at(registry, "a.service", ID_A, ID_B, generation - 1); /* It has changed since. */
-    place_at(registry, "t@.service", "", ID_A, registry_unit(registry, "t@.service")->generation);
-    assert_int_equal(unit->generation, generation);
-    assert_string_equal(unit->target, ID_A);
-    assert_string_equal(registry_unit(registry, "t@.service")->target, "");
-    assert_int_equal(registry_version(registry), version + 4);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        assert_int_equal(schedule(registry, cases[i], 2), -ESTALE);
+    assert_same(registry, before, size);
+    assert_int_equal(schedule(registry, &cases[0][0], 1), 0);
+    assert_string_equal(b->target, ID_A);
 }
 
 static void test_changes(void **state)
