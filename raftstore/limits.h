@@ -18,8 +18,9 @@
 #define MACHINES_MAX                 2000u
 #define UNITS_MAX                    50000u
 #define LABELS_PER_MACHINE_MAX       128u
-#define LABEL_MAX                    1024u         /* Bytes of a metadata key or value. */
-#define REQUESTS_REMEMBERED_MAX      4096u         /* Whose repetition the registry still recognises. */
+#define LABEL_MAX                    1024u /* Bytes of a metadata key or value. */
+#define REQUESTS_REMEMBERED_MAX      4096u /* Whose repetition the registry still recognises. */
+#define DEPARTED_REMEMBERED_MAX      4096u /* Destroyed units whose machines the registry still knows. */
 #define API_HEAD_MAX                 (256u * 1024) /* Path, query and so on of a request, encoded. */
 #define API_BODY_MAX                 (FRAME_MAX - API_HEAD_MAX) /* A request goes to the leader in one frame. */
 #define COMMAND_STAMP_MAX            24u     /* Bytes that the store adds to a command: term and time. */

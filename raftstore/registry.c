@@ -145,6 +145,52 @@ static void unit_remove(struct registry *registry, struct registry_unit *unit)
     free(unit);
 }
 
+/* ---- destroyed units ---- */
+
+static void departed_remove(struct registry *registry, struct departed *departed)
+{
+    HASH_DEL(registry->departed, departed);
+    strlist_done(&departed->machines);
+    free(departed->name);
+    free(departed);
+}
+
+void registry_departed_remember(struct registry *registry, const char *name, struct strlist *machines)
+{
+    struct departed *departed = NEW0(struct departed);
+
+    departed->name = xstrdup(name);
+    departed->machines = *machines;
+    *machines = (struct strlist){0};
+    HASH_ADD_KEYPTR(hh, registry->departed, departed->name, strlen(departed->name), departed);
+    if (HASH_COUNT(registry->departed) > DEPARTED_REMEMBERED_MAX)
+        departed_remove(registry, registry->departed);
+}
+
+static void unit_destroy(struct registry *registry, struct registry_unit *unit)
+{
+    if (unit->target[0] != '\0')
+        strlist_add(&unit->former, unit->target);
+    if (unit->former.count > 0)
+        registry_departed_remember(registry, unit->name, &unit->former);
+    unit_remove(registry, unit);
+}
+
+/* A unit that takes the name of a destroyed one begins where that one was. */
+static void unit_inherit(struct registry *registry, struct registry_unit *unit)
+{
+    struct departed *departed;
+
+    HASH_FIND_STR(registry->departed, unit->name, departed);
+    if (departed == NULL)
+        return;
+    unit->former = departed->machines;
+    departed->machines = (struct strlist){0};
+    departed_remove(registry, departed);
+}
+
+/* ---- changes of units ---- */
+
 /* Says why a command is refused; nothing has been changed. */
 static int __attribute__((format(printf, 3, 4)))
 refuse(struct registry *registry, int status, const char *format, ...)
@@ -219,12 +265,13 @@ static void change_unit(struct registry *registry, const Fleet__UnitChange *chan
 
     if (change->destroy) {
         strlist_add(&registry->changes.units, unit->name);
-        unit_remove(registry, unit);
+        unit_destroy(registry, unit);
         return;
     }
     if (unit == NULL) {
         unit = registry_unit_add(registry, change->name,
                                  registry_content_get(registry, change->text.data, change->text.len));
+        unit_inherit(registry, unit);
         changed = true;
     } else if (change->has_text) {
         changed = unit_set_text(registry, unit, &change->text);
@@ -749,6 +796,8 @@ void registry_clear(struct registry *registry)
         unit_remove(registry, registry->units);
     while (registry->machines != NULL)
         machine_remove(registry, registry->machines);
+    while (registry->departed != NULL)
+        departed_remove(registry, registry->departed);
     while (registry->requests != NULL) {
         struct request *request = registry->requests;
 

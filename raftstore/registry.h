@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The registry: what the cluster has agreed on, as a deterministic state machine. It holds the units (name,
  * content, desired state, where they are placed and why), the contents by hash, the machines with their
- * metadata, and the requests that were answered lately. Commands change it, one at a time, wholly or not at
- * all; a snapshot is all of it. It reads no clock, no random number and no file: the same commands give the
- * same registry on every host.
+ * metadata, the requests that were answered lately, and where units were that have been destroyed lately.
+ * Commands change it, one at a time, wholly or not at all; a snapshot is all of it. It reads no clock, no
+ * random number and no file: the same commands give the same registry on every host.
  *
  * Not in it: who is alive, and what systemd reports. That a machine was given up is in it: that is a
  * decision, and the next leader must know that it was made.

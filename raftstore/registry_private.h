@@ -13,6 +13,14 @@ struct request {
     UT_hash_handle hh;
 };
 
+/* Where a destroyed unit was, and may still be: one of that name that is made later must not begin to run
+ * elsewhere before. */
+struct departed {
+    char *name;
+    struct strlist machines;
+    UT_hash_handle hh;
+};
+
 struct registry {
     uint8_t cluster_id[CLUSTER_ID_SIZE];
     uint64_t version;
@@ -20,7 +28,8 @@ struct registry {
     struct registry_content *contents;
     struct registry_unit *units;
     struct registry_machine *machines;
-    struct request *requests; /* Oldest first: uthash keeps the order of insertion. */
+    struct request *requests;  /* Oldest first: uthash keeps the order of insertion. */
+    struct departed *departed; /* Oldest first. */
     struct registry_result last;
     struct registry_changes changes;
     const struct registry_unit **sorted_units; /* NULL: to be made when asked for. */
@@ -64,5 +73,7 @@ void registry_machine_set(struct registry_machine *machine, const Fleet__Registe
 void registry_change_metadata(struct registry *registry, const Fleet__MetadataChange *change);
 void registry_request_remember(struct registry *registry, const void *id,
                                const struct registry_result *result);
+/* Takes over what is in 'machines'. */
+void registry_departed_remember(struct registry *registry, const char *name, struct strlist *machines);
 void registry_clear(
     struct registry *registry); /* Frees what it holds; contents go with their last reference. */

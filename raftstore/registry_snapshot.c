@@ -111,6 +111,19 @@ static void add_request(struct strbuf *to, struct request *request)
     add_record(to, &record);
 }
 
+static void add_departed(struct strbuf *to, const struct departed *departed)
+{
+    Fleet__SnapshotDeparted message = FLEET__SNAPSHOT_DEPARTED__INIT;
+    Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
+
+    message.name = departed->name;
+    message.machines = departed->machines.items;
+    message.n_machines = departed->machines.count;
+    record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_DEPARTED;
+    record.departed = &message;
+    add_record(to, &record);
+}
+
 /* Of the header, without its own checksum, and all that stands behind the contents. */
 static void digest_all(Fleet__SnapshotHeader *header, const void *tail, size_t tail_size,
                        uint8_t ret[SHA256_DIGEST_SIZE])
@@ -147,6 +160,7 @@ static uint8_t *make_header(const struct registry *registry, const struct strbuf
     message.units = HASH_COUNT(registry->units);
     message.machines = HASH_COUNT(registry->machines);
     message.requests = HASH_COUNT(registry->requests);
+    message.departed = HASH_COUNT(registry->departed);
     digest_all(&message, tail->text, tail->size, sum);
     message.sha256 = (ProtobufCBinaryData){.len = sizeof sum, .data = sum};
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_HEADER;
@@ -172,6 +186,8 @@ struct registry_snapshot *registry_snapshot_new(struct registry *registry)
         add_machine(&tail, machine);
     for (struct request *request = registry->requests; request != NULL; request = request->hh.next)
         add_request(&tail, request);
+    for (struct departed *departed = registry->departed; departed != NULL; departed = departed->hh.next)
+        add_departed(&tail, departed);
     tail_size = tail.size;
     snapshot->head = make_header(registry, &tail, &head_size);
     snapshot->tail = (uint8_t *)strbuf_take(&tail);
@@ -308,11 +324,27 @@ static int restore_request(struct registry *registry, const Fleet__SnapshotReque
     return 0;
 }
 
+static int restore_departed(struct registry *registry, const Fleet__SnapshotDeparted *message,
+                            struct err *err)
+{
+    struct strlist machines = {0};
+    struct departed *known;
+
+    HASH_FIND_STR(registry->departed, message->name, known);
+    if (known != NULL || registry_unit(registry, message->name) != NULL)
+        return err_set(err, -EBADMSG, "unit %s of the snapshot is destroyed and is not", message->name);
+    for (size_t i = 0; i < message->n_machines; i++)
+        strlist_add(&machines, message->machines[i]);
+    registry_departed_remember(registry, message->name, &machines);
+    return 0;
+}
+
 static int restore_record(struct registry *registry, const Fleet__SnapshotRecord *record, struct err *err)
 {
     switch (record->record_case) {
     case FLEET__SNAPSHOT_RECORD__RECORD_UNIT: return restore_unit(registry, record->unit, err);
     case FLEET__SNAPSHOT_RECORD__RECORD_MACHINE: return restore_machine(registry, record->machine, err);
+    case FLEET__SNAPSHOT_RECORD__RECORD_DEPARTED: return restore_departed(registry, record->departed, err);
     default: return restore_request(registry, record->request, err);
     }
 }
@@ -360,6 +392,8 @@ static int restore_all(struct registry *registry, Fleet__SnapshotHeader *header,
         r = restore_records(registry, reader, header->machines, FLEET__SNAPSHOT_RECORD__RECORD_MACHINE);
     if (r >= 0)
         r = restore_records(registry, reader, header->requests, FLEET__SNAPSHOT_RECORD__RECORD_REQUEST);
+    if (r >= 0)
+        r = restore_records(registry, reader, header->departed, FLEET__SNAPSHOT_RECORD__RECORD_DEPARTED);
     return r;
 }
 

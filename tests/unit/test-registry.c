@@ -274,6 +274,9 @@ static struct registry *full_registry(void)
     place(registry, "a.service", ID_A);
     place(registry, "b.service", ID_A);
     place(registry, "b.service", ID_B);
+    change_unit(registry, &(struct change){.name = "departed.service", .text = PLAIN, .desired = LOADED});
+    place(registry, "departed.service", ID_A);
+    change_unit(registry, &(struct change){.name = "departed.service", .destroy = true});
     return registry;
 }
 
@@ -519,6 +522,33 @@ static void test_void_placements(void **state)
     assert_string_equal(b->target, ID_A);
 }
 
+/* A unit of the name of a destroyed one: whoever had that one may have it still. */
+static void test_destroyed_units_are_remembered(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    const struct registry_unit *unit;
+    char name[32];
+
+    change_unit(registry, &(struct change){.name = "b.service", .destroy = true});
+    change_unit(registry, &(struct change){.name = "b.service", .text = OTHER, .desired = LAUNCHED});
+    unit = registry_unit(registry, "b.service");
+    assert_former(unit, ID_A, ID_B, NULL);
+    place_clean(registry, "b.service", ID_C); /* The leader knows better. */
+    assert_former(unit, NULL);
+    change_unit(registry, &(struct change){.name = "b.service", .destroy = true});
+    /* Not for ever. */
+    for (unsigned i = 0; i < DEPARTED_REMEMBERED_MAX; i++) {
+        snprintf(name, sizeof name, "u%u.service", i);
+        change_unit(registry, &(struct change){.name = name, .text = PLAIN, .desired = LAUNCHED});
+        place(registry, name, ID_A);
+        change_unit(registry, &(struct change){.name = name, .destroy = true});
+    }
+    change_unit(registry, &(struct change){.name = "b.service", .text = PLAIN});
+    assert_former(registry_unit(registry, "b.service"), NULL);
+    change_unit(registry, &(struct change){.name = name, .text = PLAIN});
+    assert_former(registry_unit(registry, name), ID_A, NULL);
+}
+
 static void test_changes(void **state)
 {
     _cleanup_(registry_freep) struct registry *registry = full_registry();
@@ -685,6 +715,9 @@ static void test_snapshot_round_trip(void **state)
     assert_int_equal(registry_machine(copy, ID_B)->lost_wall_ms, 4321);
 
     /* From there on, both go the same way. */
+    change_unit(registry, &(struct change){.name = "departed.service", .text = PLAIN});
+    change_unit(copy, &(struct change){.name = "departed.service", .text = PLAIN});
+    assert_former(registry_unit(copy, "departed.service"), ID_A, NULL);
     place(registry, "a.service", ID_B);
     place(copy, "a.service", ID_B);
     free(bytes);
@@ -810,6 +843,7 @@ int main(void)
         cmocka_unit_test(test_former_targets),
         cmocka_unit_test(test_inactive_is_nowhere),
         cmocka_unit_test(test_void_placements),
+        cmocka_unit_test(test_destroyed_units_are_remembered),
         cmocka_unit_test(test_changes),
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_requests_are_forgotten),
