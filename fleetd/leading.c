@@ -134,7 +134,10 @@ static void fill_share_unit(const struct daemon *daemon, const char *machine_id,
     ret->name = unit->name;
     ret->hash = (char *)unit->content->hash;
     ret->desired = wire_state(unit->desired);
-    ret->generation = unit->generation;
+    /* A machine that only keeps it until it is active elsewhere is not to carry anything out anew. */
+    ret->generation = !unit->requirements->global && !streq(unit->target, machine_id) && report != NULL
+                          ? report->generation
+                          : unit->generation;
     ret->token = unit->token;
     if (report == NULL || !streq(report->hash, unit->content->hash))
         ret->text =
