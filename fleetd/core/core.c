@@ -461,17 +461,34 @@ void core_lead(struct core *core, uint64_t term, uint64_t now_ms, struct effects
     settle(core, now_ms, out);
 }
 
+static uint64_t later(const struct core *core, uint64_t when_ms, uint64_t ms)
+{
+    return when_ms + ms < core->now_ms ? when_ms + ms : core->now_ms;
+}
+
+/* So much of their silence is not theirs. What was found of it before stays as it is. */
+static void excuse_silence(struct core *core, uint64_t ms)
+{
+    for (struct host *host = core->hosts; host != NULL; host = host->hh.next) {
+        if (host->state == MACHINE_MISSING && host->give_up_ms > 0)
+            host->give_up_ms += ms;
+        else if (host->state != MACHINE_MISSING && host->state != MACHINE_LOST)
+            host->heard_ms = later(core, host->heard_ms, ms);
+    }
+}
+
 /* Takes the time in. After a standstill of our own (a frozen process, a suspended host) nobody is silent yet:
- * what they said meanwhile has still to be read. */
-static void advance(struct core *core, uint64_t now_ms)
+ * what they said meanwhile has still to be read. A shorter one shows only where a timer is late: they run
+ * before anything is read. */
+static void advance(struct core *core, uint64_t now_ms, uint64_t late_ms)
 {
     uint64_t gap_ms = now_ms > core->now_ms ? now_ms - core->now_ms : 0;
 
     core->now_ms = now_ms;
-    if (gap_ms <= CORE_STANDSTILL(core->ttl_ms))
-        return;
-    for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
-        host->heard_ms = host->heard_ms + gap_ms < now_ms ? host->heard_ms + gap_ms : now_ms;
+    if (gap_ms > CORE_STANDSTILL(core->ttl_ms))
+        excuse_silence(core, gap_ms);
+    else if (late_ms > CORE_LATE_MS)
+        excuse_silence(core, late_ms + CORE_READ_MS);
 }
 
 /* ---- machines ---- */
@@ -499,7 +516,7 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
         snprintf(drop->machine_id, sizeof drop->machine_id, "%s", machine_id);
         return;
     }
-    advance(core, now_ms);
+    advance(core, now_ms, 0);
     host = host_get(&core->hosts, machine_id, now_ms);
     if (host->state == MACHINE_LOST)
         effects_add_log(out, LOG_NOTICE, machine_id, NULL, "Machine %s (%s) is back", machine_id,
@@ -572,7 +589,7 @@ void core_session_report(struct core *core, const char *machine_id, uint64_t ses
 
     if (host == NULL)
         return;
-    advance(core, now_ms);
+    advance(core, now_ms, 0);
     host->heard_ms = now_ms;
     for (size_t i = 0; i < report_count; i++) {
         const struct core_report *before = host_report(host, reports[i]->name);
@@ -593,7 +610,7 @@ void core_session_heard(struct core *core, const char *machine_id, uint64_t sess
 
     if (host == NULL)
         return;
-    advance(core, now_ms);
+    advance(core, now_ms, 0);
     host->heard_ms = now_ms;
 }
 
@@ -604,7 +621,7 @@ void core_session_closed(struct core *core, const char *machine_id, uint64_t ses
 
     if (host == NULL)
         return;
-    advance(core, now_ms);
+    advance(core, now_ms, 0);
     host->session_id = 0; /* What it was told it may have, until it says what it has. */
     core_set_host_state(core, host, MACHINE_SUSPECTED);
     settle(core, now_ms, out);
@@ -616,7 +633,7 @@ void core_tick(struct core *core, uint64_t now_ms, struct effects *out)
 {
     if (!core->leads)
         return;
-    advance(core, now_ms);
+    advance(core, now_ms, core_silence_late_ms(core, now_ms));
     core_judge_silence(core, out);
     settle(core, now_ms, out);
 }
@@ -646,7 +663,7 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
 {
     if (!core->leads)
         return;
-    advance(core, now_ms);
+    advance(core, now_ms, 0);
     if (changes->everything || changes->machines) {
         expect_machines(core, now_ms);
         mark_globals(core);
@@ -669,7 +686,7 @@ void core_schedule_done(struct core *core, uint64_t term, bool applied, uint64_t
 {
     if (!core->leads || term != core->term)
         return; /* Another leadership's. */
-    advance(core, now_ms);
+    advance(core, now_ms, 0);
     core->schedule_in_flight = false;
     if (!applied) {
         core->plan_wanted = true;

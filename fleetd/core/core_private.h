@@ -17,6 +17,11 @@
  * others: a tick is asked for at least every half ttl after the latest input. */
 #define CORE_STANDSTILL(ttl_ms) ((ttl_ms) / 2 + (ttl_ms) / 8)
 
+/* A tick that comes so much too late tells of a standstill, too; what has arrived in it is read within so
+ * long. */
+#define CORE_LATE_MS 100u
+#define CORE_READ_MS 500u
+
 /* How long to wait before a decision that the store refused is made again. */
 #define CORE_RETRY_MS 500u
 
@@ -95,6 +100,8 @@ void core_judge_silence(struct core *core, struct effects *out);
 /* Adds an EFFECT_VERDICT if the registry does not know who is lost, or back. */
 void core_declare(struct core *core, struct effects *out);
 uint64_t core_silence_deadline_ms(const struct core *core); /* When to judge again. */
+/* How long ago somebody's silence was to be judged. */
+uint64_t core_silence_late_ms(const struct core *core, uint64_t now_ms);
 
 /* ---- decide.c ---- */
 

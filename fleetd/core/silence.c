@@ -265,6 +265,19 @@ static uint64_t silence_deadline_ms(const struct core *core, const struct host *
     return full_ms < core->now_ms + core->ttl_ms / 2 ? full_ms : core->now_ms + core->ttl_ms / 2;
 }
 
+uint64_t core_silence_late_ms(const struct core *core, uint64_t now_ms)
+{
+    uint64_t first_ms = now_ms;
+
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
+        bool counts = host->state != MACHINE_LOST && host->state != MACHINE_MISSING;
+
+        if (counts && silence_deadline_ms(core, host) < first_ms)
+            first_ms = silence_deadline_ms(core, host);
+    }
+    return now_ms - first_ms;
+}
+
 uint64_t core_silence_deadline_ms(const struct core *core)
 {
     uint64_t deadline = UINT64_MAX;

@@ -396,6 +396,44 @@ static void test_the_leader_stands_still(void **state)
     }
 }
 
+/* Its timers run before anything is read; what came meanwhile counts. */
+static void test_the_leader_stands_still_for_a_moment(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    falls_silent(&w, "a");
+    is_heard(&w, "a");
+    falls_silent(&w, "a");
+    advance(&w, TTL_MS - 1000);
+    stands_still(&w, 2000);
+    assert_int_equal(state_of(&w, "a"), MACHINE_SUSPECTED);
+    is_heard(&w, "a");
+    advance(&w, 1);
+    assert_int_equal(state_of(&w, "a"), MACHINE_READY);
+    falls_silent(&w, "a");
+    advance(&w, TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    world_done(&w);
+}
+
+/* The time that missing machines have when the brake is off stands still, too. */
+static void test_the_leader_stands_still_after_the_brake(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "abc");
+    advance(&w, 2 * TTL_MS);
+    machine_calls(&w, "a");
+    stands_still(&w, 2 * TTL_MS);
+    assert_int_equal(state_of(&w, "b"), MACHINE_MISSING);
+    advance(&w, TTL_MS / 2);
+    assert_int_equal(state_of(&w, "b"), MACHINE_MISSING);
+    advance(&w, TTL_MS / 2);
+    assert_int_equal(state_of(&w, "b"), MACHINE_LOST);
+    world_done(&w);
+}
+
 static void test_another_ttl_begins_anew(void **state)
 {
     struct world w;
@@ -2067,6 +2105,7 @@ int main(void)
         cmocka_unit_test(test_one_after_the_other),
         cmocka_unit_test(test_the_brake_is_released_when_they_return),
         cmocka_unit_test(test_a_missing_machine_may_still_run_it),
+        cmocka_unit_test(test_the_leader_stands_still_after_the_brake),
         cmocka_unit_test(test_the_brake_is_released_by_a_person),
         cmocka_unit_test(test_a_machine_that_answers_is_not_lost),
         cmocka_unit_test(test_a_new_leader_knows_who_was_lost),
@@ -2074,6 +2113,7 @@ int main(void)
         cmocka_unit_test(test_a_verdict_that_gets_lost_is_proposed_again),
         cmocka_unit_test(test_a_new_leader_gathers_before_it_places),
         cmocka_unit_test(test_the_leader_stands_still),
+        cmocka_unit_test(test_the_leader_stands_still_for_a_moment),
         cmocka_unit_test(test_another_ttl_begins_anew),
         cmocka_unit_test(test_a_session_is_replaced),
         cmocka_unit_test(test_a_stale_session_is_not_listened_to),
