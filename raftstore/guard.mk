@@ -21,8 +21,9 @@ tests_unit_test_guard_LDADD = $(GUARD_TEST_LIBS)
 
 tests_unit_test_guard_chaos_SOURCES = \
 	tests/unit/test-guard-chaos.c tests/unit/raft-cluster.c tests/unit/raft-cluster.h
-tests_unit_test_guard_chaos_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_guard_chaos_LDADD = $(GUARD_TEST_LIBS)
+tests_unit_test_guard_chaos_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS) $(CMOCKA_CFLAGS) $(PROTOBUF_C_CFLAGS)
+tests_unit_test_guard_chaos_LDADD = raftstore/libraftstore.a raftstore/libschema.a units/libunits.a \
+	$(PROTOBUF_C_LIBS) $(GUARD_TEST_LIBS)
 
 tests_unit_test_guard_disk_SOURCES = tests/unit/test-guard-disk.c
 tests_unit_test_guard_disk_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS) $(CMOCKA_CFLAGS)

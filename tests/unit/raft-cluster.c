@@ -79,6 +79,46 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buffer)
     return 0;
 }
 
+/* ---- The state machine: the test's own ---- */
+
+static int machine_apply(struct raft_fsm *fsm, const struct raft_buffer *buffer, void **result)
+{
+    struct cluster_server *server = fsm->data;
+
+    current->kind->apply(server->machine, buffer->base, buffer->len);
+    *result = NULL;
+    return 0;
+}
+
+static int machine_snapshot(struct raft_fsm *fsm, struct raft_buffer *buffers[], unsigned *count)
+{
+    struct cluster_server *server = fsm->data;
+
+    *buffers = raft_malloc(sizeof **buffers);
+    current->kind->snapshot(server->machine, &(*buffers)[0].base, &(*buffers)[0].len);
+    *count = 1;
+    return 0;
+}
+
+static int machine_restore(struct raft_fsm *fsm, struct raft_buffer *buffer)
+{
+    struct cluster_server *server = fsm->data;
+
+    if (!current->kind->restore(server->machine, buffer->base, buffer->len))
+        return RAFT_MALFORMED;
+    raft_free(buffer->base);
+    return 0;
+}
+
+static void machine_renew(struct cluster *c, unsigned i)
+{
+    if (c->kind == NULL)
+        return;
+    if (c->servers[i].machine != NULL)
+        c->kind->free(c->servers[i].machine);
+    c->servers[i].machine = c->kind->make();
+}
+
 /* ---- Between the fixture's io and what sits on it ---- */
 
 static int tap_start(struct raft_io *io, unsigned ms, raft_io_tick_cb tick, raft_io_recv_cb recv)
@@ -300,6 +340,12 @@ static void server_init(struct cluster *c, unsigned i)
 
     server->fsm = (struct raft_fsm){
         .version = 1, .data = server, .apply = fsm_apply, .snapshot = fsm_snapshot, .restore = fsm_restore};
+    if (c->kind != NULL) {
+        server->fsm.apply = machine_apply;
+        server->fsm.snapshot = machine_snapshot;
+        server->fsm.restore = machine_restore;
+    }
+    machine_renew(c, i);
     if (raft_fixture_grow(&c->fixture, &server->fsm) != 0)
         abort();
     server->io = io = cluster_raft(c, i)->io;
@@ -314,11 +360,12 @@ static void server_init(struct cluster *c, unsigned i)
         guard_server(c, i);
 }
 
-void cluster_init(struct cluster *c, unsigned count, bool guarded)
+/* 'c' says already what is in it. */
+static void start_all(struct cluster *c)
 {
     struct raft_configuration configuration;
+    unsigned count = c->count;
 
-    *c = (struct cluster){.count = count, .guarded = guarded};
     current = c;
     raft_fixture_initialize(&c->fixture);
     for (unsigned i = 0; i < count; i++)
@@ -329,9 +376,24 @@ void cluster_init(struct cluster *c, unsigned count, bool guarded)
     raft_configuration_close(&configuration);
 }
 
+void cluster_init(struct cluster *c, unsigned count, bool guarded)
+{
+    *c = (struct cluster){.count = count, .guarded = guarded};
+    start_all(c);
+}
+
+void cluster_init_with(struct cluster *c, unsigned count, const struct cluster_machine *kind)
+{
+    *c = (struct cluster){.count = count, .guarded = true, .kind = kind};
+    start_all(c);
+}
+
 void cluster_done(struct cluster *c)
 {
     raft_fixture_close(&c->fixture);
+    for (unsigned i = 0; i < c->count; i++)
+        if (c->servers[i].machine != NULL)
+            c->kind->free(c->servers[i].machine);
 }
 
 struct raft *cluster_raft(struct cluster *c, unsigned i)
@@ -441,6 +503,7 @@ void cluster_restart(struct cluster *c, unsigned i)
     raft_fixture_io_fault(&c->fixture, i, -1, 0); /* What was still to fail. */
     raft_close(raft, NULL);
     c->servers[i].applied[0] = '\0';
+    machine_renew(c, i);
     c->servers[i].is_gone = false;
     if (raft_init(raft, c->servers[i].io, &c->servers[i].fsm, id, address) != 0)
         abort();
@@ -534,11 +597,19 @@ static void on_applied(struct raft_apply *request, int status, void *result)
 
 int cluster_apply(struct cluster *c, unsigned i, char letter)
 {
+    char bytes[COMMAND_SIZE];
+
+    memset(bytes, letter, sizeof bytes);
+    return cluster_apply_command(c, i, letter, bytes, sizeof bytes);
+}
+
+int cluster_apply_command(struct cluster *c, unsigned i, char letter, const void *bytes, size_t size)
+{
     struct submission *submission = NEW0(struct submission);
-    struct raft_buffer buffer = {.base = raft_malloc(COMMAND_SIZE), .len = COMMAND_SIZE};
+    struct raft_buffer buffer = {.base = raft_malloc(size), .len = size};
     int r;
 
-    memset(buffer.base, letter, COMMAND_SIZE);
+    memcpy(buffer.base, bytes, size);
     submission->server = &c->servers[i];
     submission->letter = letter;
     r = raft_apply(cluster_raft(c, i), &submission->request, &buffer, 1, on_applied);

@@ -28,8 +28,19 @@ struct cluster_write {
 
 struct cluster_operation;
 
+/* A state machine of the test's own, in the place of the string of letters. */
+struct cluster_machine {
+    void *(*make)(void);
+    void (*free)(void *machine);
+    void (*apply)(void *machine, const void *bytes, size_t size);
+    /* The caller frees *ret with raft_free(). */
+    void (*snapshot)(void *machine, void **ret, size_t *ret_size);
+    bool (*restore)(void *machine, const void *bytes, size_t size);
+};
+
 struct cluster_server {
     struct raft_fsm fsm;
+    void *machine;      /* Of cluster.kind. */
     struct raft_io *io; /* The fixture's. */
     struct guard guard;
     raft_io_recv_cb recv; /* Of whoever sits on the fixture's io: raft or the guard. */
@@ -69,12 +80,15 @@ struct cluster {
     struct cluster_server servers[CLUSTER_SERVERS_MAX];
     unsigned count;
     bool guarded;
-    unsigned favourite; /* Who may campaign. */
-    bool anybody;       /* Everybody may. */
+    const struct cluster_machine *kind; /* NULL: letters. */
+    unsigned favourite;                 /* Who may campaign. */
+    bool anybody;                       /* Everybody may. */
 };
 
 /* All servers vote, are started, and nobody leads. */
 void cluster_init(struct cluster *c, unsigned count, bool guarded);
+/* Guarded, with another state machine. */
+void cluster_init_with(struct cluster *c, unsigned count, const struct cluster_machine *kind);
 void cluster_done(struct cluster *c);
 
 struct raft *cluster_raft(struct cluster *c, unsigned i);
@@ -107,6 +121,9 @@ bool cluster_run_until_term(struct cluster *c, unsigned i, raft_term term);
 bool cluster_elect(struct cluster *c, unsigned i);
 /* Submits a letter to the leader. The result is raft_apply()'s. */
 int cluster_apply(struct cluster *c, unsigned i, char letter);
+/* Likewise a command of the test's own, of a multiple of 8 bytes; the letter stands for it in 'acknowledged'.
+ */
+int cluster_apply_command(struct cluster *c, unsigned i, char letter, const void *bytes, size_t size);
 
 /* Lets 'to' receive 'message' as if 'from' had sent it, now. What it owns is given away. */
 void cluster_receive(struct cluster *c, unsigned from, unsigned to, struct raft_message *message);

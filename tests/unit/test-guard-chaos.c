@@ -2,7 +2,7 @@
 /* A guarded cluster of five under seeded chaos in virtual time: links cut in one direction or both, servers
  * killed, revived, restarted from their disks, slow disks, disks that fail. After every step all machines
  * have one history. Then the faults stop: everything that was acknowledged must be there, everywhere, and
- * soon. And bare, for some seed it is not so.
+ * soon. And bare, for some seed it is not so. Then the same with the registry as the state machine.
  *
  * A failure prints its seed; "test-guard-chaos SEED" runs that one alone, "test-guard-chaos FIRST LAST" many.
  */
@@ -21,12 +21,15 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "raft-cluster.h"
+#include "raftstore/registry_private.h"
 
 #define SERVERS       5
 #define STEPS         300
 #define SEEDS         60
+#define TRIP_EVERY    8u
 #define FIRST_LETTER  '!'
 #define LETTERS       90
 #define DISK_SLOW_MS  80 /* Less than what cluster_restart() waits. */
@@ -46,11 +49,165 @@ static unsigned pick(unsigned count)
     return (unsigned)((random_state * UINT64_C(2685821657736338717)) >> 33) % count;
 }
 
+/* ---- the registry as the state machine: each letter is a request ---- */
+
+struct replica {
+    struct registry *registry;
+    bool trips; /* It goes through a snapshot now and then. */
+};
+
+static unsigned replicas;
+
+static void *replica_make(void)
+{
+    struct replica *replica = NEW0(struct replica);
+
+    replica->registry = registry_new();
+    replica->trips = replicas++ % 2 == 0;
+    return replica;
+}
+
+static void replica_free(void *machine)
+{
+    struct replica *replica = machine;
+
+    registry_free(replica->registry);
+    free(replica);
+}
+
+static struct registry *registry_of(unsigned i)
+{
+    return ((const struct replica *)c.servers[i].machine)->registry;
+}
+
+static void save(struct registry *registry, void **ret, size_t *ret_size)
+{
+    struct registry_snapshot *snapshot = registry_snapshot_new(registry);
+    size_t size = 0;
+
+    for (size_t i = 0; i < snapshot->count; i++)
+        size += snapshot->pieces[i].size;
+    *ret = raft_malloc(size);
+    *ret_size = size;
+    size = 0;
+    for (size_t i = 0; i < snapshot->count; i++) {
+        memcpy((char *)*ret + size, snapshot->pieces[i].base, snapshot->pieces[i].size);
+        size += snapshot->pieces[i].size;
+    }
+    registry_snapshot_free(registry, snapshot);
+}
+
+static void replica_save(void *machine, void **ret, size_t *ret_size)
+{
+    save(((struct replica *)machine)->registry, ret, ret_size);
+}
+
+static bool replica_load(void *machine, const void *bytes, size_t size)
+{
+    return registry_restore(((struct replica *)machine)->registry, bytes, size, NULL) == 0;
+}
+
+static void replica_take(void *machine, const void *bytes, size_t size)
+{
+    struct replica *replica = machine;
+    struct registry_changes changes;
+    void *saved;
+
+    registry_apply(replica->registry, bytes, size);
+    registry_changes_take(replica->registry, &changes);
+    registry_changes_done(&changes);
+    if (!replica->trips || registry_version(replica->registry) % TRIP_EVERY != 0)
+        return;
+    replica_save(replica, &saved, &size);
+    if (!replica_load(replica, saved, size))
+        abort();
+    raft_free(saved);
+}
+
+static const struct cluster_machine replica_kind = {replica_make, replica_free, replica_take, replica_save,
+                                                    replica_load};
+
+static void request_id(char letter, uint8_t id[REQUEST_ID_SIZE])
+{
+    memset(id, letter, REQUEST_ID_SIZE);
+}
+
+/* One of nine units is made, changed or destroyed. */
+static int submit_request(unsigned i, char letter)
+{
+    Fleet__UnitChange change = FLEET__UNIT_CHANGE__INIT, *list[] = {&change};
+    Fleet__ChangeUnits body = FLEET__CHANGE_UNITS__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+    uint8_t id[REQUEST_ID_SIZE], *bytes;
+    char name[32], text[64];
+    size_t size;
+    int r;
+
+    snprintf(name, sizeof name, "u%d.service", letter % 9);
+    snprintf(text, sizeof text, "[Service]\nExecStart=/bin/echo %d\n", letter);
+    change.name = name;
+    change.destroy = letter % 5 == 4;
+    change.has_text = !change.destroy;
+    change.text = (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)text};
+    change.desired = FLEET__DESIRED_STATE__DESIRED_LAUNCHED;
+    body.changes = list;
+    body.n_changes = 1;
+    request_id(letter, id);
+    command.format = COMMAND_FORMAT;
+    command.request_id = (ProtobufCBinaryData){.len = sizeof id, .data = id};
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
+    command.change_units = &body;
+    if (command_encode(&command, &bytes, &size) < 0)
+        abort();
+    r = cluster_apply_command(&c, i, letter, bytes, size);
+    free(bytes);
+    return r;
+}
+
+static bool has_done(unsigned i, char letter)
+{
+    uint8_t id[REQUEST_ID_SIZE];
+
+    if (c.kind == NULL)
+        return strchr(cluster_applied(&c, i), letter) != NULL;
+    request_id(letter, id);
+    return registry_request(registry_of(i), id) != NULL;
+}
+
+/* What two have applied of the same version is the same, byte for byte. */
+static bool registries_agree(unsigned i, unsigned j)
+{
+    struct registry *a = registry_of(i), *b = registry_of(j);
+    void *x, *y;
+    size_t x_size, y_size;
+    bool same;
+
+    /* A refused request changes no version, but is remembered. */
+    if (registry_version(a) != registry_version(b) || HASH_COUNT(a->requests) != HASH_COUNT(b->requests))
+        return true;
+    save(a, &x, &x_size);
+    save(b, &y, &y_size);
+    same = x_size == y_size && memcmp(x, y, x_size) == 0;
+    raft_free(x);
+    raft_free(y);
+    return same;
+}
+
+/* ---- chaos ---- */
+
+/* A client that has no answer asks again. */
 static void submit(void)
 {
-    for (unsigned i = 0; i < SERVERS; i++)
-        if (cluster_leads(&c, i) && letters < LETTERS)
+    for (unsigned i = 0; i < SERVERS; i++) {
+        if (!cluster_leads(&c, i) || letters >= LETTERS)
+            continue;
+        if (c.kind == NULL)
             cluster_apply(&c, i, (char)(FIRST_LETTER + letters++));
+        else if (letters > 0 && pick(4) == 0)
+            submit_request(i, (char)(FIRST_LETTER + pick(letters)));
+        else
+            submit_request(i, (char)(FIRST_LETTER + letters++));
+    }
 }
 
 static void act_network(unsigned i, unsigned j)
@@ -110,6 +267,8 @@ static bool has_one_history(void)
         for (unsigned j = 0; j < i; j++) {
             size_t a = strlen(cluster_applied(&c, i)), b = strlen(cluster_applied(&c, j));
 
+            if (c.kind != NULL && !registries_agree(i, j))
+                return false;
             if (memcmp(cluster_applied(&c, i), cluster_applied(&c, j), a < b ? a : b) != 0)
                 return false;
         }
@@ -122,7 +281,7 @@ static bool has_all_acknowledged(void)
     for (unsigned i = 0; i < SERVERS; i++)
         for (const char *p = c.servers[i].acknowledged; *p != '\0'; p++)
             for (unsigned j = 0; j < SERVERS; j++)
-                if (strchr(cluster_applied(&c, j), *p) == NULL)
+                if (!has_done(j, *p))
                     return false;
     return true;
 }
@@ -149,23 +308,24 @@ static bool recovers(void)
     for (unsigned k = 0; k < RECOVERY_MAX && everywhere < SERVERS; k++) {
         cluster_run(&c, RECOVERY_STEP);
         for (unsigned i = 0; i < SERVERS; i++)
-            if (cluster_leads(&c, i))
+            if (cluster_leads(&c, i) && c.kind == NULL)
                 cluster_apply(&c, i, '~');
+            else if (cluster_leads(&c, i))
+                submit_request(i, '~');
         everywhere = 0;
         for (unsigned i = 0; i < SERVERS; i++)
-            everywhere += strchr(cluster_applied(&c, i), '~') != NULL;
+            everywhere += has_done(i, '~');
     }
     return everywhere == SERVERS;
 }
 
-/* NULL, or what went wrong. */
-static const char *run(uint64_t seed, bool guarded)
+/* NULL, or what went wrong; of a cluster that has just been made. */
+static const char *run_cluster(uint64_t seed)
 {
     const char *fault = NULL;
 
     random_state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     letters = 0;
-    cluster_init(&c, SERVERS, guarded);
     c.anybody = true;
     for (unsigned k = 0; k < STEPS && fault == NULL; k++) {
         act();
@@ -180,6 +340,28 @@ static const char *run(uint64_t seed, bool guarded)
         fault = "an acknowledged command is lost";
     cluster_done(&c);
     return fault;
+}
+
+static const char *run(uint64_t seed, bool guarded)
+{
+    cluster_init(&c, SERVERS, guarded);
+    return run_cluster(seed);
+}
+
+static const char *run_registry(uint64_t seed)
+{
+    cluster_init_with(&c, SERVERS, &replica_kind);
+    return run_cluster(seed);
+}
+
+static void registry_chaos(void **state)
+{
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        const char *fault = run_registry(seed);
+
+        if (fault != NULL)
+            fail_msg("registry, seed %llu: %s", (unsigned long long)seed, fault);
+    }
 }
 
 static void guarded_chaos(void **state)
@@ -221,6 +403,7 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(guarded_chaos),
         cmocka_unit_test(bare_chaos),
+        cmocka_unit_test(registry_chaos),
     };
     uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
     uint64_t last = argc > 2 ? strtoull(argv[2], NULL, 10) : first;
