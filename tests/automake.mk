@@ -1,6 +1,40 @@
 # The unit tests of a folder stand in that folder's automake.mk; what crosses folders stands here.
 TEST_LIBS = $(CMOCKA_LIBS)
 
+# The simulator: the daemon's own objects, with the pretences of tests/sim in the place of what touches the world.
+if HAVE_CMOCKA
+check_PROGRAMS += tests/sim/test-sim
+TESTS += tests/sim/test-sim
+tests_sim_test_sim_SOURCES = \
+	tests/sim/test-sim.c tests/sim/sim.h \
+	tests/sim/sim.c \
+	tests/sim/sim-consensus.c \
+	tests/sim/sim-host.c \
+	tests/sim/sim-laws.c \
+	tests/sim/sim-menu.c \
+	tests/sim/sim-net.c \
+	tests/sim/sim-systemd.c \
+	tests/sim/sim-uv.c \
+	fleetd/cluster.c \
+	fleetd/daemon.c \
+	fleetd/downlink.c \
+	fleetd/hosting.c \
+	fleetd/joining.c \
+	fleetd/leading.c \
+	fleetd/observing.c \
+	fleetd/uplink.c
+tests_sim_test_sim_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS) $(JANSSON_CFLAGS) \
+	$(INIH_CFLAGS)
+tests_sim_test_sim_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -O2
+tests_sim_test_sim_LDFLAGS = \
+	-Wl,--wrap=now_ms -Wl,--wrap=wall_ms -Wl,--wrap=getrandom -Wl,--wrap=downlink_send
+# Neither libuv nor libsystemd: a function that nobody pretends is noticed here.
+tests_sim_test_sim_LDADD = \
+	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libconfig.a raftstore/libraftstore.a raftstore/libschema.a \
+	units/libunits.a base/libbase.a $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(NETTLE_LIBS) $(CMOCKA_LIBS)
+endif
+EXTRA_DIST += tests/sim/README.md
+
 # The lab: hosts with real systemd on one machine, and the scenarios that run there (tests/lab/README.md).
 EXTRA_DIST += tests/valgrind.supp
 EXTRA_DIST += tests/lab/README.md $(LAB_FILES) tools/check tools/demo tools/fuzz tools/lab-host tools/lint tools/setup

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rest of a host, as fleetd sees it: its clients, who it is, its membership file, its clocks, randomness,
+ * the service manager that started it, the journal. */
+#include <config.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-login.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "fleetd/identity.h"
+#include "fleetd/joining.h"
+#include "tests/sim/sim.h"
+
+/* ---- clients ---- */
+
+struct http_server {
+    struct sim_host *host;
+    const struct http_callbacks *callbacks;
+    void *data;
+    struct sim_request *open[64];
+    size_t open_count;
+    void (*done)(void *data);
+    void *done_data;
+};
+
+struct http_server *http_server_new(uv_loop_t *loop, const char *server_header,
+                                    const struct http_callbacks *callbacks, void *data)
+{
+    struct http_server *server = NEW0(struct http_server);
+
+    *server = (struct http_server){.host = loop->data, .callbacks = callbacks, .data = data};
+    server->host->http = server;
+    return server;
+}
+
+int http_server_add(struct http_server *server, int fd, struct err *err)
+{
+    return 0;
+}
+
+int http_listen_unix(const char *path, const char *group, struct err *err)
+{
+    return 0;
+}
+
+static void answer(struct sim_request *request, unsigned status)
+{
+    struct http_server *server = request->host->http;
+
+    for (size_t i = 0; server != NULL && i < server->open_count; i++)
+        if (server->open[i] == request)
+            server->open[i] = server->open[--server->open_count];
+    request->answered(request, status, request->data);
+    free(request->path);
+    free(request->body);
+    free(request);
+}
+
+void http_reply(struct http_request *http, unsigned status, const char *content_type, const void *body,
+                size_t size)
+{
+    struct sim_request *request = CONTAINER_OF(http, struct sim_request, request);
+
+    if (status >= 400 && !request->host->muted)
+        sim_note(request->host, "client: %u %.*s", status, size < 160 ? (int)size : 160, (const char *)body);
+    answer(request, request->host->muted ? 0 : status);
+}
+
+uint64_t http_server_answered(const struct http_server *server, unsigned status)
+{
+    return 0;
+}
+
+unsigned http_server_connections(const struct http_server *server)
+{
+    return 0;
+}
+
+static void on_http_closed(void *data)
+{
+    struct http_server *server = data;
+    void (*done)(void *) = server->done;
+    void *done_data = server->done_data;
+
+    server->host->http = NULL;
+    free(server);
+    done(done_data);
+}
+
+void http_server_close(struct http_server *server, void (*done)(void *data), void *data)
+{
+    server->done = done;
+    server->done_data = data;
+    while (server->open_count > 0) {
+        struct sim_request *request = server->open[server->open_count - 1];
+
+        server->callbacks->on_gone(&request->request, server->data);
+        answer(request, 0);
+    }
+    sim_defer(server->host, on_http_closed, server);
+}
+
+static void begin(void *data)
+{
+    struct sim_request *request = data;
+    struct http_server *server = request->host->http;
+
+    server->callbacks->on_request(&request->request, server->data);
+}
+
+void sim_http(struct sim_host *host, const char *method, const char *path, const char *body,
+              void (*answered)(struct sim_request *, unsigned status, void *data), void *data)
+{
+    struct sim_request *request = NEW0(struct sim_request);
+
+    request->host = host;
+    request->path = xstrdup(path);
+    request->body = xstrdup(body != NULL ? body : "");
+    request->answered = answered;
+    request->data = data;
+    request->request = (struct http_request){.method = method,
+                                             .path = request->path,
+                                             .content_type = "application/json",
+                                             .content_type_count = 1,
+                                             .body = request->body,
+                                             .body_size = strlen(request->body),
+                                             .user_agent = "",
+                                             .peer = "uid 0"};
+    if (!sim_fleetd_acts(host) || host->stopping || host->http == NULL ||
+        host->http->open_count == ARRAY_SIZE(host->http->open)) {
+        answer(request, 503); /* Nobody has taken it. */
+        return;
+    }
+    host->http->open[host->http->open_count++] = request;
+    sim_turn(host, begin, request);
+}
+
+/* ---- identity and membership ---- */
+
+int identity_read(const char *public_ip, struct identity *ret, struct err *err)
+{
+    const struct sim_host *host = sim.current;
+
+    *ret = (struct identity){.hostname = xstrdup(host->name), .public_ip = xstrdup("10.0.0.1")};
+    snprintf(ret->machine_id, sizeof ret->machine_id, "%s", host->machine_id);
+    snprintf(ret->boot_id, sizeof ret->boot_id, "%016x%016llx", host->index + 1,
+             (unsigned long long)host->boots);
+    return 0;
+}
+
+void identity_done(struct identity *identity)
+{
+    free(identity->hostname);
+    free(identity->public_ip);
+}
+
+static void copy_member(struct member *to, const struct member *from)
+{
+    *to = *from;
+    to->peers = (struct strlist){0};
+    for (size_t i = 0; i < from->peers.count; i++)
+        strlist_add(&to->peers, from->peers.items[i]);
+}
+
+int member_load(const char *data_dir, struct member *ret, struct err *err)
+{
+    if (!sim.current->has_member)
+        return -ENOENT;
+    copy_member(ret, &sim.current->member);
+    return 0;
+}
+
+int member_save(const char *data_dir, const struct member *member, struct err *err)
+{
+    if (sim.current->muted)
+        return 0;
+    if (sim.current->has_member)
+        member_done(&sim.current->member);
+    copy_member(&sim.current->member, member);
+    sim.current->has_member = true;
+    return 0;
+}
+
+void member_draw_server_id(struct member *member)
+{
+    member->server_id = (sim_random(1u << 30) << 8 | sim.current->index) + 1;
+}
+
+void member_draw_cluster_id(struct member *member)
+{
+    memset(member->cluster_id, 'C', sizeof member->cluster_id);
+}
+
+void member_done(struct member *member)
+{
+    strlist_done(&member->peers);
+    member->peers = (struct strlist){0};
+}
+
+/* ---- clocks and chance: the linker puts these in the place of the real ones (--wrap) ---- */
+
+uint64_t __wrap_now_ms(void);
+uint64_t __wrap_wall_ms(void);
+ssize_t __wrap_getrandom(void *to, size_t size, unsigned flags);
+
+uint64_t __wrap_now_ms(void)
+{
+    return sim.now_ms + (sim.current != NULL ? sim.current->clock_base_ms : 0);
+}
+
+uint64_t __wrap_wall_ms(void)
+{
+    return UINT64_C(1700000000000) + sim.now_ms +
+           (uint64_t)(sim.current != NULL ? sim.current->wall_offset_ms : 0);
+}
+
+ssize_t __wrap_getrandom(void *to, size_t size, unsigned flags)
+{
+    for (size_t i = 0; i < size; i++)
+        ((uint8_t *)to)[i] = (uint8_t)sim_random(256);
+    return (ssize_t)size;
+}
+
+/* ---- systemd as fleetd's own manager ---- */
+
+int sd_notify(int unset, const char *state)
+{
+    return 0;
+}
+
+int sd_notifyf(int unset, const char *format, ...)
+{
+    return 0;
+}
+
+int sd_watchdog_enabled(int unset, uint64_t *usec)
+{
+    return 0;
+}
+
+int sd_listen_fds(int unset)
+{
+    return 0;
+}
+
+int sd_pid_get_unit(pid_t pid, char **ret)
+{
+    return -ENODATA;
+}
+
+int sd_pid_get_user_unit(pid_t pid, char **ret)
+{
+    return -ENODATA;
+}
+
+/* ---- the journal ---- */
+
+void sim_log(int priority, const char *message, const char *const *fields)
+{
+    static const char machine[] = "FLEET_MACHINE=";
+
+    if (sim.current != NULL && sim.current->muted)
+        return;
+    sim_note(sim.current, "%s", message);
+    if (strstr(message, " is lost: not heard for") == NULL)
+        return;
+    for (; fields != NULL && *fields != NULL; fields++)
+        if (str_has_prefix(*fields, machine))
+            sim_law_lost(sim.current, *fields + strlen(machine));
+}

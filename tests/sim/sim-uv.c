@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* As much of libuv as fleetd uses outside of its sockets, on the virtual clock. */
+#include <config.h>
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include <utlist.h>
+
+#include "base/alloc.h"
+#include "tests/sim/sim.h"
+
+#define ITERATIONS_MAX 1000u /* Of one turn, while something wants to go on at once. */
+
+struct sim_handle {
+    uv_handle_t *handle;
+    uv_handle_type type;
+    bool active;
+    uint64_t due_ms, repeat_ms, order;
+    int signum;
+    union {
+        uv_timer_cb timer;
+        uv_idle_cb idle;
+        uv_prepare_cb prepare;
+        uv_signal_cb signal;
+    } cb;
+    struct sim_handle *prev, *next;
+};
+
+static uint64_t timer_order;
+
+static struct sim_handle *of(const void *handle)
+{
+    return ((const uv_handle_t *)handle)->u.reserved[0];
+}
+
+static struct sim_host *host_of(const uv_loop_t *loop)
+{
+    return loop->data;
+}
+
+static int init(uv_loop_t *loop, void *memory, uv_handle_type type)
+{
+    struct sim_handle *own = NEW0(struct sim_handle);
+    uv_handle_t *handle = memory;
+
+    own->handle = handle;
+    own->type = type;
+    handle->loop = loop;
+    handle->type = type;
+    handle->u.reserved[0] = own;
+    DL_APPEND(host_of(loop)->handles, own);
+    return 0;
+}
+
+int uv_timer_init(uv_loop_t *loop, uv_timer_t *timer)
+{
+    return init(loop, timer, UV_TIMER);
+}
+
+int uv_timer_start(uv_timer_t *timer, uv_timer_cb cb, uint64_t timeout, uint64_t repeat)
+{
+    struct sim_handle *own = of(timer);
+
+    own->cb.timer = cb;
+    own->active = true;
+    own->due_ms = sim.now_ms + timeout;
+    own->repeat_ms = repeat;
+    own->order = timer_order++;
+    return 0;
+}
+
+int uv_timer_stop(uv_timer_t *timer)
+{
+    of(timer)->active = false;
+    return 0;
+}
+
+uint64_t uv_timer_get_due_in(const uv_timer_t *timer)
+{
+    const struct sim_handle *own = of(timer);
+
+    return own->active && own->due_ms > sim.now_ms ? own->due_ms - sim.now_ms : 0;
+}
+
+int uv_idle_init(uv_loop_t *loop, uv_idle_t *idle)
+{
+    return init(loop, idle, UV_IDLE);
+}
+
+int uv_idle_start(uv_idle_t *idle, uv_idle_cb cb)
+{
+    of(idle)->cb.idle = cb;
+    of(idle)->active = true;
+    return 0;
+}
+
+int uv_idle_stop(uv_idle_t *idle)
+{
+    of(idle)->active = false;
+    return 0;
+}
+
+int uv_prepare_init(uv_loop_t *loop, uv_prepare_t *prepare)
+{
+    return init(loop, prepare, UV_PREPARE);
+}
+
+int uv_prepare_start(uv_prepare_t *prepare, uv_prepare_cb cb)
+{
+    of(prepare)->cb.prepare = cb;
+    of(prepare)->active = true;
+    return 0;
+}
+
+int uv_signal_init(uv_loop_t *loop, uv_signal_t *handle)
+{
+    return init(loop, handle, UV_SIGNAL);
+}
+
+int uv_signal_start(uv_signal_t *handle, uv_signal_cb cb, int signum)
+{
+    of(handle)->cb.signal = cb;
+    of(handle)->signum = signum;
+    of(handle)->active = true;
+    return 0;
+}
+
+int uv_is_active(const uv_handle_t *handle)
+{
+    return of(handle)->active;
+}
+
+uint64_t uv_now(const uv_loop_t *loop)
+{
+    return sim.now_ms + host_of(loop)->clock_base_ms;
+}
+
+uint64_t uv_hrtime(void)
+{
+    return sim.now_ms * 1000000;
+}
+
+static void closed(void *data)
+{
+    uv_handle_t *handle = data;
+
+    handle->close_cb(handle);
+}
+
+void uv_close(uv_handle_t *handle, uv_close_cb cb)
+{
+    struct sim_host *host = host_of(handle->loop);
+    struct sim_handle *own = of(handle);
+
+    DL_DELETE(host->handles, own);
+    free(own);
+    handle->u.reserved[0] = NULL;
+    handle->close_cb = cb;
+    if (cb != NULL)
+        sim_defer(host, closed, handle);
+}
+
+void sim_uv_signal(struct sim_host *host, int number)
+{
+    struct sim_handle *own;
+
+    DL_FOREACH (host->handles, own)
+        if (own->type == UV_SIGNAL && own->active && own->signum == number) {
+            own->cb.signal((uv_signal_t *)own->handle, number);
+            return;
+        }
+}
+
+static struct sim_handle *active(struct sim_host *host, uv_handle_type type)
+{
+    struct sim_handle *own;
+
+    DL_FOREACH (host->handles, own)
+        if (own->type == type && own->active)
+            return own;
+    return NULL;
+}
+
+/* fleetd has one handle of either kind. */
+void sim_uv_turn(struct sim_host *host)
+{
+    struct sim_handle *own;
+    unsigned iterations = 0;
+
+    do {
+        own = active(host, UV_IDLE);
+        if (own != NULL)
+            own->cb.idle((uv_idle_t *)own->handle);
+        own = active(host, UV_PREPARE);
+        if (own != NULL)
+            own->cb.prepare((uv_prepare_t *)own->handle);
+        if (++iterations > ITERATIONS_MAX)
+            sim_fail("%s: the loop never sleeps", host->name);
+    } while (active(host, UV_IDLE) != NULL);
+}
+
+/* The active timer that is due first. */
+static struct sim_handle *first_timer(struct sim_host *host)
+{
+    struct sim_handle *own, *first = NULL;
+
+    DL_FOREACH (host->handles, own)
+        if (own->type == UV_TIMER && own->active &&
+            (first == NULL || own->due_ms < first->due_ms ||
+             (own->due_ms == first->due_ms && own->order < first->order)))
+            first = own;
+    return first;
+}
+
+/* Timers that are started from here with 0 are for the next turn. */
+static void on_wake(void *data, bool lost)
+{
+    struct sim_host *host = data;
+    uint64_t order = timer_order;
+    struct sim_handle *own;
+
+    if (lost)
+        return;
+    host->wake_ms = UINT64_MAX;
+    while ((own = first_timer(host)) != NULL && own->due_ms <= sim.now_ms && own->order < order) {
+        own->active = own->repeat_ms > 0;
+        own->due_ms = sim.now_ms + own->repeat_ms;
+        own->order = timer_order++;
+        own->cb.timer((uv_timer_t *)own->handle);
+    }
+}
+
+void sim_uv_wake(struct sim_host *host)
+{
+    struct sim_handle *own = first_timer(host);
+
+    if (own == NULL || own->due_ms >= host->wake_ms)
+        return;
+    host->wake_ms = own->due_ms;
+    sim_after(own->due_ms > sim.now_ms ? own->due_ms - sim.now_ms : 0, SIM_FLEETD, host, on_wake, host);
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whole clusters, by the hundred: see README.md here.
+ *
+ *      test-sim                the named seeds, then 200 seeds, as part of "make check"
+ *      test-sim FIRST LAST     these seeds; stops at the first that fails
+ *      test-sim SEED           one seed; if it fails, its transcript's end, and what it takes to fail
+ *      test-sim -v SEED        one seed, with its whole transcript
+ */
+#include <config.h>
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "tests/sim/sim.h"
+
+#define SEEDS_IN_CHECK 200u
+#define SHRINK_MAX     400u /* Runs. */
+#define RUN_SECONDS    120u
+
+/* Seeds that have found something once, and what. */
+static const struct {
+    uint64_t seed;
+    const char *found;
+} named[] = {
+    {4, "a host that hands a unit over starts it anew with the next whole share"},
+    {8, "API requests of a host are no sign of life"},
+    {25, "of fifty hosts some find the new leader only after fifty seconds"},
+    {26, "destroyed and made again, a unit runs twice after a change of leader"},
+    {195, "a placement outlives the one that it rests on"},
+    {215, "a new leader counts a missing host as one without units"},
+};
+
+static void print_transcript(void)
+{
+    size_t first = sim.note_count > SIM_NOTES_MAX ? sim.note_count - SIM_NOTES_MAX : 0;
+
+    for (size_t i = first; i < sim.note_count; i++)
+        fprintf(stderr, "%s\n", sim.notes[i % SIM_NOTES_MAX]);
+}
+
+/* An assertion of the real code has failed. */
+static void on_abort(int number)
+{
+    print_transcript();
+    fprintf(stderr, "seed %llu: fleetd has aborted; again: tests/sim/test-sim %llu\n",
+            (unsigned long long)sim.seed, (unsigned long long)sim.seed);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+/* ---- shrinking: each try in a process of its own, for it may die ---- */
+
+/* Which law, as an exit code. */
+static int fault_code(void)
+{
+    return strncmp(sim.fault, "law ", 4) == 0 ? sim.fault[4] : 1;
+}
+
+/* How it ends, as waitpid() says; 0: it holds. */
+static int outcome_with(uint64_t seed, const uint8_t *mask)
+{
+    pid_t pid = fork();
+    int status = 0;
+
+    if (pid == 0) {
+        signal(SIGABRT, SIG_DFL);
+        if (freopen("/dev/null", "w", stderr) == NULL)
+            _exit(0);
+        alarm(RUN_SECONDS);
+        _exit(sim_menu_run(seed, mask) ? 0 : fault_code());
+    }
+    return pid < 0 || waitpid(pid, &status, 0) != pid ? 0 : status;
+}
+
+/* Leaves out ever smaller pieces, as long as it fails in the same way without them. */
+static void shrink(uint64_t seed, uint8_t *mask, size_t count)
+{
+    int outcome = outcome_with(seed, mask);
+    _cleanup_(freep) uint8_t *tried = xmalloc(count);
+    unsigned runs = 0;
+
+    for (size_t piece = count / 2; piece > 0; piece /= 2)
+        for (size_t from = 0; from < count && runs < SHRINK_MAX; from += piece) {
+            size_t size = from + piece < count ? piece : count - from;
+
+            if (memchr(mask + from, 1, size) == NULL)
+                continue;
+            memcpy(tried, mask, count);
+            memset(tried + from, 0, size);
+            runs++;
+            if (outcome_with(seed, tried) == outcome)
+                memcpy(mask, tried, count);
+        }
+}
+
+static void explain(uint64_t seed)
+{
+    size_t count = sim_menu_plan(seed);
+    _cleanup_(freep) uint8_t *mask = xmalloc(count);
+
+    memset(mask, 1, count);
+    fprintf(stderr, "looking for what it takes...\n");
+    shrink(seed, mask, count);
+    if (!sim_menu_run(seed, mask))
+        print_transcript();
+    fprintf(stderr, "\nseed %llu fails with these alone:\n", (unsigned long long)seed);
+    sim_menu_plan(seed);
+    for (size_t i = 0; i < count; i++) {
+        _cleanup_(freep) char *text = mask[i] ? sim_menu_describe(i) : NULL;
+
+        if (text != NULL)
+            fprintf(stderr, "  %s\n", text);
+    }
+    fprintf(stderr, "%s\n", sim.fault);
+}
+
+/* ---- as a test ---- */
+
+static void run_or_fail(uint64_t seed)
+{
+    if (sim_menu_run(seed, NULL))
+        return;
+    print_transcript();
+    fail_msg("seed %llu: %s; again: tests/sim/test-sim %llu", (unsigned long long)seed, sim.fault,
+             (unsigned long long)seed);
+}
+
+static void test_named_seeds(void **state)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(named); i++) {
+        print_message("seed %llu: %s\n", (unsigned long long)named[i].seed, named[i].found);
+        run_or_fail(named[i].seed);
+    }
+}
+
+static void test_seeds(void **state)
+{
+    for (uint64_t seed = 1; seed <= SEEDS_IN_CHECK; seed++)
+        run_or_fail(seed);
+}
+
+static void test_same_seed_same_run(void **state)
+{
+    static const uint64_t seeds[] = {7, 50};
+
+    for (size_t i = 0; i < ARRAY_SIZE(seeds); i++) {
+        uint64_t hash;
+
+        run_or_fail(seeds[i]);
+        hash = sim.hash;
+        run_or_fail(seeds[i]);
+        assert_true(hash == sim.hash);
+        run_or_fail(seeds[i] + 1);
+        assert_true(hash != sim.hash);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_named_seeds),
+        cmocka_unit_test(test_same_seed_same_run),
+        cmocka_unit_test(test_seeds),
+    };
+    bool talks = argc > 1 && strcmp(argv[1], "-v") == 0;
+    uint64_t first, last;
+    int r;
+
+    if (argc <= 1 + talks) {
+        r = cmocka_run_group_tests(tests, NULL, NULL);
+        sim_menu_done();
+        return r;
+    }
+    argv += talks;
+    argc -= talks;
+    first = strtoull(argv[1], NULL, 10);
+    last = argc > 2 ? strtoull(argv[2], NULL, 10) : first;
+    signal(SIGABRT, on_abort);
+    sim.talks = talks;
+    for (uint64_t seed = first; seed <= last; seed++) {
+        if (sim_menu_run(seed, NULL))
+            continue;
+        fprintf(stderr, "seed %llu: %s\n", (unsigned long long)seed, sim.fault);
+        sim.talks = false;
+        if (argc == 2)
+            explain(seed);
+        return 1;
+    }
+    printf("%llu seeds hold\n", (unsigned long long)(last - first + 1));
+    sim_menu_done();
+    return 0;
+}
