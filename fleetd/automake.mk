@@ -48,12 +48,14 @@ fleetd_fleetd_SOURCES = \
 	fleetd/cluster.c \
 	fleetd/daemon.c fleetd/daemon.h fleetd/daemon_private.h \
 	fleetd/downlink.c fleetd/downlink.h \
+	fleetd/dump.c \
 	fleetd/hosting.c \
 	fleetd/joining.c fleetd/joining.h \
 	fleetd/leading.c \
 	fleetd/member.c fleetd/member.h \
 	fleetd/observing.c \
 	fleetd/prober.c fleetd/prober.h \
+	fleetd/reload.c \
 	fleetd/uplink.c fleetd/uplink.h
 fleetd_fleetd_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \

@@ -301,6 +301,32 @@ static void start_joining(struct daemon *daemon)
     daemon->joiner = joiner_new(daemon->loop, daemon->port, &daemon->config.join, &callbacks, daemon);
 }
 
+/* Only a host that belongs to no cluster yet is concerned. */
+static void reconsider_founding(struct daemon *daemon)
+{
+    struct err err = {0};
+    int r;
+
+    if (daemon->is_member)
+        return;
+    if (daemon->joiner != NULL)
+        joiner_close(TAKE_PTR(daemon->joiner), on_joiner_closed, NULL);
+    if (daemon->config.bootstrap) {
+        r = found(daemon, &err);
+        if (r < 0)
+            daemon_fatal(daemon, err_text(&err, r));
+    } else if (daemon->config.join.count > 0) {
+        start_joining(daemon);
+    }
+    daemon_update_status(daemon);
+}
+
+void cluster_reconsider(struct daemon *daemon, const struct strlist *changed)
+{
+    if (strlist_has(changed, "bootstrap") || strlist_has(changed, "join"))
+        reconsider_founding(daemon);
+}
+
 int cluster_start(struct daemon *daemon, struct err *err)
 {
     static const struct port_callbacks callbacks = {.on_accept = on_accept};
