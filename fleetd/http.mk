@@ -57,3 +57,17 @@ tests_fuzz_fuzz_url_SOURCES = tests/fuzz/fuzz-url.c
 tests_fuzz_fuzz_url_LDFLAGS = -fsanitize=fuzzer
 tests_fuzz_fuzz_url_LDADD = fleetd/libhttp.a base/libbase.a
 endif
+
+check_PROGRAMS += tests/fuzz/fuzz-config-replay
+TESTS += tests/fuzz/fuzz-config-replay
+tests_fuzz_fuzz_config_replay_SOURCES = tests/fuzz/fuzz-config.c tests/fuzz/replay.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_config_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/config"'
+tests_fuzz_fuzz_config_replay_LDADD = $(CONFIG_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/config
+
+if FUZZ
+check_PROGRAMS += tests/fuzz/fuzz-config
+tests_fuzz_fuzz_config_SOURCES = tests/fuzz/fuzz-config.c
+tests_fuzz_fuzz_config_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_config_LDADD = $(CONFIG_LIBS)
+endif
