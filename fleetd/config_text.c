@@ -189,6 +189,11 @@ void config_text_parse(const char *text, size_t size, const struct config_text_c
     if (ini_parse_stream(next_line, &reader, on_pair, &reader) == -2) /* The rest next_line() reports. */
         abort();                                                      /* Out of memory. */
     report_unheard(&reader);
-    if (strlen(text) < size)
-        callbacks->on_mistake(reader.line, "a NUL byte: all that follows", data);
+    if (strlen(text) < size) {
+        unsigned line = 1;
+
+        for (const char *p = text; (p = strchr(p, '\n')) != NULL; p++)
+            line++;
+        callbacks->on_mistake(line, "a NUL byte: all that follows", data);
+    }
 }
