@@ -234,6 +234,7 @@ static int become_member(struct daemon *daemon, struct err *err)
     if (r < 0)
         return r;
     daemon->core = core_new(store_registry(daemon->store), daemon->config.agent_ttl_ms);
+    leading_set_placing(daemon);
     daemon->api = api_new(&api_backend, daemon, daemon->config.token_limit);
     hosting_report_all(daemon);
     return 0;

@@ -44,9 +44,10 @@ static void describe_status(const struct daemon *daemon, char *to, size_t size)
     registry_units(store_registry(daemon->store), &units);
     registry_machines(store_registry(daemon->store), &machines);
     if (store_leads(daemon->store))
-        snprintf(to, size, "leader, term %llu, %zu machines, %zu units, %zu here",
+        snprintf(to, size, "leader, term %llu, %zu machines, %zu units, %zu here%s",
                  (unsigned long long)store_term(daemon->store), machines, units,
-                 agent_unit_count(daemon->agent));
+                 agent_unit_count(daemon->agent),
+                 daemon->config.disable_engine ? "; places nothing (disable_engine)" : "");
     else if (uplink_is_open(daemon->uplink))
         snprintf(to, size, "follows %s, term %llu, %zu units here", store_leader_address(daemon->store),
                  (unsigned long long)store_term(daemon->store), agent_unit_count(daemon->agent));

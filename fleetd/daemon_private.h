@@ -62,8 +62,10 @@ struct daemon {
     struct dump *dump;     /* While the state is written to stdout. */
 
     bool registry_changed;
-    bool voters_busy;    /* A change of the Raft configuration is under way. */
-    struct report_list { /* What has changed since the last message to the leader. */
+    bool voters_busy;        /* A change of the Raft configuration is under way. */
+    uint64_t give_away_ms;   /* Leadership that must not be here is not offered before. */
+    unsigned voters_to_tell; /* What the leader has yet to hear of this host's configuration; 0: nothing. */
+    struct report_list {     /* What has changed since the last message to the leader. */
         Fleet__UnitReport **items;
         size_t count, capacity;
     } reports;
@@ -95,8 +97,9 @@ void leading_start(struct daemon *daemon, uint64_t term);
 void leading_stop(struct daemon *daemon);
 void leading_step(
     struct daemon *daemon); /* Gives what has changed to the core and carries out what it says. */
-void leading_tick(struct daemon *daemon);    /* The core's deadline has come. */
-void leading_set_ttl(struct daemon *daemon); /* The configuration was read again. */
+void leading_tick(struct daemon *daemon);        /* The core's deadline has come. */
+void leading_set_ttl(struct daemon *daemon);     /* The configuration was read again. */
+void leading_set_placing(struct daemon *daemon); /* Likewise. */
 void leading_chores(struct daemon *daemon);
 void leading_probe(struct daemon *daemon); /* Once a second. */
 struct downlink *leading_downlink_new(struct daemon *daemon);

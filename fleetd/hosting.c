@@ -35,6 +35,7 @@ void hosting_describe(struct daemon *daemon)
     machine->cluster_address = daemon->cluster_address;
     machine->server_id = daemon->member.server_id;
     machine->version = (char *)PACKAGE_VERSION;
+    machine->disable_engine = daemon->config.disable_engine;
     machine->n_metadata = daemon->config.metadata_count;
     machine->metadata = xcalloc(machine->n_metadata, sizeof *machine->metadata);
     for (size_t i = 0; i < machine->n_metadata; i++) {
@@ -84,6 +85,18 @@ bool hosting_refresh(struct daemon *daemon, struct identity *fresh)
     return changed;
 }
 
+static void tell_settings(struct daemon *daemon)
+{
+    Fleet__ChangeSettings settings = FLEET__CHANGE_SETTINGS__INIT;
+    Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
+
+    settings.voters = daemon->voters_to_tell;
+    message.message_case = FLEET__SESSION_UP__MESSAGE_CHANGE_SETTINGS;
+    message.change_settings = &settings;
+    if (uplink_send(daemon->uplink, &message))
+        daemon->voters_to_tell = 0;
+}
+
 void hosting_announce(struct daemon *daemon)
 {
     Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
@@ -93,6 +106,8 @@ void hosting_announce(struct daemon *daemon)
     message.message_case = FLEET__SESSION_UP__MESSAGE_MACHINE;
     message.machine = &daemon->machine;
     uplink_send(daemon->uplink, &message);
+    if (daemon->voters_to_tell != 0)
+        tell_settings(daemon);
 }
 
 /* ---- reports ---- */

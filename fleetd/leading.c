@@ -16,6 +16,10 @@
 
 #define SHARE_PIECE_BYTES (1024u * 1024)
 
+/* A leadership that nobody takes, although somebody could, is offered again after so long: while it is
+ * offered, nothing can be changed. */
+#define GIVE_AWAY_MS 3000u
+
 static void ignore_outcome(enum store_outcome outcome, const struct registry_result *result,
                            const char *reason, void *data)
 {
@@ -268,6 +272,7 @@ void leading_start(struct daemon *daemon, uint64_t term)
 
     log_notice("This host leads now (term %llu)", (unsigned long long)term);
     daemon->engine.leader_since_ms = wall_ms();
+    daemon->give_away_ms = 0;
     if (memcmp(registry_cluster_id(registry), none, sizeof none) == 0)
         found_cluster(daemon);
     core_lead(daemon->core, term, now_ms(), &effects);
@@ -348,6 +353,57 @@ void leading_probe(struct daemon *daemon)
     prober_tick(daemon->prober, targets, wanted);
 }
 
+/* ---- settings ---- */
+
+static void on_settings(const Fleet__ChangeSettings *settings, void *data)
+{
+    struct daemon *daemon = data;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    if (settings->voters == registry_voters(store_registry(daemon->store)))
+        return;
+    log_notice("The cluster is to have %u voters", settings->voters);
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
+    command.change_settings = (Fleet__ChangeSettings *)settings;
+    store_propose(daemon->store, &command, ignore_outcome, daemon);
+}
+
+void leading_set_placing(struct daemon *daemon)
+{
+    struct effects effects = {0};
+
+    if (daemon->core == NULL)
+        return;
+    core_set_placing(daemon->core, !daemon->config.disable_engine, now_ms(), &effects);
+    carry_out(daemon, &effects);
+}
+
+/* A host that must not lead leads only while no voter can that may (fleet.conf(5), disable_engine). Returns
+ * whether leadership is being given away. */
+static bool give_away(struct daemon *daemon)
+{
+    struct store_server servers[RAFT_SERVERS_MAX];
+    uint64_t heirs[RAFT_SERVERS_MAX];
+    size_t server_count, machine_count, count = 0;
+    const struct registry_machine *const *machines =
+        registry_machines(store_registry(daemon->store), &machine_count);
+
+    if (!daemon->config.disable_engine || now_ms() < daemon->give_away_ms)
+        return false;
+    server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
+    for (size_t i = 0; i < server_count; i++)
+        for (size_t j = 0; j < machine_count; j++)
+            if (servers[i].role == SERVER_VOTER && machines[j]->server_id == servers[i].id &&
+                servers[i].id != daemon->member.server_id && !machines[j]->disable_engine)
+                heirs[count++] = servers[i].id;
+    if (count == 0)
+        return false;
+    daemon->give_away_ms = now_ms() + GIVE_AWAY_MS;
+    log_info("This host must not lead (disable_engine): handing leadership over");
+    store_hand_over(daemon->store, heirs, count);
+    return true;
+}
+
 /* ---- voters ---- */
 
 static void on_voters_changed(enum store_outcome outcome, const struct registry_result *result,
@@ -375,7 +431,7 @@ void leading_chores(struct daemon *daemon)
         return;
     gate_tick(daemon->gate);
     downlink_tick(daemon->downlink);
-    if (!store_leads(daemon->store) || daemon->voters_busy)
+    if (!store_leads(daemon->store) || daemon->voters_busy || give_away(daemon))
         return;
     registry = store_registry(daemon->store);
     self = registry_machine(registry, daemon->member.machine_id);
@@ -387,6 +443,7 @@ void leading_chores(struct daemon *daemon)
         list[i] = (struct voters_machine){
             .server_id = machines[i]->server_id,
             .address = machines[i]->cluster_address,
+            .no_leader = machines[i]->disable_engine,
             .alive = core_machine_state(daemon->core, machines[i]->id) == MACHINE_READY,
             .lost = core_machine_state(daemon->core, machines[i]->id) == MACHINE_LOST,
         };
@@ -425,7 +482,7 @@ static bool machine_equals(const struct registry_machine *known, const Fleet__Re
     return known->registered && streq(known->hostname, said->hostname) &&
            streq(known->public_ip, said->public_ip) && streq(known->cluster_address, said->cluster_address) &&
            streq(known->version, said->version) && known->server_id == said->server_id &&
-           labels_equal(known, said);
+           known->disable_engine == said->disable_engine && labels_equal(known, said);
 }
 
 static int check_machine(const Fleet__RegisterMachine *machine, struct err *err)
@@ -540,6 +597,7 @@ struct downlink *leading_downlink_new(struct daemon *daemon)
         .on_heard = on_heard,
         .on_closed = on_closed,
         .on_machine = on_machine,
+        .on_settings = on_settings,
         .on_api_request = on_api_request,
         .on_api_cancel = on_api_cancel,
     };

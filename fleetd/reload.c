@@ -128,6 +128,8 @@ static void apply(struct daemon *daemon, struct reload *reload)
     reload->config = (struct config){0};
     log_set_debug(daemon->config.verbosity > 0);
     apply_listeners(daemon, &before, &changed, reload->group);
+    if (strlist_has(&changed, "voters") && daemon->is_member)
+        daemon->voters_to_tell = daemon->config.voters;
     hosting_describe(daemon); /* It borrows from the configuration. */
     if (reload->identity_status < 0)
         log_warn("Unable to refresh machine state: %s",
@@ -136,9 +138,11 @@ static void apply(struct daemon *daemon, struct reload *reload)
         hosting_refresh(daemon, &reload->identity);
     hosting_announce(daemon);
     leading_set_ttl(daemon);
+    leading_set_placing(daemon);
     if (daemon->api != NULL)
         api_set_token_limit(daemon->api, daemon->config.token_limit);
     cluster_reconsider(daemon, &changed);
+    daemon_update_status(daemon);
     report(&changed);
     strlist_done(&changed);
     config_done(&before);

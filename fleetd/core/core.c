@@ -347,7 +347,7 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
         core_forget_plan(core);
         core->plan_wanted = true;
     }
-    if (core->plan_wanted && !core->schedule_in_flight && now_ms >= decision_due_ms(core)) {
+    if (core->plan_wanted && !core->idle && !core->schedule_in_flight && now_ms >= decision_due_ms(core)) {
         core->plan_wanted = false;
         core_decide(core, out);
     }
@@ -609,6 +609,20 @@ void core_session_closed(struct core *core, const char *machine_id, uint64_t ses
     settle(core, now_ms, out);
 }
 
+/* ---- placing ---- */
+
+void core_set_placing(struct core *core, bool placing, uint64_t now_ms, struct effects *out)
+{
+    if (core->idle == !placing)
+        return;
+    core->idle = !placing;
+    if (!core->leads)
+        return;
+    advance(core, now_ms);
+    mark_all(core);
+    settle(core, now_ms, out);
+}
+
 /* ---- time ---- */
 
 void core_tick(struct core *core, uint64_t now_ms, struct effects *out)
@@ -629,7 +643,8 @@ uint64_t core_deadline_ms(const struct core *core)
     deadline = core_silence_deadline_ms(core);
     if (core_failures_deadline_ms(core) < deadline)
         deadline = core_failures_deadline_ms(core);
-    decision = core->plan_wanted && !core->schedule_in_flight ? decision_due_ms(core) : UINT64_MAX;
+    decision =
+        core->plan_wanted && !core->idle && !core->schedule_in_flight ? decision_due_ms(core) : UINT64_MAX;
     return decision < deadline ? decision : deadline;
 }
 

@@ -146,6 +146,10 @@ DEFINE_FREEP(struct core, core)
 void core_set_failure_limit(struct core *core, unsigned burst, uint64_t interval_ms);
 void core_set_ttl(struct core *core, uint64_t ttl_ms, uint64_t now_ms);
 uint64_t core_ttl_ms(const struct core *core);
+
+/* Whether it may place units (at first it may). While it may not, it does all else: hosts keep what they
+ * have, and whoever waits for a place is told why there is none. */
+void core_set_placing(struct core *core, bool placing, uint64_t now_ms, struct effects *out);
 void core_lead(struct core *core, uint64_t term, uint64_t now_ms, struct effects *out);
 void core_yield(struct core *core);
 bool core_leads(const struct core *core);

@@ -258,6 +258,52 @@ def test_a_shorter_ttl_counts_at_once_and_loses_nobody(cluster: Cluster) -> None
     wait_once_each(cluster.hosts, UNITS, 15)
 
 
+@lab_test(deadline_s=90)
+def test_voters_are_changed_by_a_reload_on_any_host(cluster: Cluster) -> None:
+    cluster.wait_voters(3)
+    two = next(host for host in cluster.hosts if host is not cluster.wait_leader())
+    reload(cluster, two, {"voters": "1"})
+    cluster.wait_voters(1)
+    reload(cluster, two)  # Five again, which three hosts make three of.
+    cluster.wait_voters(3)
+
+
+@lab_test(deadline_s=120)
+def test_disable_engine(cluster: Cluster) -> None:
+    before = wait_once_each(cluster.hosts, UNITS, 10)
+    barred: list[Host] = []
+    for _ in range(2):
+        leader = cluster.wait_leader()
+        assert leader not in barred
+        barred.append(leader)
+        reload(cluster, leader, {"disable_engine": "true"})
+        wait_until(cluster.leader, 15, "another host to lead", accept=lambda host: host is not None and host not in barred)
+    last = cluster.wait_leader()
+    # The only one that may lead is away: others keep the store, and give leadership back when it returns.
+    last.systemctl("stop", "fleetd")
+    wait_until(cluster.leader, 20, "one of the others to lead meanwhile", accept=lambda host: host in barred)
+    last.systemctl("start", "fleetd")
+    wait_until(cluster.leader, 30, f"{last.name} to lead again", accept=lambda host: host is last)
+    cluster.wait_ready(3)
+
+    # All of them: whoever leads stores, and places nothing.
+    reload(cluster, last, {"disable_engine": "true"})
+    leader = cluster.wait_leader()
+    assert "places nothing (disable_engine)" in cluster.status(leader)
+    unit = write_service(leader, "late.service")
+    cluster.ctl(leader, "start", "--no-block", unit)
+    started = leader.popen(["fleetctl", "start", "late.service"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    row = cluster.ctl(leader, "list-unit-files", "--no-legend", "--fields=unit,dstate,target", "late.service").stdout
+    assert row.split() == ["late.service", "launched", "-"]
+    assert cluster.where_truly("late.service") == [] and lives(cluster.hosts, "kept@*") == before
+    for host in cluster.hosts:
+        reload(cluster, host)
+    assert started.communicate(timeout=30)[0].startswith("Unit late.service launched on") and started.returncode == 0
+    cluster.ctl(leader, "destroy", "late.service")
+    assert lives(cluster.hosts, "kept@*") == before
+    cluster.wait_voters(3)
+
+
 # SIGUSR1, SIGTERM.
 
 @lab_test(deadline_s=60)
