@@ -4,6 +4,8 @@ dist_fleetconf_DATA = data/fleet.conf
 
 sysusersdir = $(prefix)/lib/sysusers.d
 dist_sysusers_DATA = data/sysusers.d/fleet.conf
+catalogdir = $(prefix)/lib/systemd/catalog
+dist_catalog_DATA = data/catalog/fleet.catalog
 tmpfilesdir = $(prefix)/lib/tmpfiles.d
 dist_tmpfiles_DATA = data/tmpfiles.d/fleet.conf
 

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/times.h"
 #include "fleetd/daemon_private.h"
+#include "fleetd/patience.h"
 #include "raftstore/limits.h"
 
 /* ---- store ---- */
@@ -219,6 +220,7 @@ static int become_member(struct daemon *daemon, struct err *err)
         .address = daemon->cluster_address,
         .bootstrap = daemon->member.founder,
     };
+    struct patience *patience;
     int r;
 
     memcpy(config.cluster_id, daemon->member.cluster_id, sizeof config.cluster_id);
@@ -230,7 +232,9 @@ static int become_member(struct daemon *daemon, struct err *err)
     daemon->downlink = leading_downlink_new(daemon);
     daemon->gate = leading_gate_new(daemon);
     daemon->prober = leading_prober_new(daemon);
+    patience = patience_new("opening the log", PATIENCE_STEP_MS);
     r = store_open(daemon->loop, daemon->port, &config, &store_callbacks, daemon, &daemon->store, err);
+    patience_free(patience);
     if (r < 0)
         return r;
     daemon->core = core_new(store_registry(daemon->store), daemon->config.agent_ttl_ms);

@@ -15,13 +15,16 @@
 #include "base/log.h"
 #include "base/times.h"
 #include "fleetd/daemon_private.h"
+#include "fleetd/messages.h"
 
 #define CHORES_MS      1000u
 #define IDENTITY_TURNS 60u /* Of the chores. */
 
 void daemon_fatal(struct daemon *daemon, const char *why)
 {
-    log_message(LOG_CRIT, NULL, "fleetd must stop: %s. Units run on", why);
+    _cleanup_(freep) char *reason = xasprintf("FLEET_REASON=%s", why);
+
+    log_message(LOG_CRIT, log_fields(MESSAGE_FATAL, reason), "fleetd must stop: %s. Units run on", why);
     sd_notifyf(0, "STATUS=Failed: %s", why);
     /* At once: nothing that is half done may be told to anybody, or be finished. */
     _exit(EXIT_FAILURE);

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "fleetd/daemon_private.h"
 #include "fleetd/http_listen.h"
+#include "fleetd/messages.h"
 #include "raftstore/limits.h"
 
 #define SHARE_BYTES_MAX (512u * 1024 * 1024)
@@ -57,7 +58,8 @@ static void check_machine_id(struct daemon *daemon, const char *now)
         return;
     snprintf(daemon->other_machine_id, sizeof daemon->other_machine_id, "%s", streq(now, mine) ? "" : now);
     if (!streq(now, mine))
-        log_error(
+        log_message(
+            LOG_ERR, log_fields(MESSAGE_MACHINE_ID_CHANGED),
             "/etc/machine-id says %s now, but this host is %s in its cluster, and stays that while fleetd "
             "runs: put the old id back, or move %s away and join anew",
             now, mine, daemon->config.data_dir);
@@ -187,8 +189,11 @@ void hosting_step(struct daemon *daemon)
 
 static void on_bus(bool connected, const char *why, void *data)
 {
+    _cleanup_(freep) char *reason = xasprintf("FLEET_REASON=%s", why);
+
     if (!connected) /* The agent itself says when it is back. */
-        log_error(
+        log_message(
+            LOG_ERR, log_fields(MESSAGE_SYSTEMD_LOST, reason),
             "No connection to systemd: %s. Units run on, but nothing can be changed here until it is back",
             why);
 }

@@ -2,6 +2,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,7 @@
 #include "base/times.h"
 #include "fleetd/core/voters.h"
 #include "fleetd/daemon_private.h"
+#include "fleetd/messages.h"
 #include "raftstore/limits.h"
 #include "units/name.h"
 
@@ -192,13 +194,28 @@ static void do_share(struct daemon *daemon, const struct effect *effect)
     send_share(daemon, effect->machine_id, &share);
 }
 
-static void do_log(const struct effect *effect)
+static void do_log(const struct daemon *daemon, const struct effect *effect)
 {
+    static const char *const ids[] = {
+        [NEWS_PLACED] = MESSAGE_PLACED,
+        [NEWS_UNPLACED] = MESSAGE_UNPLACED,
+        [NEWS_UNIT_FAILS] = MESSAGE_UNIT_FAILS,
+        [NEWS_MACHINE_LOST] = MESSAGE_MACHINE_LOST,
+        [NEWS_MACHINE_BACK] = MESSAGE_MACHINE_BACK,
+        [NEWS_MACHINE_MISSING] = MESSAGE_MACHINE_MISSING,
+        [NEWS_DAEMON_SILENT] = MESSAGE_DAEMON_SILENT,
+        [NEWS_BRAKE_ON] = MESSAGE_BRAKE_ON,
+        [NEWS_BRAKE_OFF] = MESSAGE_BRAKE_OFF,
+    };
+    _cleanup_(freep) char *machine = xasprintf("FLEET_MACHINE=%s", effect->machine_id);
+    _cleanup_(freep) char *term = xasprintf("FLEET_TERM=%" PRIu64, store_term(daemon->store));
+    _cleanup_(freep) char *reason = xasprintf("FLEET_REASON=%s", effect->reason);
     _cleanup_(freep) char *unit =
         effect->names.count > 0 ? xasprintf("UNIT=%s", effect->names.items[0]) : NULL;
-    _cleanup_(freep) char *machine = xasprintf("FLEET_MACHINE=%s", effect->machine_id);
 
-    log_message(effect->priority, log_fields(machine, unit), "%s", effect->text);
+    /* The unit comes last: NULL ends the fields. */
+    log_message(effect->priority, log_fields(ids[effect->news], machine, term, reason, unit), "%s",
+                effect->text);
 }
 
 static void carry_out(struct daemon *daemon, struct effects *effects)
@@ -218,7 +235,7 @@ static void carry_out(struct daemon *daemon, struct effects *effects)
             downlink_drop(daemon->downlink, effect->machine_id,
                           "the host was silent for too long, or is no member");
             break;
-        case EFFECT_LOG: do_log(effect); break;
+        case EFFECT_LOG: do_log(daemon, effect); break;
         }
     }
     effects_done(effects);
@@ -268,9 +285,10 @@ void leading_start(struct daemon *daemon, uint64_t term)
 {
     static const uint8_t none[CLUSTER_ID_SIZE];
     const struct registry *registry = store_registry(daemon->store);
+    _cleanup_(freep) char *field = xasprintf("FLEET_TERM=%" PRIu64, term);
     struct effects effects = {0};
 
-    log_notice("This host leads now (term %llu)", (unsigned long long)term);
+    log_message(LOG_NOTICE, log_fields(MESSAGE_LEADS, field), "This host leads now (term %" PRIu64 ")", term);
     daemon->engine.leader_since_ms = wall_ms();
     daemon->give_away_ms = 0;
     if (memcmp(registry_cluster_id(registry), none, sizeof none) == 0)
@@ -282,7 +300,7 @@ void leading_start(struct daemon *daemon, uint64_t term)
 
 void leading_stop(struct daemon *daemon)
 {
-    log_notice("This host does not lead any more");
+    log_message(LOG_NOTICE, log_fields(MESSAGE_YIELDS), "This host does not lead any more");
     daemon->engine.leader_since_ms = 0;
     core_yield(daemon->core);
     hosting_report_all(daemon); /* From now on this is what is known here. */
@@ -362,7 +380,7 @@ static void on_settings(const Fleet__ChangeSettings *settings, void *data)
 
     if (settings->voters == registry_voters(store_registry(daemon->store)))
         return;
-    log_notice("The cluster is to have %u voters", settings->voters);
+    log_message(LOG_NOTICE, log_fields(MESSAGE_VOTERS), "The cluster is to have %u voters", settings->voters);
     command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
     command.change_settings = (Fleet__ChangeSettings *)settings;
     store_propose(daemon->store, &command, ignore_outcome, daemon);
@@ -451,10 +469,10 @@ void leading_chores(struct daemon *daemon)
     if (!voters_next(servers, server_count, list, count, registry_voters(registry), daemon->member.server_id,
                      &step))
         return;
-    log_info("%s %s", step.address,
-             step.role == SERVER_VOTER     ? "becomes a voter"
-             : step.role == SERVER_STANDBY ? "becomes a standby for the voters"
-                                           : "leaves the consensus");
+    log_message(LOG_INFO, log_fields(MESSAGE_VOTERS), "%s %s", step.address,
+                step.role == SERVER_VOTER     ? "becomes a voter"
+                : step.role == SERVER_STANDBY ? "becomes a standby for the voters"
+                                              : "leaves the consensus");
     daemon->voters_busy = true;
     store_change_server(daemon->store, step.server_id, step.address, step.role, on_voters_changed, daemon);
 }
@@ -657,11 +675,12 @@ static void gate_admit(const Fleet__RegisterMachine *machine,
 {
     struct daemon *daemon = data;
     struct admission *admission = NEW0(struct admission);
+    _cleanup_(freep) char *field = xasprintf("FLEET_MACHINE=%s", machine->machine_id);
 
     admission->done = done;
     admission->data = done_data;
-    log_notice("Machine %s (%s) joins from %s", machine->machine_id, machine->hostname,
-               machine->cluster_address);
+    log_message(LOG_NOTICE, log_fields(MESSAGE_MACHINE_JOINS, field), "Machine %s (%s) joins from %s",
+                machine->machine_id, machine->hostname, machine->cluster_address);
     register_machine(daemon, machine, on_admitted, admission);
 }
 

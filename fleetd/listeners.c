@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "fleetd/http_listen.h"
+#include "fleetd/messages.h"
 
 struct listeners {
     struct http_server *server;
@@ -118,6 +119,14 @@ static int take_passed(struct listeners *l, int fd, struct err *err)
     return 0;
 }
 
+static void log_left_out(const char *name, const char *why)
+{
+    _cleanup_(freep) char *reason = xasprintf("FLEET_REASON=%s", why);
+
+    log_message(LOG_ERR, log_fields(MESSAGE_SOCKET_LEFT_OUT, reason),
+                "The socket \"%s\" that systemd passed cannot serve the API and is left out: %s", name, why);
+}
+
 void listeners_take_passed(struct listeners *l, int first, int count, char *const *names)
 {
     for (int i = 0; i < count; i++) {
@@ -125,8 +134,7 @@ void listeners_take_passed(struct listeners *l, int first, int count, char *cons
         int r = take_passed(l, first + i, &err);
 
         if (r < 0)
-            log_error("The socket \"%s\" that systemd passed cannot serve the API and is left out: %s",
-                      names[i], err_text(&err, r));
+            log_left_out(names[i], err_text(&err, r));
         else
             log_info("The API is at %s, by systemd's socket \"%s\"", l->passed.items[l->passed.count - 1],
                      names[i]);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "fleetd/daemon_private.h"
 #include "fleetd/http_listen.h"
+#include "fleetd/messages.h"
 
 /* Files, the user data base and the kernel's routes are asked in a thread: any of them may take its time. */
 struct reload {
@@ -72,8 +73,9 @@ static void sort_out(struct daemon *daemon, struct config *fresh, struct strlist
         }
         now = config_get(&daemon->config, key->name);
         then = config_get(fresh, key->name);
-        log_warn("%s = %s takes effect when fleetd is restarted; until then it is \"%s\"", key->name, then,
-                 now);
+        log_message(LOG_WARNING, log_fields(MESSAGE_NEEDS_RESTART),
+                    "%s = %s takes effect when fleetd is restarted; until then it is \"%s\"", key->name, then,
+                    now);
         keep(&daemon->config, fresh, key->name);
     }
 }
@@ -112,9 +114,11 @@ static void report(const struct strlist *changed)
     for (size_t i = 0; i < changed->count; i++)
         strbuf_addf(&names, "%s%s", i > 0 ? ", " : "", changed->items[i]);
     if (changed->count > 0)
-        log_notice("The configuration was read again; changed: %s", names.text);
+        log_message(LOG_NOTICE, log_fields(MESSAGE_RELOADED), "The configuration was read again; changed: %s",
+                    names.text);
     else
-        log_notice("The configuration was read again; nothing to change");
+        log_message(LOG_NOTICE, log_fields(MESSAGE_RELOADED),
+                    "The configuration was read again; nothing to change");
     strbuf_done(&names);
 }
 
@@ -150,6 +154,14 @@ static void apply(struct daemon *daemon, struct reload *reload)
 
 /* ---- life of a reload ---- */
 
+static void refuse(const char *why)
+{
+    _cleanup_(freep) char *reason = xasprintf("FLEET_REASON=%s", why);
+
+    log_message(LOG_ERR, log_fields(MESSAGE_RELOAD_REFUSED, reason), "The configuration stays as it was: %s",
+                why);
+}
+
 static void start(struct daemon *daemon);
 
 static void on_read(uv_work_t *work, int status)
@@ -162,7 +174,7 @@ static void on_read(uv_work_t *work, int status)
     if (!daemon->stopping && !again && read)
         apply(daemon, reload);
     else if (!daemon->stopping && !again)
-        log_error("The configuration stays as it was: %s", err_text(&reload->err, reload->status));
+        refuse(err_text(&reload->err, reload->status));
     if (read) {
         config_done(&reload->config);
         if (reload->identity_status >= 0)

@@ -502,8 +502,8 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     advance(core, now_ms);
     host = host_get(&core->hosts, machine_id, now_ms);
     if (host->state == MACHINE_LOST)
-        effects_add_log(out, LOG_NOTICE, machine_id, NULL, "Machine %s (%s) is back", machine_id,
-                        machine->hostname);
+        effects_add_log(out, NEWS_MACHINE_BACK, LOG_NOTICE, machine_id, NULL, "", "Machine %s (%s) is back",
+                        machine_id, machine->hostname);
     host->session_id = session_id;
     host->heard_ms = now_ms;
     mark_held(core, host);
@@ -546,7 +546,7 @@ static void take_failure(struct core *core, const struct host *host, const struc
         return;
     core_forget_plan(core);
     core->plan_wanted = true;
-    effects_add_log(out, LOG_WARNING, host->id, unit->name,
+    effects_add_log(out, NEWS_UNIT_FAILS, LOG_WARNING, host->id, unit->name, "",
                     "%s keeps failing here: it is tried elsewhere, if it fits", unit->name);
 }
 

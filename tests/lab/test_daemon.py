@@ -408,6 +408,31 @@ def test_no_deadlock_after_an_outage(cluster: Cluster) -> None:
         cluster.wait_ready(3)
 
 
+# The journal.
+
+PLACED = "b1c757d58bd113f19f43a9aa57c40420"
+RELOAD_REFUSED = "8371f72e2b47af4aa2452ba3c4ce624b"
+
+
+@lab_test(deadline_s=60)
+def test_decisions_are_in_the_journal_with_fields_and_a_catalog(cluster: Cluster) -> None:
+    leader = cluster.wait_leader()
+    leader.install(TOP / "data" / "catalog" / "fleet.catalog", "/usr/lib/systemd/catalog/fleet.catalog", 0o644)
+    leader.run(["journalctl", "--update-catalog"])
+    cluster.ctl(leader, "start", write_service(leader, "noted.service", {"MachineID": leader.machine_id}))
+    text = leader.run(["journalctl", "-u", "fleetd", "-o", "json", f"MESSAGE_ID={PLACED}", "UNIT=noted.service"]).stdout
+    [entry] = [json.loads(line) for line in text.splitlines()]
+    assert entry["FLEET_MACHINE"] == leader.machine_id and entry["FLEET_REASON"] and int(entry["FLEET_TERM"]) > 0
+    assert entry["MESSAGE"] == f"noted.service goes to {leader.name}: {entry['FLEET_REASON']}"
+    explained = leader.run(["journalctl", "-x", "-u", "fleetd", f"MESSAGE_ID={PLACED}", "UNIT=noted.service"]).stdout
+    assert "noted.service was given to a machine" in explained and f"machine {leader.machine_id}:" in explained
+    reload(cluster, leader, {"voters": "2"})
+    explained = leader.run(["journalctl", "-x", "-u", "fleetd", "-n1", f"MESSAGE_ID={RELOAD_REFUSED}"]).stdout
+    assert "fleetd keeps its old configuration" in explained and "voters: 2 is none of" in explained
+    reload(cluster, leader)
+    cluster.ctl(leader, "destroy", "noted.service")
+
+
 # Sockets from systemd.
 
 REMOTE = """[Socket]
