@@ -206,8 +206,10 @@ static int load(const char *file, struct config *ret, bool strict, struct err *e
 
     config_init(&config);
     r = load_file(&loader, file != NULL ? file : CONFIG_FILE_DEFAULT, err);
-    if (r == -ENOENT && file == NULL)
+    if (r == -ENOENT && file == NULL) {
+        log_info("No provided or default config file found - proceeding without");
         r = 0;
+    }
     if (r >= 0)
         load_dropins(&loader, file != NULL ? file : CONFIG_FILE_DEFAULT);
     /* Those of the environment do not count: nobody can mend it while fleetd runs. */

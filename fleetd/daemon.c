@@ -224,7 +224,7 @@ static void on_http_closed(void *data)
  * through. No unit is touched: leaving on purpose is another thing. */
 static void stop(struct daemon *daemon)
 {
-    log_info("Stopping; units run on");
+    log_info("Gracefully shutting down; units run on");
     sd_notify(0, "STOPPING=1\nSTATUS=stopping");
     daemon->stopping = true;
     uv_timer_stop(&daemon->timer);

@@ -159,17 +159,23 @@ static bool is_passed(const struct listeners *l, const char *path)
 
 /* ---- the Unix socket ---- */
 
-/* Removes the socket's file, if it is still ours. */
-static void remove_socket(struct listeners *l)
+/* Whether 'path' leads to the socket that we have bound. */
+static bool is_ours(const struct listeners *l, const char *path)
 {
     struct stat st;
 
+    return l->path_fd >= 0 && stat(path, &st) == 0 && st.st_dev == l->path_device &&
+           st.st_ino == l->path_inode;
+}
+
+static void remove_socket(struct listeners *l)
+{
     if (l->path_fd < 0)
         return;
     http_server_remove(l->server, l->path_fd);
-    l->path_fd = -1;
-    if (lstat(l->path, &st) == 0 && st.st_dev == l->path_device && st.st_ino == l->path_inode)
+    if (is_ours(l, l->path))
         unlink(l->path);
+    l->path_fd = -1;
 }
 
 static int add_socket(struct listeners *l, const char *path, gid_t group, struct err *err)
@@ -201,7 +207,7 @@ int listeners_set_socket(struct listeners *l, const char *path, gid_t group, str
 
     if (none)
         remove_socket(l);
-    else if (l->path_fd >= 0 && is_same_file(path, l->path))
+    else if (is_ours(l, path))
         /* No such group, or none any more: what is root's is not left to the old one. */
         r = http_unix_set_group(path, group != HTTP_NO_GROUP ? group : getegid(), err);
     else

@@ -88,10 +88,10 @@ static void apply_listeners(struct daemon *daemon, const struct config *before, 
 {
     struct config *config = &daemon->config;
     struct err err = {0};
-    int r = 0;
+    int r;
 
-    if (strlist_has(changed, "api_socket") || strlist_has(changed, "api_socket_group"))
-        r = listeners_set_socket(daemon->listeners, config->api_socket, group, &err);
+    /* Also where nothing has changed: somebody may have removed the file. */
+    r = listeners_set_socket(daemon->listeners, config->api_socket, group, &err);
     if (r < 0) {
         log_error("The API stays at \"%s\": %s", before->api_socket, err_text(&err, r));
         keep(before, config, "api_socket");

@@ -205,6 +205,31 @@ def test_broken_configuration_changes_nothing(cluster: Cluster) -> None:
 
 
 @lab_test(deadline_s=60)
+def test_a_removed_socket_comes_back_with_a_reload(cluster: Cluster) -> None:
+    one = cluster.hosts[0]
+    one.run(["rm", "/run/fleet.sock"])
+    assert "The configuration was read again; nothing to change" in reload(cluster, one)
+    assert len(cluster.machines(one)) == 3
+
+
+@lab_test(deadline_s=60)
+def test_a_changed_machine_id_is_reported_and_not_taken_over(cluster: Cluster) -> None:
+    one = cluster.hosts[0]
+    try:
+        one.write("/etc/machine-id", "")
+        assert any(line.startswith("Unable to refresh machine state: ") for line in reload(cluster, one))
+        one.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")
+        reported = f"/etc/machine-id says 0123456789abcdef0123456789abcdef now, but this host is {one.machine_id}"
+        assert sum(line.startswith(reported) for line in reload(cluster, one)) == 1
+        assert not [line for line in reload(cluster, one) if line.startswith(reported)]  # Once is enough.
+        cluster.wait_ready(3)
+        assert {m.id for m in cluster.machines(one)} == {host.machine_id for host in cluster.hosts}
+    finally:
+        one.write("/etc/machine-id", one.machine_id + "\n")
+    reload(cluster, one)
+
+
+@lab_test(deadline_s=60)
 def test_what_needs_a_restart_says_so(cluster: Cluster) -> None:
     one = cluster.hosts[0]
     lines = reload(cluster, one, {"data_dir": "/var/lib/other", "units_directory": "/run/other", "systemd_user": "yes",

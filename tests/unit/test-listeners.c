@@ -257,6 +257,20 @@ static void test_a_socket_that_cannot_be_leaves_the_old_one(void **state)
     assert_places(w, places);
 }
 
+static void test_a_removed_file_is_made_again(void **state)
+{
+    struct world *w = *state;
+    int old;
+
+    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, NULL), 0);
+    old = dial_unix(w->one);
+    assert_int_equal(unlink(w->one), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, NULL), 0);
+    assert_served(w, dial_unix(w->one));
+    assert_answers(w, old);
+    close(old);
+}
+
 static void test_a_file_that_is_not_ours_any_more_stays(void **state)
 {
     struct world *w = *state;
@@ -424,6 +438,7 @@ int main(void)
         TEST(test_the_socket_moves),
         TEST(test_the_same_again_keeps_the_socket),
         TEST(test_a_socket_that_cannot_be_leaves_the_old_one),
+        TEST(test_a_removed_file_is_made_again),
         TEST(test_a_file_that_is_not_ours_any_more_stays),
         TEST(test_the_address_moves),
         TEST(test_an_address_that_cannot_be_leaves_the_old_one),
