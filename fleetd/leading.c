@@ -207,15 +207,19 @@ static void do_log(const struct daemon *daemon, const struct effect *effect)
         [NEWS_BRAKE_ON] = MESSAGE_BRAKE_ON,
         [NEWS_BRAKE_OFF] = MESSAGE_BRAKE_OFF,
     };
-    _cleanup_(freep) char *machine = xasprintf("FLEET_MACHINE=%s", effect->machine_id);
-    _cleanup_(freep) char *term = xasprintf("FLEET_TERM=%" PRIu64, store_term(daemon->store));
-    _cleanup_(freep) char *reason = xasprintf("FLEET_REASON=%s", effect->reason);
-    _cleanup_(freep) char *unit =
-        effect->names.count > 0 ? xasprintf("UNIT=%s", effect->names.items[0]) : NULL;
+    struct strlist fields = {0};
 
-    /* The unit comes last: NULL ends the fields. */
-    log_message(effect->priority, log_fields(ids[effect->news], machine, term, reason, unit), "%s",
-                effect->text);
+    strlist_add(&fields, ids[effect->news]);
+    strlist_take(&fields, xasprintf("FLEET_TERM=%" PRIu64, store_term(daemon->store)));
+    if (effect->names.count > 0)
+        strlist_take(&fields, xasprintf("UNIT=%s", effect->names.items[0]));
+    if (effect->machine_id[0] != '\0')
+        strlist_take(&fields, xasprintf("FLEET_MACHINE=%s", effect->machine_id));
+    if (effect->reason[0] != '\0')
+        strlist_take(&fields, xasprintf("FLEET_REASON=%s", effect->reason));
+    strlist_take(&fields, NULL); /* Ends them. */
+    log_message(effect->priority, (const char *const *)fields.items, "%s", effect->text);
+    strlist_done(&fields);
 }
 
 static void carry_out(struct daemon *daemon, struct effects *effects)

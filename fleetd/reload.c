@@ -83,24 +83,21 @@ static void sort_out(struct daemon *daemon, struct config *fresh, struct strlist
 /* ---- applying it ---- */
 
 /* A place that cannot be had stays in the configuration as it was: the next reload tries again. */
-static void apply_listeners(struct daemon *daemon, const struct config *before, const struct strlist *changed,
-                            gid_t group)
+static void apply_listeners(struct daemon *daemon, const struct config *before, gid_t group)
 {
     struct config *config = &daemon->config;
     struct err err = {0};
     int r;
 
-    /* Also where nothing has changed: somebody may have removed the file. */
+    /* Also where nothing has changed: somebody may have removed the file, or freed the address. */
     r = listeners_set_socket(daemon->listeners, config->api_socket, group, &err);
     if (r < 0) {
         log_error("The API stays at \"%s\": %s", before->api_socket, err_text(&err, r));
         keep(before, config, "api_socket");
         keep(before, config, "api_socket_group");
     }
-    r = 0;
     err = (struct err){0};
-    if (strlist_has(changed, "api_listen"))
-        r = listeners_set_address(daemon->listeners, config->api_listen, &err);
+    r = listeners_set_address(daemon->listeners, config->api_listen, &err);
     if (r < 0) {
         log_error("The API's address stays \"%s\": %s", before->api_listen, err_text(&err, r));
         keep(before, config, "api_listen");
@@ -131,7 +128,7 @@ static void apply(struct daemon *daemon, struct reload *reload)
     daemon->config = reload->config;
     reload->config = (struct config){0};
     log_set_debug(daemon->config.verbosity > 0);
-    apply_listeners(daemon, &before, &changed, reload->group);
+    apply_listeners(daemon, &before, reload->group);
     if (strlist_has(&changed, "voters") && daemon->is_member)
         daemon->voters_to_tell = daemon->config.voters;
     hosting_describe(daemon); /* It borrows from the configuration. */

@@ -530,3 +530,20 @@ def test_a_socket_that_is_none_of_ours(cluster: Cluster) -> None:
     assert said(two, 'The socket "remote" that systemd passed cannot serve the API and is left out', since=since)
     cluster.wait_ready(3)
     assert len(cluster.machines(two)) == 3
+
+
+@lab_test(deadline_s=90)
+def test_a_waiting_host_joins_by_a_reload(cluster: Cluster) -> None:
+    """One that lost its disk, and was started without a word about its cluster."""
+    one, _, three = cluster.hosts
+    three.systemctl("stop", "fleetd")
+    three.run(["sh", "-c", "rm -rf /var/lib/fleet/*"])
+    cluster.configure(three, {"join": None})
+    three.systemctl("start", "fleetd")
+    assert cluster.status(three).startswith("waiting: this host belongs to no cluster")
+    pid = fleetd_pid(three)
+    reload(cluster, three, {"join": "10.77.0.99:7390"})
+    wait_until(lambda: cluster.status(three), 5, "it to try", accept=lambda status: status == "joining a cluster")
+    reload(cluster, three, {"join": f"{one.ip}:7390"})
+    cluster.wait_ready(3)
+    assert fleetd_pid(three) == pid
