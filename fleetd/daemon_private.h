@@ -24,7 +24,8 @@
 #include "raftstore/port.h"
 #include "raftstore/store.h"
 
-#define AGENT_STATE_FILE "/run/fleet/agent.state"
+/* Beside the units directory, in the same memory: what was carried out is forgotten with the units. */
+#define AGENT_STATE_NAME "agent.state"
 
 /* A host says so much more often than the ttl that a lost packet or a short stall means nothing. */
 #define HEARTBEATS_PER_TTL 5u

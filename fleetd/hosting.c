@@ -473,9 +473,12 @@ int hosting_start(struct daemon *daemon, struct err *err)
         .status = router_status,
         .metrics = router_metrics,
     };
+    const char *directory = daemon->config.units_directory; /* Without a slash at its end. */
+    _cleanup_(freep) char *state_file =
+        xasprintf("%.*s/" AGENT_STATE_NAME, (int)(strrchr(directory, '/') - directory), directory);
     struct agent_config agent_config = {
         .units_directory = daemon->config.units_directory,
-        .state_file = AGENT_STATE_FILE,
+        .state_file = state_file,
         .user_bus = daemon->config.systemd_user,
     };
     int r = agent_new(daemon->loop, &agent_config, &agent_callbacks, daemon, &daemon->agent, err);

@@ -130,6 +130,31 @@ def start_units(cluster: Cluster) -> None:
     wait_once_each(cluster.hosts, UNITS, 10)
 
 
+# The command line.
+
+def test_command_line(cluster: Cluster) -> None:
+    one = cluster.hosts[0]
+    none = "takes no arguments. Did you mean to invoke fleetctl instead?\n"
+    cases = [  # Arguments, exit status, the beginning of stdout, a part of stderr.
+        (["--version"], 0, "fleetd version ", ""),
+        (["-version"], 0, "fleetd version ", ""),
+        (["version"], 0, "fleetd version ", ""),
+        (["--help"], 0, "Usage: fleetd ", ""),
+        (["-h"], 0, "Usage: fleetd ", ""),
+        (["start"], 2, "", f"fleetd {none}Usage: fleetd "),
+        (["--config", "/etc/fleet/fleet.conf", "start"], 2, "", f"fleetd {none}"),
+        (["--bogus"], 2, "", "unknown option --bogus\nUsage: fleetd "),
+        (["--config"], 2, "", "--config needs a file\n"),
+        (["--config", "/nonexistent"], 1, "", "cannot read /nonexistent: No such file or directory"),
+        (["-config=/etc"], 1, "", "/etc is a directory, not a file"),
+    ]
+    for arguments, status, stdout, stderr in cases:
+        result = one.run(["fleetd", *arguments], check=False)
+        assert result.returncode == status, (arguments, result)
+        assert result.stdout.startswith(stdout) and bool(result.stdout) == bool(stdout), (arguments, result)
+        assert stderr in result.stderr and bool(result.stderr) == bool(stderr), (arguments, result)
+
+
 # SIGHUP.
 
 @lab_test(deadline_s=90)
@@ -227,6 +252,17 @@ def test_a_changed_machine_id_is_reported_and_not_taken_over(cluster: Cluster) -
     finally:
         one.write("/etc/machine-id", one.machine_id + "\n")
     reload(cluster, one)
+
+
+@lab_test(deadline_s=120)
+def test_public_ip_is_looked_for_every_minute(cluster: Cluster) -> None:
+    one, _, three = cluster.hosts
+    reload(cluster, three, {"public_ip": None})
+    wait_until(lambda: listed(cluster, one, three)[0], 5, "no address without a default route", accept=lambda ip: ip == "-")
+    three.run(["ip", "route", "add", "default", "via", one.ip])
+    wait_until(lambda: listed(cluster, one, three)[0], 70, "the address of its interface", accept=lambda ip: ip == three.ip)
+    three.run(["ip", "route", "delete", "default"])
+    reload(cluster, three)
 
 
 @lab_test(deadline_s=60)
