@@ -16,7 +16,7 @@ static void sink_stderr(int priority, const char *message, const char *const *fi
 
 /* Process-wide on purpose: a log sink is as global as stderr. */
 static log_sink *current_sink = sink_stderr;
-static bool debug_on;
+static _Atomic bool debug_on; /* Threads log, too. */
 
 void log_set_sink(log_sink *sink)
 {

@@ -4,10 +4,15 @@ dist_fleetconf_DATA = data/fleet.conf
 
 sysusersdir = $(prefix)/lib/sysusers.d
 dist_sysusers_DATA = data/sysusers.d/fleet.conf
+catalogdir = $(prefix)/lib/systemd/catalog
+dist_catalog_DATA = data/catalog/fleet.catalog
+tmpfilesdir = $(prefix)/lib/tmpfiles.d
+dist_tmpfiles_DATA = data/tmpfiles.d/fleet.conf
 
 # The one in the source tree names /usr/sbin and works as it is; the installed one names where fleetd really is.
 EXTRA_DIST += data/fleetd.service
 systemdsystemunit_DATA = data/installed/fleetd.service
+dist_systemdsystemunit_DATA = data/fleetd.socket
 CLEANFILES += data/installed/fleetd.service
 data/installed/fleetd.service: data/fleetd.service Makefile
 	$(AM_V_GEN)$(MKDIR_P) data/installed && sed 's,/usr/sbin/,$(sbindir)/,' $(top_srcdir)/data/fleetd.service >$@

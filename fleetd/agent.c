@@ -153,19 +153,42 @@ static int compare_names(const void *a, const void *b)
     return strcmp((*x)->name, (*y)->name);
 }
 
-void agent_each(const struct agent *agent, void (*each)(const struct agent_report *report, void *data),
-                void *data)
+/* All units by name; owned by the caller. */
+static struct local_unit **sorted_units(const struct agent *agent, size_t *ret_count)
 {
     size_t count = HASH_COUNT(agent->units), n = 0;
-    _cleanup_(freep) struct local_unit **sorted = xcalloc(count, sizeof *sorted);
-    struct local_unit *unit, *tmp;
+    struct local_unit **sorted = xcalloc(count, sizeof *sorted), *unit, *tmp;
 
     HASH_ITER (hh, agent->units, unit, tmp)
         sorted[n++] = unit;
     if (count > 1)
         qsort(sorted, count, sizeof *sorted, compare_names);
+    *ret_count = count;
+    return sorted;
+}
+
+void agent_each(const struct agent *agent, void (*each)(const struct agent_report *report, void *data),
+                void *data)
+{
+    size_t count;
+    _cleanup_(freep) struct local_unit **sorted = sorted_units(agent, &count);
+
     for (size_t i = 0; i < count; i++)
         agent_report_unit(sorted[i], false, each, data);
+}
+
+void agent_wanted_each(const struct agent *agent,
+                       void (*each)(const char *name, enum unit_state desired, void *data), void *data)
+{
+    size_t count;
+    _cleanup_(freep) struct local_unit **sorted = sorted_units(agent, &count);
+
+    for (size_t i = 0; i < count; i++) {
+        if (sorted[i]->wish == AGENT_WISH_LAUNCHED)
+            each(sorted[i]->name, UNIT_STATE_LAUNCHED, data);
+        else if (sorted[i]->wish == AGENT_WISH_LOADED)
+            each(sorted[i]->name, UNIT_STATE_LOADED, data);
+    }
 }
 
 size_t agent_unit_count(const struct agent *agent)

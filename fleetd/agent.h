@@ -90,6 +90,10 @@ bool agent_has(const struct agent *agent, const char *name, const char *hash);
 void agent_each(const struct agent *agent, void (*each)(const struct agent_report *report, void *data),
                 void *data);
 
+/* Calls 'each' for every unit of the share, in name order. */
+void agent_wanted_each(const struct agent *agent,
+                       void (*each)(const char *name, enum unit_state desired, void *data), void *data);
+
 size_t agent_unit_count(const struct agent *agent);
 bool agent_bus_connected(const struct agent *agent);
 

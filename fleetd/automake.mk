@@ -40,6 +40,15 @@ tests_unit_test_voters_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_voters_LDADD = $(CORE_TEST_LIBS)
 endif
 
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-messages
+TESTS += tests/unit/test-messages
+tests_unit_test_messages_SOURCES = tests/unit/test-messages.c fleetd/patience.c fleetd/patience.h
+tests_unit_test_messages_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS) -DSOURCE_DIR='"$(top_srcdir)"'
+tests_unit_test_messages_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_messages_LDADD = base/libbase.a $(UV_LIBS) $(SYSTEMD_LIBS) $(CMOCKA_LIBS)
+endif
+
 sbin_PROGRAMS += fleetd/fleetd
 fleetd_fleetd_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS) $(JANSSON_CFLAGS) \
 	$(INIH_CFLAGS)
@@ -48,12 +57,16 @@ fleetd_fleetd_SOURCES = \
 	fleetd/cluster.c \
 	fleetd/daemon.c fleetd/daemon.h fleetd/daemon_private.h \
 	fleetd/downlink.c fleetd/downlink.h \
+	fleetd/dump.c \
 	fleetd/hosting.c \
 	fleetd/joining.c fleetd/joining.h \
 	fleetd/leading.c \
 	fleetd/member.c fleetd/member.h \
 	fleetd/observing.c \
 	fleetd/prober.c fleetd/prober.h \
+	fleetd/messages.h \
+	fleetd/patience.c fleetd/patience.h \
+	fleetd/reload.c \
 	fleetd/uplink.c fleetd/uplink.h
 fleetd_fleetd_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \

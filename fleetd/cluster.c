@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/times.h"
 #include "fleetd/daemon_private.h"
+#include "fleetd/patience.h"
 #include "raftstore/limits.h"
 
 /* ---- store ---- */
@@ -248,6 +249,7 @@ static int become_member(struct daemon *daemon, struct err *err)
         .address = daemon->cluster_address,
         .bootstrap = daemon->member.founder,
     };
+    struct patience *patience;
     int r;
 
     memcpy(config.cluster_id, daemon->member.cluster_id, sizeof config.cluster_id);
@@ -259,10 +261,13 @@ static int become_member(struct daemon *daemon, struct err *err)
     daemon->downlink = leading_downlink_new(daemon);
     daemon->gate = leading_gate_new(daemon);
     daemon->prober = leading_prober_new(daemon);
+    patience = patience_new("opening the log", PATIENCE_STEP_MS);
     r = store_open(daemon->loop, daemon->port, &config, &store_callbacks, daemon, &daemon->store, err);
+    patience_free(patience);
     if (r < 0)
         return r;
     daemon->core = core_new(store_registry(daemon->store), daemon->config.agent_ttl_ms);
+    leading_set_placing(daemon);
     daemon->api = api_new(&api_backend, daemon, daemon->config.token_limit);
     hosting_report_all(daemon);
     return 0;
@@ -328,6 +333,32 @@ static void start_joining(struct daemon *daemon)
     strcpy(daemon->member.machine_id, daemon->identity.machine_id);
     hosting_describe(daemon);
     daemon->joiner = joiner_new(daemon->loop, daemon->port, &daemon->config.join, &callbacks, daemon);
+}
+
+/* Only a host that belongs to no cluster yet is concerned. */
+static void reconsider_founding(struct daemon *daemon)
+{
+    struct err err = {0};
+    int r;
+
+    if (daemon->is_member)
+        return;
+    if (daemon->joiner != NULL)
+        joiner_close(TAKE_PTR(daemon->joiner), on_joiner_closed, NULL);
+    if (daemon->config.bootstrap) {
+        r = found(daemon, &err);
+        if (r < 0)
+            daemon_fatal(daemon, err_text(&err, r));
+    } else if (daemon->config.join.count > 0) {
+        start_joining(daemon);
+    }
+    daemon_update_status(daemon);
+}
+
+void cluster_reconsider(struct daemon *daemon, const struct strlist *changed)
+{
+    if (strlist_has(changed, "bootstrap") || strlist_has(changed, "join"))
+        reconsider_founding(daemon);
 }
 
 int cluster_start(struct daemon *daemon, struct err *err)

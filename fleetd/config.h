@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The daemon's configuration: /etc/fleet/fleet.conf, then its drop-ins fleet.conf.d/NAME.conf in the order of
  * their names, then the environment FLEET_<KEY>; the last one wins. A missing key, also after a reload, has
- * its default.
+ * its default. The grammar is in config_text.h.
  *
- * A mistake in a value never stops the daemon: it is logged with file and line, and the value from before (in
- * the end, the default) stays. Fatal is only what a person has named and we cannot read.
- *
- * Grammar (that of the first fleet, fleet-behaviour.md §5.2, mended): "key = value" lines outside any
- * section; lines that begin with "#" or ";" are comments; a trailing "\" joins the next line; key="value" and
- * key='value' keep blanks,
- * "#" and ";"; an unquoted value ends at the first "#" or ";". A comment may follow a quoted value. */
+ * At the start a mistake never stops the daemon: it is logged with file and line, and the value from before
+ * (in the end, the default) stays; fatal is only what a person has named and we cannot read. A reload is
+ * strict: a mistake in a file refuses it as a whole (config_load_strict()). An unknown key, one of the first
+ * fleet without a meaning, and one inside a section are no mistakes: they are ignored with a warning. */
 #pragma once
 
 #include <stdbool.h>
@@ -21,11 +18,11 @@
 
 #define CONFIG_FILE_DEFAULT     "/etc/fleet/fleet.conf"
 #define CONFIG_FILE_MAX         (1024u * 1024) /* Bytes of one file. */
-#define CONFIG_LINE_MAX         (256u * 1024)  /* Bytes of one line, with those that "\" joins. */
 #define CONFIG_DROPINS_MAX      256u
 #define CONFIG_JOIN_MAX         64u /* Addresses in 'join'. */
 #define CONFIG_AGENT_TTL_MIN_MS 2000u
 #define CONFIG_AGENT_TTL_MAX_MS (3600u * 1000)
+#define CONFIG_API_PORT         49153u /* Where 'api_listen' names none. */
 
 struct config_label {
     char *key, *value;
@@ -50,7 +47,7 @@ struct config {
     struct strlist join;
     char *join_token, *join_token_file; /* "": none. */
     unsigned voters;                    /* 1, 3, 5 or 7. */
-    char *api_listen;                   /* "": no remote API. */
+    char *api_listen;                   /* "": no remote API; else an IP address and a port. */
     char *api_socket;                   /* "": none. */
     char *api_socket_group;
     bool insecure;
@@ -60,6 +57,26 @@ struct config {
  * with a text: a named file that cannot be read, is a directory, or is too large. 'ret' is to be freed with
  * config_done(). */
 int config_load(const char *file, struct config *ret, struct err *err);
+
+/* The same for a reload; -EBADMSG, with the place of the first one: there are mistakes in a file. */
+int config_load_strict(const char *file, struct config *ret, struct err *err);
+
+/* One key, for whoever goes over all of them. */
+struct config_key {
+    const char *name, *fallback; /* Its default, as a text. */
+    bool live;                   /* A reload applies it; the others wait for the next start. */
+    bool secret;                 /* Its value is for nobody's eyes. */
+};
+
+const struct config_key *config_key(size_t index); /* NULL behind the last one. */
+const char *config_old_key(size_t index);          /* Of the first fleet, without a meaning here; likewise. */
+
+/* One value as a text. -ENOENT: there is no such key; any other error: the value stays as it is. */
+int config_set(struct config *config, const char *name, const char *text, struct err *err);
+
+/* The value as a text that config_set() understands; equal values have equal texts. NULL: there is no such
+ * key. Owned by the caller. */
+char *config_get(const struct config *config, const char *name);
 
 /* All defaults, without any file or environment. */
 void config_init(struct config *config);

@@ -15,12 +15,16 @@
 #include "base/log.h"
 #include "base/times.h"
 #include "fleetd/daemon_private.h"
+#include "fleetd/messages.h"
 
-#define CHORES_MS 1000u
+#define CHORES_MS      1000u
+#define IDENTITY_TURNS 60u /* Of the chores. */
 
 void daemon_fatal(struct daemon *daemon, const char *why)
 {
-    log_message(LOG_CRIT, NULL, "fleetd must stop: %s. Units run on", why);
+    _cleanup_(freep) char *reason = xasprintf("FLEET_REASON=%s", why);
+
+    log_message(LOG_CRIT, log_fields(MESSAGE_FATAL, reason), "fleetd must stop: %s. Units run on", why);
     sd_notifyf(0, "STATUS=Failed: %s", why);
     /* At once: nothing that is half done may be told to anybody, or be finished. */
     _exit(EXIT_FAILURE);
@@ -43,9 +47,10 @@ static void describe_status(const struct daemon *daemon, char *to, size_t size)
     registry_units(store_registry(daemon->store), &units);
     registry_machines(store_registry(daemon->store), &machines);
     if (store_leads(daemon->store))
-        snprintf(to, size, "leader, term %llu, %zu machines, %zu units, %zu here",
+        snprintf(to, size, "leader, term %llu, %zu machines, %zu units, %zu here%s",
                  (unsigned long long)store_term(daemon->store), machines, units,
-                 agent_unit_count(daemon->agent));
+                 agent_unit_count(daemon->agent),
+                 daemon->config.disable_engine ? "; places nothing (disable_engine)" : "");
     else if (uplink_is_open(daemon->uplink))
         snprintf(to, size, "follows %s, term %llu, %zu units here", store_leader_address(daemon->store),
                  (unsigned long long)store_term(daemon->store), agent_unit_count(daemon->agent));
@@ -106,10 +111,26 @@ static void on_prepare(uv_prepare_t *prepare)
         arm_timer(daemon);
 }
 
+/* Addresses come and go with leases and cables (fleet-behaviour.md §5.4: once a minute). */
+static void refresh_identity(struct daemon *daemon)
+{
+    struct identity fresh;
+    struct err err = {0};
+    int r = identity_read(daemon->config.public_ip, &fresh, &err);
+
+    if (r < 0)
+        log_warn("Unable to refresh machine state: %s", err_text(&err, r));
+    else if (hosting_refresh(daemon, &fresh))
+        hosting_announce(daemon);
+}
+
 static void on_chores(uv_timer_t *timer)
 {
     struct daemon *daemon = timer->data;
 
+    daemon->turn++;
+    if (!daemon->stopping && daemon->turn % IDENTITY_TURNS == 0)
+        refresh_identity(daemon);
     if (daemon->api != NULL && !daemon->stopping) {
         leading_chores(daemon);
         leading_probe(daemon);
@@ -203,54 +224,48 @@ static void on_http_closed(void *data)
  * through. No unit is touched: leaving on purpose is another thing. */
 static void stop(struct daemon *daemon)
 {
-    if (daemon->stopping)
-        return;
-    log_info("Stopping; units run on");
+    log_info("Gracefully shutting down; units run on");
     sd_notify(0, "STOPPING=1\nSTATUS=stopping");
     daemon->stopping = true;
     uv_timer_stop(&daemon->timer);
+    reload_cancel(daemon);
     http_server_close(daemon->http, on_http_closed, daemon);
 }
 
 /* ---- signals ---- */
 
-static void reload(struct daemon *daemon)
-{
-    struct config config;
-    struct err err = {0};
-    int r;
-
-    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(uv_hrtime() / 1000));
-    r = config_load(daemon->config_file, &config, &err);
-    if (r < 0) {
-        log_error("The configuration stays as it was: %s", err_text(&err, r));
-    } else {
-        config_done(&daemon->config);
-        daemon->config = config;
-        log_set_debug(daemon->config.verbosity > 0);
-        hosting_describe(daemon);
-        hosting_announce(daemon);
-        leading_set_ttl(daemon);
-        if (daemon->api != NULL)
-            api_set_token_limit(daemon->api, daemon->config.token_limit);
-        log_info("The configuration was read again");
-    }
-    sd_notify(0, "READY=1");
-}
-
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct daemon *daemon = handle->data;
 
-    if (number == SIGHUP)
-        reload(daemon);
-    else
-        stop(daemon);
+    if (daemon->stopping)
+        return;
+    switch (number) {
+    case SIGHUP: reload_begin(daemon); break;
+    case SIGUSR1: dump_begin(daemon); break;
+    default: stop(daemon);
+    }
+}
+
+/* Until somebody looks after them they wait: the default action of SIGHUP and SIGUSR1 ends the process. */
+static void mask_signals(int how)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(how, &set, NULL);
+}
+
+void daemon_block_signals(void)
+{
+    mask_signals(SIG_BLOCK);
 }
 
 static void watch_signals(struct daemon *daemon)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 
     static_assert(ARRAY_SIZE(numbers) == ARRAY_SIZE(((struct daemon *)0)->signals), "one handle for each");
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
@@ -258,6 +273,7 @@ static void watch_signals(struct daemon *daemon)
         daemon->signals[i].data = daemon;
         uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
     }
+    mask_signals(SIG_UNBLOCK);
 }
 
 /* ---- start ---- */
@@ -324,6 +340,7 @@ void daemon_free(struct daemon *daemon)
     for (size_t i = 0; i < daemon->share.count; i++)
         fleet__share__free_unpacked(daemon->share.pieces[i], NULL);
     free(daemon->share.pieces);
+    listeners_free(daemon->listeners);
     member_done(&daemon->member);
     identity_done(&daemon->identity);
     config_done(&daemon->config);

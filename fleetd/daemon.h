@@ -22,5 +22,8 @@ struct daemon;
 int daemon_start(uv_loop_t *loop, struct config *config, const char *config_file, struct daemon **ret,
                  struct err *err);
 
+/* SIGHUP and SIGUSR1 wait until daemon_start() looks after them. To be called first of all. */
+void daemon_block_signals(void);
+
 /* Frees what is left after uv_run() has returned because everything has closed. */
 void daemon_free(struct daemon *daemon);

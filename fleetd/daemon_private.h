@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the daemon's sources share: daemon.c (its life), cluster.c (membership and store), leading.c (what
- * only the leader does), hosting.c (what every host does: agent, session, API), observing.c (metrics). */
+ * only the leader does), hosting.c (what every host does: agent, session, API), observing.c (metrics),
+ * reload.c (SIGHUP), dump.c (SIGUSR1). */
 #pragma once
 
 #include <stdbool.h>
@@ -14,6 +15,7 @@
 #include "fleetd/http.h"
 #include "fleetd/identity.h"
 #include "fleetd/joining.h"
+#include "fleetd/listeners.h"
 #include "fleetd/member.h"
 #include "fleetd/metrics.h"
 #include "fleetd/prober.h"
@@ -22,7 +24,8 @@
 #include "raftstore/port.h"
 #include "raftstore/store.h"
 
-#define AGENT_STATE_FILE "/run/fleet/agent.state"
+/* Beside the units directory, in the same memory: what was carried out is forgotten with the units. */
+#define AGENT_STATE_NAME "agent.state"
 
 /* A host says so much more often than the ttl that a lost packet or a short stall means nothing. */
 #define HEARTBEATS_PER_TTL 5u
@@ -50,15 +53,20 @@ struct daemon {
     struct router *router;
     struct agent *agent;
     struct http_server *http;
+    struct listeners *listeners;
 
     uv_prepare_t prepare; /* on_prepare(), once in every turn before the loop sleeps. */
     uv_timer_t timer;     /* The core's and the API's next deadline. */
     uv_timer_t chores;    /* Once a second: voters, watchdog, status. */
-    uv_signal_t signals[3];
+    uv_signal_t signals[4];
+    struct reload *reload; /* While the configuration is read again. */
+    struct dump *dump;     /* While the state is written to stdout. */
 
     bool registry_changed;
-    bool voters_busy;    /* A change of the Raft configuration is under way. */
-    struct report_list { /* What has changed since the last message to the leader. */
+    bool voters_busy;        /* A change of the Raft configuration is under way. */
+    uint64_t give_away_ms;   /* Leadership that must not be here is not offered before. */
+    unsigned voters_to_tell; /* What the leader has yet to hear of this host's configuration; 0: nothing. */
+    struct report_list {     /* What has changed since the last message to the leader. */
         Fleet__UnitReport **items;
         size_t count, capacity;
     } reports;
@@ -69,9 +77,11 @@ struct daemon {
 
     struct metrics_engine engine;
 
+    unsigned turn; /* Of the chores. */
     uint64_t watchdog_ms,
         watchdog_sent_ms; /* How often systemd is to hear from us (0: never), and when it did. */
-    char status[256];     /* As last told to systemd. */
+    char other_machine_id[IDENTITY_ID_SIZE]; /* What /etc/machine-id was changed to; "": it is as it was. */
+    char status[256];                        /* As last told to systemd. */
     bool ready, stopping;
     int exit_code;
 };
@@ -83,14 +93,17 @@ void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses);
 void cluster_learn_peers(
     struct daemon *daemon); /* Likewise, from the store, if this host has a part in it. */
 void cluster_forget_founding(struct daemon *daemon);
+/* The configuration was read again; 'changed' are the keys with new values. */
+void cluster_reconsider(struct daemon *daemon, const struct strlist *changed);
 
 /* leading.c */
 void leading_start(struct daemon *daemon, uint64_t term);
 void leading_stop(struct daemon *daemon);
 void leading_step(
     struct daemon *daemon); /* Gives what has changed to the core and carries out what it says. */
-void leading_tick(struct daemon *daemon);    /* The core's deadline has come. */
-void leading_set_ttl(struct daemon *daemon); /* The configuration was read again. */
+void leading_tick(struct daemon *daemon);        /* The core's deadline has come. */
+void leading_set_ttl(struct daemon *daemon);     /* The configuration was read again. */
+void leading_set_placing(struct daemon *daemon); /* Likewise. */
 void leading_chores(struct daemon *daemon);
 void leading_probe(struct daemon *daemon); /* Once a second. */
 struct downlink *leading_downlink_new(struct daemon *daemon);
@@ -107,6 +120,20 @@ void hosting_announce(struct daemon *daemon);   /* Tells the leader what this ho
 
 /* observing.c */
 char *observing_metrics(struct daemon *daemon); /* The body of GET /metrics; owned by the caller. */
+
+/* Takes over what the host is now (and empties it); whether anything has changed that others are told of. The
+ * machine id stays what it was at the start: this daemon's place in the cluster hangs on it. */
+bool hosting_refresh(struct daemon *daemon, struct identity *fresh);
+char *hosting_status_json(struct daemon *daemon); /* Owned by the caller. */
+
+/* reload.c: reads the configuration again in a thread, then applies what has changed. While it is being read,
+ * one more reload is remembered. */
+void reload_begin(struct daemon *daemon);
+void reload_cancel(struct daemon *daemon); /* The daemon stops: what was read is for nobody. */
+
+/* dump.c: the daemon's state as one line of JSON on stdout, which a slow reader does not hold up the daemon
+ * with. */
+void dump_begin(struct daemon *daemon);
 
 /* daemon.c */
 void daemon_update_status(struct daemon *daemon);

@@ -188,6 +188,9 @@ static void dispatch(struct link *link, const Fleet__SessionUp *message)
         if (streq(message->machine->machine_id, link->machine_id))
             downlink->callbacks.on_machine(message->machine, downlink->data);
         break;
+    case FLEET__SESSION_UP__MESSAGE_CHANGE_SETTINGS:
+        downlink->callbacks.on_settings(message->change_settings, downlink->data);
+        break;
     default: break; /* Something that a newer host knows. */
     }
 }

@@ -26,6 +26,7 @@ struct downlink_callbacks {
     void (*on_heard)(const char *machine_id, uint64_t session_id, void *data);
     void (*on_closed)(const char *machine_id, uint64_t session_id, void *data);
     void (*on_machine)(const Fleet__RegisterMachine *machine, void *data);
+    void (*on_settings)(const Fleet__ChangeSettings *settings, void *data);
     /* As api_handle(). */
     uint64_t (*on_api_request)(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data);
     void (*on_api_cancel)(uint64_t handle, void *data);

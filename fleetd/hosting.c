@@ -2,6 +2,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -13,6 +14,8 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "fleetd/daemon_private.h"
+#include "fleetd/http_listen.h"
+#include "fleetd/messages.h"
 #include "raftstore/limits.h"
 
 #define SHARE_BYTES_MAX (512u * 1024 * 1024)
@@ -33,6 +36,7 @@ void hosting_describe(struct daemon *daemon)
     machine->cluster_address = daemon->cluster_address;
     machine->server_id = daemon->member.server_id;
     machine->version = (char *)PACKAGE_VERSION;
+    machine->disable_engine = daemon->config.disable_engine;
     machine->n_metadata = daemon->config.metadata_count;
     machine->metadata = xcalloc(machine->n_metadata, sizeof *machine->metadata);
     for (size_t i = 0; i < machine->n_metadata; i++) {
@@ -41,6 +45,58 @@ void hosting_describe(struct daemon *daemon)
         machine->metadata[i]->key = daemon->config.metadata[i].key;
         machine->metadata[i]->value = daemon->config.metadata[i].value;
     }
+}
+
+/* A changed id on the fly would be another machine with this one's units (fleet-behaviour.md §5.4 did that).
+ */
+static void check_machine_id(struct daemon *daemon, const char *now)
+{
+    const char *mine = daemon->identity.machine_id;
+    const char *before = daemon->other_machine_id[0] != '\0' ? daemon->other_machine_id : mine;
+
+    if (streq(now, before))
+        return;
+    snprintf(daemon->other_machine_id, sizeof daemon->other_machine_id, "%s", streq(now, mine) ? "" : now);
+    if (!streq(now, mine))
+        log_message(
+            LOG_ERR, log_fields(MESSAGE_MACHINE_ID_CHANGED),
+            "/etc/machine-id says %s now, but this host is %s in its cluster, and stays that while fleetd "
+            "runs: put the old id back, or move %s away and join anew",
+            now, mine, daemon->config.data_dir);
+}
+
+bool hosting_refresh(struct daemon *daemon, struct identity *fresh)
+{
+    struct identity *identity = &daemon->identity;
+    bool changed =
+        !streq(fresh->public_ip, identity->public_ip) || !streq(fresh->hostname, identity->hostname);
+
+    check_machine_id(daemon, fresh->machine_id);
+    if (changed) {
+        log_notice("This host is %s now, public address \"%s\"%s", fresh->hostname, fresh->public_ip,
+                   daemon->config.cluster_address[0] == '\0' && !streq(fresh->public_ip, identity->public_ip)
+                       ? " (the other daemons go on dialling the old one until fleetd is restarted)"
+                       : "");
+        free(identity->hostname);
+        free(identity->public_ip);
+        identity->hostname = TAKE_PTR(fresh->hostname);
+        identity->public_ip = TAKE_PTR(fresh->public_ip);
+        hosting_describe(daemon);
+    }
+    identity_done(fresh);
+    return changed;
+}
+
+static void tell_settings(struct daemon *daemon)
+{
+    Fleet__ChangeSettings settings = FLEET__CHANGE_SETTINGS__INIT;
+    Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
+
+    settings.voters = daemon->voters_to_tell;
+    message.message_case = FLEET__SESSION_UP__MESSAGE_CHANGE_SETTINGS;
+    message.change_settings = &settings;
+    if (uplink_send(daemon->uplink, &message))
+        daemon->voters_to_tell = 0;
 }
 
 void hosting_announce(struct daemon *daemon)
@@ -52,6 +108,8 @@ void hosting_announce(struct daemon *daemon)
     message.message_case = FLEET__SESSION_UP__MESSAGE_MACHINE;
     message.machine = &daemon->machine;
     uplink_send(daemon->uplink, &message);
+    if (daemon->voters_to_tell != 0)
+        tell_settings(daemon);
 }
 
 /* ---- reports ---- */
@@ -131,8 +189,11 @@ void hosting_step(struct daemon *daemon)
 
 static void on_bus(bool connected, const char *why, void *data)
 {
+    _cleanup_(freep) char *reason = xasprintf("FLEET_REASON=%s", why);
+
     if (!connected) /* The agent itself says when it is back. */
-        log_error(
+        log_message(
+            LOG_ERR, log_fields(MESSAGE_SYSTEMD_LOST, reason),
             "No connection to systemd: %s. Units run on, but nothing can be changed here until it is back",
             why);
 }
@@ -173,6 +234,7 @@ static void on_accepted(const Fleet__SessionAccepted *accepted, void *data)
         strlist_add(&members, accepted->members[i]);
     cluster_set_peers(daemon, &members);
     strlist_done(&members);
+    hosting_announce(daemon); /* It may have changed while the session was opening. */
     router_connected(daemon->router);
     daemon_update_status(daemon);
 }
@@ -329,9 +391,8 @@ static const char *role_word(const struct daemon *daemon)
     return daemon->store != NULL ? words[store_role(daemon->store)] : "none";
 }
 
-static char *router_status(void *data)
+char *hosting_status_json(struct daemon *daemon)
 {
-    struct daemon *daemon = data;
     const struct registry *registry = daemon->store != NULL ? store_registry(daemon->store) : NULL;
     char cluster[2 * CLUSTER_ID_SIZE + 1] = "";
     size_t units = 0, machines = 0;
@@ -362,6 +423,11 @@ static char *router_metrics(void *data)
     return observing_metrics(data);
 }
 
+static char *router_status(void *data)
+{
+    return hosting_status_json(data);
+}
+
 static void on_http_request(struct http_request *request, void *data)
 {
     struct daemon *daemon = data;
@@ -376,19 +442,21 @@ static void on_http_gone(struct http_request *request, void *data)
     router_gone(daemon->router, request);
 }
 
-static int listen_api(struct daemon *daemon, struct err *err)
+static int start_listeners(struct daemon *daemon, struct err *err)
 {
-    int passed = sd_listen_fds(1), fd, r;
+    char **names = NULL;
+    int r, count = sd_listen_fds_with_names(1, &names);
 
-    for (int i = 0; i < passed; i++) {
-        r = http_server_add(daemon->http, SD_LISTEN_FDS_START + i, err);
-        if (r < 0)
-            return err_prefix(err, r, "the socket that systemd passed");
-    }
-    if (passed > 0 || daemon->config.api_socket[0] == '\0')
-        return 0;
-    fd = http_listen_unix(daemon->config.api_socket, daemon->config.api_socket_group, err);
-    return fd < 0 ? fd : http_server_add(daemon->http, fd, err);
+    if (count < 0)
+        log_error("What systemd says of the sockets that it passed makes no sense: %s", strerror(-count));
+    daemon->listeners = listeners_new(daemon->http, daemon->config.insecure);
+    listeners_take_passed(daemon->listeners, SD_LISTEN_FDS_START, count > 0 ? count : 0, names);
+    for (int i = 0; i < count; i++)
+        free(names[i]);
+    free(names);
+    r = listeners_set_socket(daemon->listeners, daemon->config.api_socket,
+                             http_find_group(daemon->config.api_socket_group), err);
+    return r < 0 ? r : listeners_set_address(daemon->listeners, daemon->config.api_listen, err);
 }
 
 int hosting_start(struct daemon *daemon, struct err *err)
@@ -404,9 +472,12 @@ int hosting_start(struct daemon *daemon, struct err *err)
         .status = router_status,
         .metrics = router_metrics,
     };
+    const char *directory = daemon->config.units_directory; /* Without a slash at its end. */
+    _cleanup_(freep) char *state_file =
+        xasprintf("%.*s/" AGENT_STATE_NAME, (int)(strrchr(directory, '/') - directory), directory);
     struct agent_config agent_config = {
         .units_directory = daemon->config.units_directory,
-        .state_file = AGENT_STATE_FILE,
+        .state_file = state_file,
         .user_bus = daemon->config.systemd_user,
     };
     int r = agent_new(daemon->loop, &agent_config, &agent_callbacks, daemon, &daemon->agent, err);
@@ -415,5 +486,5 @@ int hosting_start(struct daemon *daemon, struct err *err)
         return r;
     daemon->router = router_new(daemon->loop, &router_callbacks, daemon);
     daemon->http = http_server_new(daemon->loop, "fleetd/" PACKAGE_VERSION, &http_callbacks, daemon);
-    return listen_api(daemon, err);
+    return start_listeners(daemon, err);
 }

@@ -6,13 +6,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include <microhttpd.h>
 #include <utlist.h>
@@ -83,6 +80,7 @@ struct listener {
     uv_poll_t poll;   /* libmicrohttpd's epoll descriptor. */
     uv_timer_t timer; /* MHD_get_timeout(). */
     bool resumed;     /* MHD_run() is due, and MHD_get_timeout() does not know. */
+    bool draining;    /* Accepts nobody any more; ends with its last client. */
     uint64_t timeout_ms;
     struct client *clients;
     unsigned client_count;
@@ -556,6 +554,7 @@ __attribute__((format(printf, 2, 0))) static void on_mhd_log(void *cls, const ch
 /* ---- the pump ---- */
 
 static void close_now(struct http_server *server);
+static void listener_close(struct listener *l);
 
 static void run(struct listener *l)
 {
@@ -587,12 +586,14 @@ static void on_timer(uv_timer_t *timer)
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct http_server *server = prepare->data;
-    struct listener *l;
+    struct listener *l, *next;
 
-    DL_FOREACH (server->listeners, l) {
+    DL_FOREACH_SAFE (server->listeners, l, next) {
         MHD_UNSIGNED_LONG_LONG timeout_ms;
 
-        if (l->resumed)
+        if (l->draining && l->client_count == 0)
+            listener_close(l);
+        else if (l->resumed)
             uv_timer_start(&l->timer, on_timer, 0, 0);
         else if (MHD_get_timeout(l->daemon, &timeout_ms) == MHD_YES)
             uv_timer_start(&l->timer, on_timer, timeout_ms, 0);
@@ -727,10 +728,24 @@ static void on_listener_timer_closed(uv_handle_t *handle)
     uv_close((uv_handle_t *)&l->poll, on_listener_poll_closed);
 }
 
+/* What has connected is served, who comes after that is refused by the kernel. */
+static void stop_accepting(struct listener *l)
+{
+    int fd;
+
+    if (l->draining)
+        return;
+    l->draining = true;
+    fd = MHD_quiesce_daemon(l->daemon);
+    if (fd >= 0)
+        close(fd);
+    l->fd = -1;
+}
+
 static void listener_close(struct listener *l)
 {
-    int fd = MHD_quiesce_daemon(l->daemon);
-
+    stop_accepting(l);
+    DL_DELETE(l->server->listeners, l);
     /* Sends what fits; ends the requests that were abandoned. Bounded: a client may keep on asking. */
     l->server->run_depth++;
     for (int i = 0; i < 8; i++)
@@ -739,10 +754,22 @@ static void listener_close(struct listener *l)
     uv_poll_stop(&l->poll);
     MHD_stop_daemon(l->daemon);
     l->daemon = NULL;
-    if (fd >= 0)
-        close(fd);
     assert(l->clients == NULL);
     uv_close((uv_handle_t *)&l->timer, on_listener_timer_closed);
+}
+
+void http_server_remove(struct http_server *server, int fd)
+{
+    struct listener *l;
+
+    assert(!server->closing && server->run_depth == 0);
+    DL_FOREACH (server->listeners, l)
+        if (l->fd == fd)
+            break;
+    assert(l != NULL);
+    run(l); /* Whoever has connected by now is not turned away. */
+    if (!server->closing)
+        stop_accepting(l);
 }
 
 static void close_now(struct http_server *server)
@@ -769,69 +796,4 @@ void http_server_close(struct http_server *server, void (*done)(void *data), voi
     server->done_data = data;
     if (server->run_depth == 0)
         close_now(server); /* Otherwise run() does it. */
-}
-
-/* ---- the Unix socket ---- */
-
-/* Removes a socket file that nobody answers on. */
-static int remove_stale(const char *path, const struct sockaddr_un *addr, struct err *err)
-{
-    _cleanup_(closep) int fd = -1;
-    struct stat st;
-
-    if (lstat(path, &st) < 0)
-        return errno == ENOENT ? 0 : err_set(err, -errno, "%s: %m", path);
-    if (!S_ISSOCK(st.st_mode))
-        return err_set(err, -EEXIST, "%s exists and is not a socket", path);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return err_set(err, -errno, "cannot make a Unix socket: %m");
-    if (connect(fd, (const struct sockaddr *)addr, sizeof *addr) == 0 || errno != ECONNREFUSED)
-        return err_set(err, -EADDRINUSE, "%s is in use: is another fleetd running?", path);
-    if (unlink(path) < 0 && errno != ENOENT)
-        return err_set(err, -errno, "cannot remove the stale socket %s: %m", path);
-    return 0;
-}
-
-/* A group that does not exist is no error: then only root may speak to us. */
-static int give_to_group(const char *path, const char *group, struct err *err)
-{
-    struct group *found;
-
-    if (group == NULL || *group == '\0')
-        return 0;
-    found = getgrnam(group); /* At start, before anything else runs. */
-    if (found != NULL && chown(path, (uid_t)-1, found->gr_gid) < 0)
-        return err_set(err, -errno, "cannot give %s to the group %s: %m", path, group);
-    return 0;
-}
-
-int http_listen_unix(const char *path, const char *group, struct err *err)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    _cleanup_(closep) int fd = -1;
-    mode_t mask;
-    int r;
-
-    if (*path == '\0' || strlen(path) >= sizeof addr.sun_path)
-        return err_set(err, -ENAMETOOLONG, "a Unix socket's path has 1 to %zu bytes: \"%s\"",
-                       sizeof addr.sun_path - 1, path);
-    memcpy(addr.sun_path, path, strlen(path));
-    r = remove_stale(path, &addr, err);
-    if (r < 0)
-        return r;
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return err_set(err, -errno, "cannot make a Unix socket: %m");
-    mask = umask(0117); /* It must not be open to all even for a moment. */
-    r = bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 ? -errno : 0;
-    umask(mask);
-    if (r < 0)
-        return err_set(err, r, "cannot bind %s: %s", path, strerror(-r));
-    r = give_to_group(path, group, err);
-    if (r < 0)
-        return r;
-    if (listen(fd, SOMAXCONN) < 0)
-        return err_set(err, -errno, "cannot listen on %s: %m", path);
-    return TAKE_FD(fd);
 }

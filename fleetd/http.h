@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP server: libmicrohttpd on our loop, speaking to clients on the Unix socket (and, later, on TCP). It
+/* The HTTP server: libmicrohttpd on our loop, speaking to clients on Unix sockets and on TCP. It
  * knows nothing of units: it turns each request into a struct http_request, hands it to one function, and
  * sends what that answers, now or later.
  *
@@ -69,14 +69,12 @@ struct http_server *http_server_new(uv_loop_t *loop, const char *server_header,
 void http_server_set_timeout(struct http_server *server, unsigned seconds);
 
 /* Serves a listening stream socket, which it owns from now on, also when this fails: made by
- * http_listen_unix() or passed by systemd. */
+ * http_listen_unix() or http_listen_tcp(), or passed by systemd. */
 int http_server_add(struct http_server *server, int fd, struct err *err);
 
-/* Binds a Unix socket at 'path', mode 0660, group 'group' if that group exists ("" or NULL: none), replacing
- * a stale socket file but never one that somebody answers on (-EADDRINUSE), nor a file of another kind
- * (-EEXIST). Returns the descriptor. The file stays when the descriptor is closed: the next start replaces
- * it. */
-int http_listen_unix(const char *path, const char *group, struct err *err);
+/* Nobody new is accepted on the socket 'fd' that was added; it is closed. Connections that were made over it
+ * live on. Not to be called from inside on_request or on_gone. */
+void http_server_remove(struct http_server *server, int fd);
 
 /* Sends the answer and ends the request. 'content_type' NULL: no such header. Copies. */
 void http_reply(struct http_request *request, unsigned status, const char *content_type, const void *body,

@@ -1,11 +1,15 @@
 # The HTTP server, and what fleetd reads at its start: configuration, command line, identity, journal.
 noinst_LIBRARIES += fleetd/libhttp.a fleetd/libconfig.a
 
-fleetd_libhttp_a_SOURCES = fleetd/http.c fleetd/http.h fleetd/url.c fleetd/url.h
+fleetd_libhttp_a_SOURCES = fleetd/http.c fleetd/http.h fleetd/http_listen.c fleetd/http_listen.h \
+	fleetd/listeners.c fleetd/listeners.h \
+	fleetd/url.c fleetd/url.h
 fleetd_libhttp_a_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(MICROHTTPD_CFLAGS)
 
 fleetd_libconfig_a_SOURCES = \
 	fleetd/config.c fleetd/config.h \
+	fleetd/config_load.c \
+	fleetd/config_text.c fleetd/config_text.h \
 	fleetd/identity.c fleetd/identity.h \
 	fleetd/journal.c fleetd/journal.h \
 	fleetd/options.c fleetd/options.h
@@ -16,15 +20,19 @@ HTTP_LIBS = fleetd/libhttp.a base/libbase.a $(MICROHTTPD_LIBS) $(UV_LIBS)
 CONFIG_LIBS = fleetd/libconfig.a base/libbase.a $(INIH_LIBS) $(SYSTEMD_LIBS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-http tests/unit/test-url tests/unit/test-config
-TESTS += tests/unit/test-http tests/unit/test-url tests/unit/test-config
+check_PROGRAMS += tests/unit/test-http tests/unit/test-listeners tests/unit/test-url tests/unit/test-config
+TESTS += tests/unit/test-http tests/unit/test-listeners tests/unit/test-url tests/unit/test-config
 tests_unit_test_http_SOURCES = tests/unit/test-http.c
 tests_unit_test_http_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(MICROHTTPD_CFLAGS)
 tests_unit_test_http_LDADD = $(HTTP_LIBS) $(CMOCKA_LIBS) -lpthread
+tests_unit_test_listeners_SOURCES = tests/unit/test-listeners.c
+tests_unit_test_listeners_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(MICROHTTPD_CFLAGS)
+tests_unit_test_listeners_LDADD = $(HTTP_LIBS) $(CMOCKA_LIBS) -lpthread
 tests_unit_test_url_SOURCES = tests/unit/test-url.c
 tests_unit_test_url_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_url_LDADD = fleetd/libhttp.a base/libbase.a $(CMOCKA_LIBS)
 tests_unit_test_config_SOURCES = tests/unit/test-config.c
+tests_unit_test_config_CPPFLAGS = $(AM_CPPFLAGS) -DSOURCE_DIR='"$(top_srcdir)"'
 tests_unit_test_config_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_config_LDADD = $(CONFIG_LIBS) $(CMOCKA_LIBS)
 endif
@@ -48,4 +56,18 @@ tests_fuzz_fuzz_http_LDADD = $(HTTP_LIBS)
 tests_fuzz_fuzz_url_SOURCES = tests/fuzz/fuzz-url.c
 tests_fuzz_fuzz_url_LDFLAGS = -fsanitize=fuzzer
 tests_fuzz_fuzz_url_LDADD = fleetd/libhttp.a base/libbase.a
+endif
+
+check_PROGRAMS += tests/fuzz/fuzz-config-replay
+TESTS += tests/fuzz/fuzz-config-replay
+tests_fuzz_fuzz_config_replay_SOURCES = tests/fuzz/fuzz-config.c tests/fuzz/replay.c tests/fuzz/fuzz.h
+tests_fuzz_fuzz_config_replay_CPPFLAGS = $(AM_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/config"'
+tests_fuzz_fuzz_config_replay_LDADD = $(CONFIG_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/config
+
+if FUZZ
+check_PROGRAMS += tests/fuzz/fuzz-config
+tests_fuzz_fuzz_config_SOURCES = tests/fuzz/fuzz-config.c
+tests_fuzz_fuzz_config_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_config_LDADD = $(CONFIG_LIBS)
 endif

@@ -2,6 +2,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,10 +12,15 @@
 #include "base/times.h"
 #include "fleetd/core/voters.h"
 #include "fleetd/daemon_private.h"
+#include "fleetd/messages.h"
 #include "raftstore/limits.h"
 #include "units/name.h"
 
 #define SHARE_PIECE_BYTES (1024u * 1024)
+
+/* A leadership that nobody takes, although somebody could, is offered again after so long: while it is
+ * offered, nothing can be changed. */
+#define GIVE_AWAY_MS 3000u
 
 static void ignore_outcome(enum store_outcome outcome, const struct registry_result *result,
                            const char *reason, void *data)
@@ -191,13 +197,32 @@ static void do_share(struct daemon *daemon, const struct effect *effect)
     send_share(daemon, effect->machine_id, &share);
 }
 
-static void do_log(const struct effect *effect)
+static void do_log(const struct daemon *daemon, const struct effect *effect)
 {
-    _cleanup_(freep) char *unit =
-        effect->names.count > 0 ? xasprintf("UNIT=%s", effect->names.items[0]) : NULL;
-    _cleanup_(freep) char *machine = xasprintf("FLEET_MACHINE=%s", effect->machine_id);
+    static const char *const ids[] = {
+        [NEWS_PLACED] = MESSAGE_PLACED,
+        [NEWS_UNPLACED] = MESSAGE_UNPLACED,
+        [NEWS_UNIT_FAILS] = MESSAGE_UNIT_FAILS,
+        [NEWS_MACHINE_LOST] = MESSAGE_MACHINE_LOST,
+        [NEWS_MACHINE_BACK] = MESSAGE_MACHINE_BACK,
+        [NEWS_MACHINE_MISSING] = MESSAGE_MACHINE_MISSING,
+        [NEWS_DAEMON_SILENT] = MESSAGE_DAEMON_SILENT,
+        [NEWS_BRAKE_ON] = MESSAGE_BRAKE_ON,
+        [NEWS_BRAKE_OFF] = MESSAGE_BRAKE_OFF,
+    };
+    struct strlist fields = {0};
 
-    log_message(effect->priority, log_fields(machine, unit), "%s", effect->text);
+    strlist_add(&fields, ids[effect->news]);
+    strlist_take(&fields, xasprintf("FLEET_TERM=%" PRIu64, store_term(daemon->store)));
+    if (effect->names.count > 0)
+        strlist_take(&fields, xasprintf("UNIT=%s", effect->names.items[0]));
+    if (effect->machine_id[0] != '\0')
+        strlist_take(&fields, xasprintf("FLEET_MACHINE=%s", effect->machine_id));
+    if (effect->reason[0] != '\0')
+        strlist_take(&fields, xasprintf("FLEET_REASON=%s", effect->reason));
+    strlist_take(&fields, NULL); /* Ends them. */
+    log_message(effect->priority, (const char *const *)fields.items, "%s", effect->text);
+    strlist_done(&fields);
 }
 
 static void carry_out(struct daemon *daemon, struct effects *effects)
@@ -217,7 +242,7 @@ static void carry_out(struct daemon *daemon, struct effects *effects)
             downlink_drop(daemon->downlink, effect->machine_id,
                           "the host was silent for too long, or is no member");
             break;
-        case EFFECT_LOG: do_log(effect); break;
+        case EFFECT_LOG: do_log(daemon, effect); break;
         }
     }
     effects_done(effects);
@@ -267,10 +292,12 @@ void leading_start(struct daemon *daemon, uint64_t term)
 {
     static const uint8_t none[CLUSTER_ID_SIZE];
     const struct registry *registry = store_registry(daemon->store);
+    _cleanup_(freep) char *field = xasprintf("FLEET_TERM=%" PRIu64, term);
     struct effects effects = {0};
 
-    log_notice("This host leads now (term %llu)", (unsigned long long)term);
+    log_message(LOG_NOTICE, log_fields(MESSAGE_LEADS, field), "This host leads now (term %" PRIu64 ")", term);
     daemon->engine.leader_since_ms = wall_ms();
+    daemon->give_away_ms = 0;
     if (memcmp(registry_cluster_id(registry), none, sizeof none) == 0)
         found_cluster(daemon);
     core_lead(daemon->core, term, now_ms(), &effects);
@@ -280,7 +307,7 @@ void leading_start(struct daemon *daemon, uint64_t term)
 
 void leading_stop(struct daemon *daemon)
 {
-    log_notice("This host does not lead any more");
+    log_message(LOG_NOTICE, log_fields(MESSAGE_YIELDS), "This host does not lead any more");
     daemon->engine.leader_since_ms = 0;
     core_yield(daemon->core);
     hosting_report_all(daemon); /* From now on this is what is known here. */
@@ -349,6 +376,57 @@ void leading_probe(struct daemon *daemon)
     prober_tick(daemon->prober, targets, wanted);
 }
 
+/* ---- settings ---- */
+
+static void on_settings(const Fleet__ChangeSettings *settings, void *data)
+{
+    struct daemon *daemon = data;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    if (settings->voters == registry_voters(store_registry(daemon->store)))
+        return;
+    log_message(LOG_NOTICE, log_fields(MESSAGE_VOTERS), "The cluster is to have %u voters", settings->voters);
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
+    command.change_settings = (Fleet__ChangeSettings *)settings;
+    store_propose(daemon->store, &command, ignore_outcome, daemon);
+}
+
+void leading_set_placing(struct daemon *daemon)
+{
+    struct effects effects = {0};
+
+    if (daemon->core == NULL)
+        return;
+    core_set_placing(daemon->core, !daemon->config.disable_engine, now_ms(), &effects);
+    carry_out(daemon, &effects);
+}
+
+/* A host that must not lead leads only while no voter can that may (fleet.conf(5), disable_engine). Returns
+ * whether leadership is being given away. */
+static bool give_away(struct daemon *daemon)
+{
+    struct store_server servers[RAFT_SERVERS_MAX];
+    uint64_t heirs[RAFT_SERVERS_MAX];
+    size_t server_count, machine_count, count = 0;
+    const struct registry_machine *const *machines =
+        registry_machines(store_registry(daemon->store), &machine_count);
+
+    if (!daemon->config.disable_engine || now_ms() < daemon->give_away_ms)
+        return false;
+    server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
+    for (size_t i = 0; i < server_count; i++)
+        for (size_t j = 0; j < machine_count; j++)
+            if (servers[i].role == SERVER_VOTER && machines[j]->server_id == servers[i].id &&
+                servers[i].id != daemon->member.server_id && !machines[j]->disable_engine)
+                heirs[count++] = servers[i].id;
+    if (count == 0)
+        return false;
+    daemon->give_away_ms = now_ms() + GIVE_AWAY_MS;
+    log_info("This host must not lead (disable_engine): handing leadership over");
+    store_hand_over(daemon->store, heirs, count);
+    return true;
+}
+
 /* ---- voters ---- */
 
 static void on_voters_changed(enum store_outcome outcome, const struct registry_result *result,
@@ -377,7 +455,7 @@ void leading_chores(struct daemon *daemon)
     cluster_learn_peers(daemon);
     gate_tick(daemon->gate);
     downlink_tick(daemon->downlink);
-    if (!store_leads(daemon->store) || daemon->voters_busy)
+    if (!store_leads(daemon->store) || daemon->voters_busy || give_away(daemon))
         return;
     registry = store_registry(daemon->store);
     self = registry_machine(registry, daemon->member.machine_id);
@@ -389,6 +467,7 @@ void leading_chores(struct daemon *daemon)
         list[i] = (struct voters_machine){
             .server_id = machines[i]->server_id,
             .address = machines[i]->cluster_address,
+            .no_leader = machines[i]->disable_engine,
             .alive = core_machine_state(daemon->core, machines[i]->id) == MACHINE_READY,
             .lost = core_machine_state(daemon->core, machines[i]->id) == MACHINE_LOST,
         };
@@ -396,10 +475,10 @@ void leading_chores(struct daemon *daemon)
     if (!voters_next(servers, server_count, list, count, registry_voters(registry), daemon->member.server_id,
                      &step))
         return;
-    log_info("%s %s", step.address,
-             step.role == SERVER_VOTER     ? "becomes a voter"
-             : step.role == SERVER_STANDBY ? "becomes a standby for the voters"
-                                           : "leaves the consensus");
+    log_message(LOG_INFO, log_fields(MESSAGE_VOTERS), "%s %s", step.address,
+                step.role == SERVER_VOTER     ? "becomes a voter"
+                : step.role == SERVER_STANDBY ? "becomes a standby for the voters"
+                                              : "leaves the consensus");
     daemon->voters_busy = true;
     store_change_server(daemon->store, step.server_id, step.address, step.role, on_voters_changed, daemon);
 }
@@ -427,7 +506,7 @@ static bool machine_equals(const struct registry_machine *known, const Fleet__Re
     return known->registered && streq(known->hostname, said->hostname) &&
            streq(known->public_ip, said->public_ip) && streq(known->cluster_address, said->cluster_address) &&
            streq(known->version, said->version) && known->server_id == said->server_id &&
-           labels_equal(known, said);
+           known->disable_engine == said->disable_engine && labels_equal(known, said);
 }
 
 static int check_machine(const Fleet__RegisterMachine *machine, struct err *err)
@@ -541,6 +620,7 @@ struct downlink *leading_downlink_new(struct daemon *daemon)
         .on_heard = on_heard,
         .on_closed = on_closed,
         .on_machine = on_machine,
+        .on_settings = on_settings,
         .on_api_request = on_api_request,
         .on_api_cancel = on_api_cancel,
     };
@@ -600,11 +680,12 @@ static void gate_admit(const Fleet__RegisterMachine *machine,
 {
     struct daemon *daemon = data;
     struct admission *admission = NEW0(struct admission);
+    _cleanup_(freep) char *field = xasprintf("FLEET_MACHINE=%s", machine->machine_id);
 
     admission->done = done;
     admission->data = done_data;
-    log_notice("Machine %s (%s) joins from %s", machine->machine_id, machine->hostname,
-               machine->cluster_address);
+    log_message(LOG_NOTICE, log_fields(MESSAGE_MACHINE_JOINS, field), "Machine %s (%s) joins from %s",
+                machine->machine_id, machine->hostname, machine->cluster_address);
     register_machine(daemon, machine, on_admitted, admission);
 }
 

@@ -23,6 +23,7 @@ static int run(const char *config_file)
     uv_loop_t loop;
     int r;
 
+    daemon_block_signals();
     /* libraft reads whole segments of 8 MiB at the start. Left to itself glibc would take that for the usual
      * size of things from then on, and keep it. */
     mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES);

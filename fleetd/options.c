@@ -4,6 +4,7 @@
 #include "fleetd/options.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 #include "base/str.h"
 
@@ -36,12 +37,15 @@ static int parse_option(const char *name, char **argv, int *i, struct options *o
 int options_parse(int argc, char **argv, struct options *ret, struct err *err)
 {
     struct options options = {.action = OPTIONS_RUN};
+    bool ended = false; /* "--" was there. */
 
     for (int i = 1; i < argc && options.action == OPTIONS_RUN; i++) {
-        const char *name = option_name(argv[i]);
+        const char *name = ended ? NULL : option_name(argv[i]);
         int r = 0;
 
-        if (name != NULL)
+        if (!ended && streq(argv[i], "--"))
+            ended = true;
+        else if (name != NULL)
             r = parse_option(name, argv, &i, &options, err);
         else if (streq(argv[i], "version"))
             options.action = OPTIONS_VERSION;

@@ -455,6 +455,7 @@ void registry_machine_set(struct registry_machine *machine, const Fleet__Registe
     set_string(&machine->cluster_address, message->cluster_address);
     set_string(&machine->version, message->version);
     machine->server_id = message->server_id;
+    machine->disable_engine = message->disable_engine;
     labels_free(machine->fixed, machine->fixed_count);
     machine->fixed = NULL;
     machine->fixed_count = 0;
@@ -591,6 +592,16 @@ static int apply_create_cluster(struct registry *registry, const Fleet__CreateCl
     return 0;
 }
 
+static int apply_change_settings(struct registry *registry, const Fleet__ChangeSettings *command)
+{
+    if (command->voters > REGISTRY_VOTERS_MAX || (command->voters != 0 && command->voters % 2 == 0))
+        return refuse(registry, -EINVAL, "%u voters: 1, 3, 5 or 7", command->voters);
+    registry->version++;
+    if (command->voters != 0)
+        registry->voters = command->voters;
+    return 0;
+}
+
 static int apply_body(struct registry *registry, const Fleet__Command *command)
 {
     switch (command->body_case) {
@@ -604,6 +615,8 @@ static int apply_body(struct registry *registry, const Fleet__Command *command)
         return apply_change_metadata(registry, command->change_metadata);
     case FLEET__COMMAND__BODY_CHANGE_MACHINES:
         return apply_change_machines(registry, command->change_machines, command->wall_ms);
+    case FLEET__COMMAND__BODY_CHANGE_SETTINGS:
+        return apply_change_settings(registry, command->change_settings);
     default: return refuse(registry, -ENOTSUP, "%s", "this version does not know that command");
     }
 }

@@ -82,6 +82,7 @@ struct registry_machine {
     bool registered; /* Otherwise only metadata was set for it: it is not listed. */
     char *hostname, *public_ip, *cluster_address, *version; /* Never NULL. */
     uint64_t server_id;
+    bool disable_engine;
     uint64_t joined_wall_ms;
     bool lost; /* It was given up, and has not called since. Not "it does not answer": that nobody stores. */
     uint64_t lost_wall_ms;
@@ -95,6 +96,9 @@ struct registry_machine {
     size_t changed_count;
     UT_hash_handle hh;
 };
+
+/* How many may vote: an odd number, so that half of them is never a majority. */
+#define REGISTRY_VOTERS_MAX 7u
 
 /* What a command came to. 'status' 0: done; a negative errno: refused, nothing was changed. */
 struct registry_result {

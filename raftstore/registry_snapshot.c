@@ -81,6 +81,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     registration.cluster_address = machine->cluster_address;
     registration.version = machine->version;
     registration.server_id = machine->server_id;
+    registration.disable_engine = machine->disable_engine;
     registration.metadata = label_list;
     registration.n_metadata = machine->fixed_count;
     message.machine = &registration;

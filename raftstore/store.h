@@ -112,6 +112,10 @@ const struct conn_callbacks *store_accept(struct store *store, uint64_t server_i
 void store_change_server(struct store *store, uint64_t id, const char *address, enum server_role role,
                          store_done *done, void *data);
 
+/* Gives leadership to one of these voters (their ids; not more than RAFT_SERVERS_MAX) if one can take it, and
+ * goes on leading otherwise. Until that is known, new proposals are refused. */
+void store_hand_over(struct store *store, const uint64_t *heirs, size_t count);
+
 /* Gives leadership away if somebody can take it, then closes; 'done' comes last, and the store is freed then.
  */
 void store_close(struct store *store, void (*done)(void *data), void *data);

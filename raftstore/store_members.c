@@ -187,6 +187,14 @@ static bool was_tried(const struct handover *handover, raft_id id)
     return false;
 }
 
+static bool may_inherit(const struct handover *handover, raft_id id)
+{
+    for (size_t i = 0; i < handover->heir_count; i++)
+        if (handover->heirs[i] == id)
+            return true;
+    return handover->heir_count == 0;
+}
+
 /* The voter that was heard last; libraft itself would take a dead one if its log is complete. 0: none. */
 static raft_id choose_heir(const struct store *store)
 {
@@ -198,7 +206,8 @@ static raft_id choose_heir(const struct store *store)
         uint64_t heard = raftnet_last_heard_ms(store->net, server->id);
 
         if (server->id == store->server_id || server->role != RAFT_VOTER ||
-            was_tried(&store->handover, server->id) || heard + store->election_ms < now || heard <= latest)
+            !may_inherit(&store->handover, server->id) || was_tried(&store->handover, server->id) ||
+            heard + store->election_ms < now || heard <= latest)
             continue;
         latest = heard;
         heir = server->id;
@@ -250,12 +259,27 @@ void store_handover_step(void *data)
     }
     handover->wanted = false;
     handover->tries = 0;
+    handover->heir_count = 0;
     if (store->closing)
         store_close_raft(store);
 }
 
+void store_hand_over(struct store *store, const uint64_t *heirs, size_t count)
+{
+    assert(count > 0 && count <= RAFT_SERVERS_MAX);
+    if (store->handover.wanted || store->closing)
+        return;
+    for (size_t i = 0; i < count; i++)
+        store->handover.heirs[i] = heirs[i];
+    store->handover.heir_count = count;
+    store->handover.wanted = true;
+    defer_call(store->defer, store_handover_step, store);
+    store_refuse_queued(store);
+}
+
 void store_handover_begin(struct store *store)
 {
+    store->handover.heir_count = 0;
     if (!store->handover.wanted) {
         store->handover.wanted = true;
         defer_call(store->defer, store_handover_step, store);

@@ -57,6 +57,8 @@ struct handover {
                                      lives as long as we do. */
     raft_id tried[HANDOVER_TRIES_MAX];
     unsigned tries;
+    raft_id heirs[RAFT_SERVERS_MAX]; /* Who may have it; none named: any voter. */
+    size_t heir_count;
 };
 
 /* What is done in a thread, because it blocks; what else is in here is the thread's while it is busy. */

@@ -51,6 +51,7 @@ LAB_FILES = \
 	tests/lab/test_adoption.py \
 	tests/lab/test_agent.py \
 	tests/lab/test_api.py \
+	tests/lab/test_daemon.py \
 	tests/lab/test_disk.py \
 	tests/lab/test_errors.py \
 	tests/lab/test_failover.py \

@@ -347,7 +347,7 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
         core_forget_plan(core);
         core->plan_wanted = true;
     }
-    if (core->plan_wanted && !core->schedule_in_flight && now_ms >= decision_due_ms(core)) {
+    if (core->plan_wanted && !core->idle && !core->schedule_in_flight && now_ms >= decision_due_ms(core)) {
         core->plan_wanted = false;
         core_decide(core, out);
     }
@@ -519,8 +519,8 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     advance(core, now_ms, 0);
     host = host_get(&core->hosts, machine_id, now_ms);
     if (host->state == MACHINE_LOST)
-        effects_add_log(out, LOG_NOTICE, machine_id, NULL, "Machine %s (%s) is back", machine_id,
-                        machine->hostname);
+        effects_add_log(out, NEWS_MACHINE_BACK, LOG_NOTICE, machine_id, NULL, "", "Machine %s (%s) is back",
+                        machine_id, machine->hostname);
     host->session_id = session_id;
     host->called = true;
     host->heard_ms = now_ms;
@@ -564,7 +564,7 @@ static void take_failure(struct core *core, const struct host *host, const struc
         return;
     core_forget_plan(core);
     core->plan_wanted = true;
-    effects_add_log(out, LOG_WARNING, host->id, unit->name,
+    effects_add_log(out, NEWS_UNIT_FAILS, LOG_WARNING, host->id, unit->name, "",
                     "%s keeps failing here: it is tried elsewhere, if it fits", unit->name);
 }
 
@@ -627,6 +627,20 @@ void core_session_closed(struct core *core, const char *machine_id, uint64_t ses
     settle(core, now_ms, out);
 }
 
+/* ---- placing ---- */
+
+void core_set_placing(struct core *core, bool placing, uint64_t now_ms, struct effects *out)
+{
+    if (core->idle == !placing)
+        return;
+    core->idle = !placing;
+    if (!core->leads)
+        return;
+    advance(core, now_ms, 0);
+    mark_all(core);
+    settle(core, now_ms, out);
+}
+
 /* ---- time ---- */
 
 void core_tick(struct core *core, uint64_t now_ms, struct effects *out)
@@ -647,7 +661,8 @@ uint64_t core_deadline_ms(const struct core *core)
     deadline = core_silence_deadline_ms(core);
     if (core_failures_deadline_ms(core) < deadline)
         deadline = core_failures_deadline_ms(core);
-    decision = core->plan_wanted && !core->schedule_in_flight ? decision_due_ms(core) : UINT64_MAX;
+    decision =
+        core->plan_wanted && !core->idle && !core->schedule_in_flight ? decision_due_ms(core) : UINT64_MAX;
     return decision < deadline ? decision : deadline;
 }
 

@@ -101,6 +101,19 @@ enum effect_kind {
     EFFECT_LOG, /* A decision, for the journal: 'text', about machine_id or names[0] where they are set. */
 };
 
+/* What a decision that is logged is about. */
+enum core_news {
+    NEWS_PLACED,
+    NEWS_UNPLACED,
+    NEWS_UNIT_FAILS,
+    NEWS_MACHINE_LOST,
+    NEWS_MACHINE_BACK,
+    NEWS_MACHINE_MISSING,
+    NEWS_DAEMON_SILENT,
+    NEWS_BRAKE_ON,
+    NEWS_BRAKE_OFF,
+};
+
 struct core_placement {
     char *unit, *reason;
     char from[MACHINE_ID_SIZE], to[MACHINE_ID_SIZE];
@@ -120,8 +133,9 @@ struct effect {
     struct core_placement *placements;
     size_t placement_count, placement_capacity;
     size_t bytes; /* That the placements take, by estimate. */
-    int priority;
-    char *text;
+    int priority; /* LOG: of the message... */
+    enum core_news news;
+    char *text, *reason; /* ...the whole of it, and why it is so ("": the text says all). */
 };
 
 struct effects {
@@ -146,6 +160,10 @@ DEFINE_FREEP(struct core, core)
 void core_set_failure_limit(struct core *core, unsigned burst, uint64_t interval_ms);
 void core_set_ttl(struct core *core, uint64_t ttl_ms, uint64_t now_ms);
 uint64_t core_ttl_ms(const struct core *core);
+
+/* Whether it may place units (at first it may). While it may not, it does all else: hosts keep what they
+ * have, and whoever waits for a place is told why there is none. */
+void core_set_placing(struct core *core, bool placing, uint64_t now_ms, struct effects *out);
 void core_lead(struct core *core, uint64_t term, uint64_t now_ms, struct effects *out);
 void core_yield(struct core *core);
 bool core_leads(const struct core *core);

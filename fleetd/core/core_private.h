@@ -55,6 +55,7 @@ struct core {
     const struct registry *registry;
     uint64_t ttl_ms;
     bool leads;
+    bool idle;       /* It leads, and places nothing. */
     uint64_t now_ms; /* Of the latest input. */
     uint64_t term;
     uint64_t gather_until_ms; /* Until then only a full house starts placing. */

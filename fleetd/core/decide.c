@@ -226,11 +226,11 @@ static void log_placement(const struct core *core, const struct core_placement *
     if (streq(placement->from, placement->to))
         return; /* Nothing happens. */
     if (to != NULL)
-        effects_add_log(out, LOG_INFO, placement->to, placement->unit, "%s goes to %s: %s", placement->unit,
-                        to->hostname, placement->reason);
+        effects_add_log(out, NEWS_PLACED, LOG_INFO, placement->to, placement->unit, placement->reason,
+                        "%s goes to %s: %s", placement->unit, to->hostname, placement->reason);
     else
-        effects_add_log(out, LOG_WARNING, placement->from, placement->unit, "%s loses its place: %s",
-                        placement->unit, placement->reason);
+        effects_add_log(out, NEWS_UNPLACED, LOG_WARNING, placement->from, placement->unit, placement->reason,
+                        "%s loses its place: %s", placement->unit, placement->reason);
 }
 
 void core_decide(struct core *core, struct effects *out)

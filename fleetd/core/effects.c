@@ -20,13 +20,15 @@ struct effect *effects_add(struct effects *effects, enum effect_kind kind)
     return effect;
 }
 
-void effects_add_log(struct effects *effects, int priority, const char *machine_id, const char *unit,
-                     const char *format, ...)
+void effects_add_log(struct effects *effects, enum core_news news, int priority, const char *machine_id,
+                     const char *unit, const char *reason, const char *format, ...)
 {
     struct effect *effect = effects_add(effects, EFFECT_LOG);
     va_list ap;
 
     effect->priority = priority;
+    effect->news = news;
+    effect->reason = xstrdup(reason);
     snprintf(effect->machine_id, sizeof effect->machine_id, "%s", machine_id);
     if (unit != NULL)
         strlist_add(&effect->names, unit);
@@ -48,6 +50,7 @@ void effects_done(struct effects *effects)
         }
         free(effect->placements);
         free(effect->text);
+        free(effect->reason);
     }
     free(effects->items);
     *effects = (struct effects){0};

@@ -7,6 +7,7 @@
 struct effect *effects_add(struct effects *effects,
                            enum effect_kind kind); /* Borrowed until the next one is added. */
 
-/* A decision for the journal, about a machine ("": none) and a unit (NULL: none). */
-void effects_add_log(struct effects *effects, int priority, const char *machine_id, const char *unit,
-                     const char *format, ...) __attribute__((format(printf, 5, 6)));
+/* A decision for the journal, about a machine ("": none) and a unit (NULL: none), with its reason (""). */
+void effects_add_log(struct effects *effects, enum core_news news, int priority, const char *machine_id,
+                     const char *unit, const char *reason, const char *format, ...)
+    __attribute__((format(printf, 7, 8)));

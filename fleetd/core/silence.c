@@ -92,12 +92,12 @@ static void log_brake(struct core *core, struct effects *out)
     core->braking = missing > 0;
     if (core->braking)
         effects_add_log(
-            out, LOG_CRIT, "", NULL,
+            out, NEWS_BRAKE_ON, LOG_CRIT, "", NULL, "",
             "%zu of %zu machines have fallen silent together: their units are not placed anew, until "
             "enough of them are back, or somebody confirms that they are lost (fleetctl confirm-lost)",
             missing, of);
     else
-        effects_add_log(out, LOG_NOTICE, "", NULL,
+        effects_add_log(out, NEWS_BRAKE_OFF, LOG_NOTICE, "", NULL, "",
                         "No machine is missing any more: units are placed as usual");
 }
 
@@ -108,7 +108,7 @@ static void lose(struct core *core, struct host *host, struct effects *out)
     const struct registry_machine *machine = registry_machine(core->registry, host->id);
 
     host->history = machine != NULL && machine->lost;
-    effects_add_log(out, LOG_WARNING, host->id, NULL,
+    effects_add_log(out, NEWS_MACHINE_LOST, LOG_WARNING, host->id, NULL, "",
                     "Machine %s (%s) is lost: not heard for %.1f s. Its units are placed on others", host->id,
                     name_of(core, host), (double)silent_ms(core, host) / 1000);
     core_set_host_state(core, host, MACHINE_LOST);
@@ -122,7 +122,7 @@ static void miss(struct core *core, struct host *host, struct effects *out)
     host->give_up_ms = 0;
     if (host->state == MACHINE_MISSING)
         return;
-    effects_add_log(out, LOG_WARNING, host->id, NULL,
+    effects_add_log(out, NEWS_MACHINE_MISSING, LOG_WARNING, host->id, NULL, "",
                     "Machine %s (%s) is missing, together with others: not heard for %.1f s", host->id,
                     name_of(core, host), (double)silent_ms(core, host) / 1000);
     core_set_host_state(core, host, MACHINE_MISSING);
@@ -136,7 +136,7 @@ static void hang(struct core *core, struct host *host, struct effects *out)
     if (host->state == MACHINE_HUNG)
         return;
     effects_add_log(
-        out, LOG_WARNING, host->id, NULL,
+        out, NEWS_DAEMON_SILENT, LOG_WARNING, host->id, NULL, "",
         machine != NULL && machine->daemon_stopped
             ? "Machine %s (%s): fleetd was stopped there. Its units run on and stay"
             : "Machine %s (%s): fleetd does not answer there, but the machine does. Its units run on and "

@@ -275,7 +275,9 @@ static void status_placed(struct core_status *status, const struct core *core,
     set_report(status, report);
     if (host == NULL || host->state == MACHINE_LOST) {
         set(status, OUTCOME_WAITING,
-            xasprintf("%s is lost, it is being placed anew", hostname_of(core, unit->target)));
+            xasprintf("%s is lost, %s", hostname_of(core, unit->target),
+                      core->idle ? "and nothing is placed: the leader has disable_engine set"
+                                 : "it is being placed anew"));
         return;
     }
     if (host->state == MACHINE_MISSING || host->state == MACHINE_HUNG || report == NULL ||
@@ -319,6 +321,12 @@ static void status_unplaced(struct core_status *status, const struct core *core,
     bool fits = false;
 
     status->wanted_count = 1;
+    if (core->leads && core->idle) {
+        core_explain_free(machines, count);
+        set(status, OUTCOME_WAITING,
+            xstrdup("nothing is placed: the leader has disable_engine set, and no other host can lead"));
+        return;
+    }
     for (size_t i = 0; i < count; i++)
         fits = fits || machines[i].reason[0] == '\0';
     if (fits || (core->plan_wanted && count == 0)) {

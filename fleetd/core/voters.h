@@ -7,6 +7,10 @@
  *  - There are as many voters as wanted and an odd number of them, as far as there are hosts for it.
  *  - A host becomes a standby first, and a voter when that makes, or is on the way to, an odd number. An even
  *    number that nobody is left to mend upwards is mended downwards: two voters stand less than one.
+ *  - One that must not lead (disable_engine) is given a vote only where there are not enough others, and
+ * loses it to another one that is there: what is stored is kept by as many hosts as wanted, but decided by
+ * the others. While such a host leads and a voter that may lead is there, nothing is done: that one is to
+ * lead first.
  *  - Nobody is made a voter, or added, who is not alive. A voter is not replaced for being away; a standby is
  *    if it is lost, and there is another. The leader itself always votes.
  *  - There are at most STANDBYS_WANTED more than wanted, except while one takes the place of another.
@@ -24,6 +28,7 @@
 struct voters_machine {
     uint64_t server_id;
     const char *address;
+    bool no_leader;   /* It must not lead. */
     bool alive, lost; /* Neither: it is silent at the moment, or has not called this leader yet. */
 };
 

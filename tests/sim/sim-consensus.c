@@ -838,6 +838,14 @@ static void hand_over(const struct store *store)
     }
 }
 
+void store_hand_over(struct store *store, const uint64_t *heirs, size_t count)
+{
+    if (store->role != STORE_LEADER || store->closing)
+        return;
+    step_down(store, store->term, NULL);
+    hand_over(store);
+}
+
 static void finish_closing(struct store *store)
 {
     if (store->finished)

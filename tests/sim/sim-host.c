@@ -15,8 +15,12 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "fleetd/daemon_private.h"
+#include "fleetd/http_listen.h"
 #include "fleetd/identity.h"
 #include "fleetd/joining.h"
+#include "fleetd/listeners.h"
+#include "fleetd/patience.h"
 #include "tests/sim/sim.h"
 
 /* ---- clients ---- */
@@ -46,10 +50,70 @@ int http_server_add(struct http_server *server, int fd, struct err *err)
     return 0;
 }
 
-int http_listen_unix(const char *path, const char *group, struct err *err)
+/* Clients come by sim_http(), wherever the API is offered. */
+
+struct listeners *listeners_new(struct http_server *server, bool insecure)
+{
+    return NULL;
+}
+
+void listeners_free(struct listeners *listeners)
+{
+}
+
+void listeners_take_passed(struct listeners *listeners, int first, int count, char *const *names)
+{
+}
+
+int listeners_set_socket(struct listeners *listeners, const char *path, gid_t group, struct err *err)
 {
     return 0;
 }
+
+int listeners_set_address(struct listeners *listeners, const char *address, struct err *err)
+{
+    return 0;
+}
+
+void listeners_each(const struct listeners *listeners, void (*each)(const char *place, void *data),
+                    void *data)
+{
+}
+
+gid_t http_find_group(const char *name)
+{
+    return HTTP_NO_GROUP;
+}
+
+/* ---- what is not in the menu: signals, and a start that takes long ---- */
+
+void reload_begin(struct daemon *daemon)
+{
+}
+
+void reload_cancel(struct daemon *daemon)
+{
+}
+
+void dump_begin(struct daemon *daemon)
+{
+}
+
+struct patience *patience_new(const char *what, uint64_t step_ms)
+{
+    return NULL;
+}
+
+void patience_free(struct patience *patience)
+{
+}
+
+int sd_listen_fds_with_names(int unset_environment, char ***ret_names)
+{
+    return 0;
+}
+
+/* ---- requests ---- */
 
 static void answer(struct sim_request *request, unsigned status)
 {
@@ -242,11 +306,6 @@ int sd_notifyf(int unset, const char *format, ...)
 }
 
 int sd_watchdog_enabled(int unset, uint64_t *usec)
-{
-    return 0;
-}
-
-int sd_listen_fds(int unset)
 {
     return 0;
 }

@@ -538,6 +538,14 @@ void leads(struct world *w)
     carry_out(w, &effects);
 }
 
+void may_place(struct world *w, bool placing)
+{
+    struct effects effects = {0};
+
+    core_set_placing(w->core, placing, w->now_ms, &effects);
+    carry_out(w, &effects);
+}
+
 void registers(struct world *w, const char *name, const char *metadata)
 {
     Fleet__Label label = FLEET__LABEL__INIT, *labels[] = {&label};

@@ -73,6 +73,7 @@ struct item *item_of(const struct machine *m, const char *unit);
 /* ---- what happens ---- */
 
 void leads(struct world *w); /* A new leader, with an empty mind. */
+void may_place(struct world *w, bool placing);
 void registers(struct world *w, const char *name, const char *metadata); /* "role=web"; NULL: none. */
 void is_removed(struct world *w, const char *name);
 void is_confirmed_lost(struct world *w, const char *name); /* By a person. */

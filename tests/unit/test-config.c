@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <config.h>
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -21,6 +22,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "fleetd/config.h"
+#include "fleetd/config_text.h"
 #include "fleetd/identity.h"
 #include "fleetd/journal.h"
 #include "fleetd/options.h"
@@ -31,6 +33,8 @@ static char dir[64], file[96], dropins[96];
 
 static void catch_log(int priority, const char *message, const char *const *fields)
 {
+    if (priority == LOG_INFO) /* That there is no file. */
+        return;
     assert_int_equal(priority, LOG_WARNING);
     strlist_add(&logged, message);
 }
@@ -114,6 +118,16 @@ static void test_bad_lines_and_values_keep_the_default(void **state)
     } cases[] = {
         {"garbage", ":2: neither"},
         {"[broken", ":2: neither"},
+        {"verbosity: 1", ":2: neither"},
+        {"verbosity:1=2", ":2: neither"},
+        {"verbosity # = 1", ":2: neither"},
+        {"verbosity", ":2: neither"},
+        {"agent_ttl = 30s extra", ":2: agent_ttl: "},
+        {"api_listen=host:1", ":2: api_listen: \"host:1\" is a name: an IP address is needed"},
+        {"api_listen=[::1", "api_listen"},
+        {"api_listen=10.0.0.1:0", "api_listen"},
+        {"api_listen=:49153", "api_listen"},
+        {"api_listen=49153", "api_listen"},
         {"=5", "unknown key \"\""},
         {"no_such_key=1", ":2: unknown key \"no_such_key\""},
         {"verbosity=much", ":2: verbosity: \"much\" is not a whole number"},
@@ -304,6 +318,14 @@ static void test_value_forms(void **state)
         {"\xef\xbb\xbfjoin_token=bom", "bom"},
         {"join_token=crlf\r\n", "crlf"},
         {"; c\n#c\n\n   # c\njoin_token=x\n  indented=1", "x"},
+        {"# a comment ends where its line ends \\\njoin_token=x", "x"},
+        {"join_token=a,\\\n# between joined lines \\\n  ; too\n b", "a,b"},
+        {"join_token=ab\\", "ab"},
+        {"join_token=ab\\\n\njoin_token_file=/x", "ab"},
+        {"join_token=\"unclosed", "\"unclosed"},
+        {"join_token='a'#b", "a"},
+        {"join_token=\"\"#", ""},
+        {"\xef\xbb\xbf# mark\njoin_token=x", "x"},
         {"join_token=x\n[unit]\njoin_token=y", "x"},
     };
     struct config config;
@@ -329,14 +351,14 @@ static void test_long_lines(void **state)
     if (logged.count == 0) /* inih with limits as variables, as in Debian. */
         assert_int_equal(strlen(config.api_socket_group), 50000);
     else
-        assert_true(was_logged(":1: line is longer"));
+        assert_true(was_logged(":1: the line is too long"));
     assert_int_equal(config.voters, 3);
     config_done(&config);
     strbuf_done(&text);
     for (size_t i = 0; i < CONFIG_LINE_MAX; i++)
         strbuf_add(&text, "x");
     load(text.text, &config);
-    assert_true(was_logged("line is longer"));
+    assert_true(was_logged("the line is too long"));
     config_done(&config);
     strbuf_done(&text);
 }
@@ -351,10 +373,8 @@ static void test_all_keys(void **state)
          "join=a:1, [fe80::1]:2 ,c.d:3\njoin_token_file=/t\nvoters=7\napi_listen=[::]:49153\n"
          "api_socket=\napi_socket_group=\ninsecure=1\n",
          &config);
-    assert_int_equal(logged.count, 3);
-    assert_true(was_logged("disable_engine does nothing in this version yet"));
+    assert_int_equal(logged.count, 1);
     assert_true(was_logged("join_token_file does nothing in this version yet"));
-    assert_true(was_logged("api_listen does nothing in this version yet"));
     assert_int_equal(config.verbosity, 2);
     assert_string_equal(config.public_ip, "10.0.0.1");
     assert_int_equal(config.metadata_count, 3);
@@ -435,6 +455,225 @@ static void test_cluster_address(void **state)
     }
 }
 
+static void test_api_listen(void **state)
+{
+    static const char *const cases[][2] = {
+        {"", ""},
+        {"0.0.0.0", "0.0.0.0:49153"},
+        {"10.0.0.1:80", "10.0.0.1:80"},
+        {"::", "[::]:49153"},
+        {"[::]", "[::]:49153"},
+        {"fd00::1", "[fd00::1]:49153"},
+        {"[fd00::1]:80", "[fd00::1]:80"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        _cleanup_(freep) char *text = xasprintf("api_listen = %s\n", cases[i][0]);
+        struct config config;
+
+        load(text, &config);
+        assert_string_equal(config.api_listen, cases[i][1]);
+        assert_int_equal(logged.count, 0);
+        config_done(&config);
+    }
+}
+
+/* ---- reading again ---- */
+
+static void test_a_reload_is_strict(void **state)
+{
+    static const struct {
+        const char *text, *says; /* NULL: it is taken. */
+    } cases[] = {
+        {"voters=3\nunknown=1\netcd_servers=x\n[section]\nvoters=4\n", NULL},
+        {"voters=3\nvoters=4\n", ":2: voters: 4 is none of"},
+        {"voters=3\n\ngarbage\n", ":3: neither"},
+        {"# \\\nvoters=9\njunk\n", ":2: voters: 9 is not between 1 and 7 (and more, see above)"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct config config = {.voters = 77};
+        struct err err = {0};
+        int r;
+
+        write_file(file, cases[i].text);
+        r = config_load_strict(file, &config, &err);
+        assert_int_equal(r, cases[i].says != NULL ? -EBADMSG : 0);
+        assert_int_equal(config.voters, cases[i].says != NULL ? 77 : 3); /* Untouched. */
+        if (r < 0 && (strstr(err.text, cases[i].says) == NULL || strstr(err.text, file) == NULL))
+            fail_msg("%s", err.text);
+        if (r == 0)
+            config_done(&config);
+    }
+    assert_int_equal(config_load_strict("/nonexistent", &(struct config){0}, NULL), -ENOENT);
+}
+
+static void test_a_mistake_in_a_dropin_counts_and_one_in_the_environment_does_not(void **state)
+{
+    _cleanup_(freep) char *a = xasprintf("%s/a.conf", dropins);
+    struct config config;
+    struct err err = {0};
+
+    assert_int_equal(mkdir(dropins, 0755), 0);
+    write_file(file, "voters=3\n");
+    write_file(a, "token_limit=many\n");
+    assert_int_equal(config_load_strict(file, &config, &err), -EBADMSG);
+    assert_non_null(strstr(err.text, "a.conf:1: token_limit"));
+    write_file(a, "token_limit=8\n");
+    setenv("FLEET_VOTERS", "4", 1);
+    assert_int_equal(config_load_strict(file, &config, &err), 0);
+    unsetenv("FLEET_VOTERS");
+    assert_int_equal(config.voters, 3);
+    assert_int_equal(config.token_limit, 8);
+    config_done(&config);
+    assert_int_equal(unlink(a), 0);
+    assert_int_equal(mkdir(a, 0755), 0);
+    assert_int_equal(config_load_strict(file, &config, &err), -EBADMSG);
+    assert_non_null(strstr(err.text, "a.conf is a directory"));
+}
+
+static void test_a_nul_byte_is_a_mistake(void **state)
+{
+    static const char text[] = "voters=3\nvo\0ters=1\nverbosity=1\n";
+    struct config config;
+    struct err err = {0};
+
+    write_bytes(file, text, sizeof text - 1);
+    assert_int_equal(config_load_strict(file, &config, &err), -EBADMSG);
+    assert_non_null(strstr(err.text, "fleet.conf:2: neither"));
+    assert_int_equal(config_load(file, &config, NULL), 0);
+    assert_true(was_logged("a NUL byte: all that follows: ignored"));
+    assert_int_equal(config.voters, 3);
+    assert_int_equal(config.verbosity, 0);
+    config_done(&config);
+}
+
+/* ---- keys ---- */
+
+static void test_every_key_there_and_back(void **state)
+{
+    static const char *const values[][2] = {
+        {"verbosity", "-3"},
+        {"public_ip", "fd00::1"},
+        {"metadata", "a=b,c=,d==e"},
+        {"token_limit", "65535"},
+        {"disable_engine", "true"},
+        {"units_directory", "/x"},
+        {"systemd_user", "true"},
+        {"agent_ttl", "2500ms"},
+        {"data_dir", "/d"},
+        {"cluster_listen", "0.0.0.0:1"},
+        {"cluster_address", "a:1"},
+        {"bootstrap", "true"},
+        {"join", "a:1,[::1]:2"},
+        {"join_token", " x "},
+        {"join_token_file", "/t"},
+        {"voters", "7"},
+        {"api_listen", "[::1]:1"},
+        {"api_socket", "/s"},
+        {"api_socket_group", "wheel"},
+        {"insecure", "true"},
+    };
+    struct config config;
+    size_t count = 0;
+
+    config_init(&config);
+    for (; config_key(count) != NULL; count++) {
+        _cleanup_(freep) char *text = config_get(&config, config_key(count)->name);
+
+        assert_string_equal(text, config_key(count)->fallback);
+    }
+    assert_int_equal(count, ARRAY_SIZE(values));
+    for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+        _cleanup_(freep) char *text = NULL;
+
+        assert_int_equal(config_set(&config, values[i][0], values[i][1], NULL), 0);
+        text = config_get(&config, values[i][0]);
+        assert_string_equal(text, values[i][1]);
+    }
+    assert_int_equal(config_set(&config, "no_such", "", NULL), -ENOENT);
+    assert_null(config_get(&config, "no_such"));
+    config_done(&config);
+}
+
+/* ---- the manual and the example ---- */
+
+static char *slurp(const char *path)
+{
+    _cleanup_(fclosep) FILE *stream = fopen(path, "re");
+    struct strbuf text = {0};
+    char part[4096];
+    size_t n;
+
+    if (stream == NULL)
+        fail_msg("%s: %m", path);
+    while ((n = fread(part, 1, sizeof part, stream)) > 0)
+        strbuf_add_bytes(&text, part, n);
+    return strbuf_take(&text);
+}
+
+/* fleet.conf(5) names every key once, with its environment variable and whether SIGHUP applies it. */
+static void test_the_manual_has_every_key(void **state)
+{
+    _cleanup_(freep) char *manual = slurp(SOURCE_DIR "/man/fleet.conf.5");
+
+    for (size_t i = 0; config_key(i) != NULL; i++) {
+        const struct config_key *key = config_key(i);
+        _cleanup_(freep) char *head = xasprintf("\n.BR %s \" (", key->name), *variable = NULL, *entry = NULL;
+        const char *at = strstr(manual, head), *end, *heading;
+
+        if (at == NULL)
+            fail_msg("fleet.conf(5) has no entry for %s", key->name);
+        if (strstr(at + 1, head) != NULL)
+            fail_msg("fleet.conf(5) has two entries for %s", key->name);
+        heading = strchr(at + 1, '\n');
+        end = strstr(heading, "\n.TP");
+        entry = xstrndup(at, end != NULL ? (size_t)(end - at) : strlen(at));
+        variable = xasprintf(".B FLEET_%s\n", key->name);
+        for (char *p = variable + 3; *p != '\0'; p++)
+            *p = (char)toupper((unsigned char)*p);
+        if (strstr(entry, variable) == NULL)
+            fail_msg("fleet.conf(5) does not name the variable of %s", key->name);
+        if ((strstr(entry, "SIGHUP applies it") != NULL) != key->live ||
+            (strstr(entry, "Takes effect with the next start") != NULL) == key->live)
+            fail_msg("fleet.conf(5) does not say whether SIGHUP applies %s", key->name);
+        if (*key->fallback != '\0' &&
+            memmem(at, (size_t)(heading - at), key->fallback, strlen(key->fallback)) == NULL)
+            fail_msg("fleet.conf(5) does not name the default of %s", key->name);
+    }
+    for (size_t i = 0; config_old_key(i) != NULL; i++)
+        if (strstr(manual, config_old_key(i)) == NULL)
+            fail_msg("fleet.conf(5) does not name %s", config_old_key(i));
+}
+
+/* The example has every key, commented out, with its default where it has one, and no other key. */
+static void test_the_example_has_every_key(void **state)
+{
+    _cleanup_(freep) char *example = slurp(SOURCE_DIR "/data/fleet.conf"), *uncommented = xstrdup(example);
+    struct config config;
+
+    load(example, &config);
+    assert_int_equal(logged.count, 0);
+    config_done(&config);
+    for (size_t i = 0; config_key(i) != NULL; i++) {
+        const struct config_key *key = config_key(i);
+        _cleanup_(freep) char *line =
+            xasprintf("\n#%s =%s%s", key->name, *key->fallback != '\0' ? " " : "", key->fallback);
+        const char *at = strstr(example, line);
+
+        if (at == NULL || (*key->fallback != '\0' && at[strlen(line)] != '\n'))
+            fail_msg("data/fleet.conf has no line \"%s\"", line + 1);
+    }
+    for (char *p = uncommented; (p = strstr(p, "\n#")) != NULL; p++)
+        if (p[2] != ' ' && p[2] != '\n')
+            p[1] = ' ';
+    load(uncommented, &config); /* Uncommented as it stands it is good. */
+    for (size_t i = 0; i < logged.count; i++)
+        if (strstr(logged.items[i], "does nothing in this version yet") == NULL)
+            fail_msg("%s", logged.items[i]);
+    config_done(&config);
+}
+
 /* ---- command line ---- */
 
 static void test_options(void **state)
@@ -456,7 +695,10 @@ static void test_options(void **state)
         {{"fleetd", "--config", ""}, -EINVAL, 0, "--config needs a file"},
         {{"fleetd", "--configs", "x"}, -EINVAL, 0, "unknown option --configs"},
         {{"fleetd", "-"}, -EINVAL, 0, "takes no arguments"},
-        {{"fleetd", "--"}, -EINVAL, 0, "takes no arguments"},
+        {{"fleetd", "--", "--version"}, -EINVAL, 0, "takes no arguments"},
+        {{"fleetd", "--", "x"}, -EINVAL, 0, "takes no arguments"},
+        {{"fleetd", "--config", "/x", "--"}, 0, OPTIONS_RUN, "/x"},
+        {{"fleetd", "--"}, 0, OPTIONS_RUN, NULL},
         {{"fleetd", ""}, -EINVAL, 0, "takes no arguments"},
         {{"fleetd"}, 0, OPTIONS_RUN, NULL},
         {{"fleetd", "--config", "/x"}, 0, OPTIONS_RUN, "/x"},
@@ -587,6 +829,13 @@ int main(void)
         TEST(test_all_keys),
         TEST(test_dropins_in_order_then_environment),
         TEST(test_cluster_address),
+        TEST(test_api_listen),
+        TEST(test_a_reload_is_strict),
+        TEST(test_a_mistake_in_a_dropin_counts_and_one_in_the_environment_does_not),
+        TEST(test_a_nul_byte_is_a_mistake),
+        TEST(test_every_key_there_and_back),
+        TEST(test_the_manual_has_every_key),
+        TEST(test_the_example_has_every_key),
         TEST(test_options),
         TEST(test_machine_id),
         TEST(test_detect_ip),

@@ -2092,9 +2092,51 @@ static void test_a_large_plan_is_carried_out_in_pieces(void **state)
     world_done(&w);
 }
 
+/* disable_engine: what is there stays there and is told, nothing is placed, and whoever waits knows why. */
+static void test_a_leader_that_must_not_place(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "one.service");
+    assert_string_equal(placed_on(&w, "one.service"), "a");
+    reports(&w, "a", "one.service", "active");
+    may_place(&w, false);
+    world_forget(&w);
+    user_starts(&w, "two.service");
+    user_submits(&w, "all.service", GLOBAL, LAUNCHED); /* Placed by nobody: each machine's own. */
+    advance(&w, 1000);
+    assert_int_equal(w.schedules, 0);
+    assert_string_equal(placed_on(&w, "two.service"), "");
+    assert_string_equal(outcome_of(&w, "two.service"), "waiting");
+    assert_non_null(strstr(reason_of(&w, "two.service"), "disable_engine"));
+    assert_true(is_told(&w, "b", "all.service"));
+    assert_string_equal(outcome_of(&w, "one.service"), "active");
+    assert_true(core_deadline_ms(w.core) > w.now_ms); /* It does not go round in circles over it. */
+    machine_hangs_up(&w, "a");
+    advance(&w, TTL_MS + 1);
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    assert_string_equal(placed_on(&w, "one.service"), "a");
+    assert_non_null(strstr(reason_of(&w, "one.service"), "disable_engine"));
+    user_stops(&w, "two.service"); /* Users' own changes are none of its decisions. */
+    assert_string_equal(outcome_of(&w, "two.service"), "inactive");
+    user_starts(&w, "two.service");
+    leads(&w); /* A new leadership does not change that. */
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    advance(&w, TTL_MS + 1);
+    assert_int_equal(w.schedules, 0);
+    may_place(&w, true);
+    assert_int_equal(w.schedules, 1);
+    assert_string_equal(placed_on(&w, "one.service"), "b");
+    assert_string_equal(placed_on(&w, "two.service"), "c");
+    world_done(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_leader_that_must_not_place),
         cmocka_unit_test(test_nobody_is_lost_before_the_ttl),
         cmocka_unit_test(test_who_is_heard_again_is_ready_again),
         cmocka_unit_test(test_a_new_leader_gives_everybody_a_ttl),

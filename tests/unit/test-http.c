@@ -26,6 +26,7 @@
 #include "base/str.h"
 #include "base/times.h"
 #include "fleetd/http.h"
+#include "fleetd/http_listen.h"
 #include "raftstore/limits.h"
 
 #define DEADLINE_MS 20000
@@ -107,7 +108,7 @@ static int setup(void **state)
     assert_int_equal(uv_loop_init(&w->loop), 0);
     w->server = http_server_new(&w->loop, "fleetd/9.9", &callbacks, w);
     http_server_set_timeout(w->server, 2);
-    fd = http_listen_unix(w->path, "", NULL);
+    fd = http_listen_unix(w->path, HTTP_NO_GROUP, NULL);
     assert_true(fd >= 0);
     assert_int_equal(http_server_add(w->server, fd, NULL), 0);
     *state = w;
@@ -748,28 +749,104 @@ static void test_listen_unix(void **state)
     char path[128];
     int fd;
 
-    assert_int_equal(http_listen_unix(w->path, "", &err), -EADDRINUSE);
+    assert_int_equal(http_listen_unix(w->path, HTTP_NO_GROUP, &err), -EADDRINUSE);
     assert_non_null(strstr(err.text, w->path));
     snprintf(path, sizeof path, "%s/file", w->dir);
     close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-    assert_int_equal(http_listen_unix(path, "", &err), -EEXIST);
+    assert_int_equal(http_listen_unix(path, HTTP_NO_GROUP, &err), -EEXIST);
     unlink(path);
-    assert_int_equal(http_listen_unix("/nonexistent-dir/s", "", &err), -ENOENT);
-    assert_int_equal(http_listen_unix("", "", &err), -ENAMETOOLONG);
+    assert_int_equal(http_listen_unix("/nonexistent-dir/s", HTTP_NO_GROUP, &err), -ENOENT);
+    assert_int_equal(http_listen_unix("", HTTP_NO_GROUP, &err), -ENAMETOOLONG);
     memset(path, 'x', sizeof path - 1);
     path[0] = '/';
     path[sizeof path - 1] = '\0';
-    assert_int_equal(http_listen_unix(path, "", &err), -ENAMETOOLONG);
+    assert_int_equal(http_listen_unix(path, HTTP_NO_GROUP, &err), -ENAMETOOLONG);
 
     snprintf(path, sizeof path, "%s/two", w->dir);
-    fd = http_listen_unix(path, "no-such-group-here", NULL);
+    fd = http_listen_unix(path, http_find_group("no-such-group-here"), NULL);
     assert_true(fd >= 0);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0660);
     close(fd);
-    fd = http_listen_unix(path, "root", NULL); /* Stale now: replaced. */
+    fd = http_listen_unix(path, http_find_group("root"), NULL); /* Stale now: replaced. */
     assert_true(fd >= 0);
     assert_int_equal(http_server_add(w->server, fd, NULL), 0);
+    unlink(path);
+}
+
+/* A reload takes a socket away: who has connected is served on, also with further requests. */
+static void test_remove_a_listener(void **state)
+{
+    struct world *w = *state;
+    struct client waiting, idle, queued, late, other;
+    char path[100];
+    int fd;
+
+    snprintf(path, sizeof path, "%s/two", w->dir);
+    fd = http_listen_unix(path, HTTP_NO_GROUP, NULL);
+    assert_int_equal(http_server_add(w->server, fd, NULL), 0);
+    client_open(&waiting, path);
+    client_open(&idle, path);
+    client_send(w, &waiting, "GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
+    WAIT_FOR(w, w->waiting_count == 1);
+    client_open(&queued, path); /* Nobody has accepted it yet. */
+    http_server_remove(w->server, fd);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+
+    late.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    {
+        struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+        snprintf(addr.sun_path, sizeof addr.sun_path, "%s", path);
+        assert_int_equal(connect(late.fd, (struct sockaddr *)&addr, sizeof addr), -1);
+        assert_int_equal(errno, ECONNREFUSED);
+        close(late.fd);
+    }
+    client_send(w, &queued, "GET /q HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect(w, &queued, "HTTP/1.1 200", "GET /q");
+    client_send(w, &idle, "GET /i HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect(w, &idle, "HTTP/1.1 200", "GET /i");
+    client_send(w, &idle, "GET /again HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect(w, &idle, "HTTP/1.1 200", "GET /again");
+    http_reply(w->waiting[0], 200, NULL, "at last", 7);
+    w->waiting_count = 0;
+    expect(w, &waiting, "HTTP/1.1 200", "at last");
+    client_open(&other, w->path); /* The other socket is not concerned. */
+    client_send(w, &other, "GET /o HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect(w, &other, "HTTP/1.1 200", "GET /o");
+    client_close(&waiting);
+    client_close(&queued);
+    for (int i = 0; i < 5; i++)
+        turn(w);
+    client_send(w, &idle, "GET /last HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect(w, &idle, "HTTP/1.1 200", "GET /last");
+    client_close(&idle); /* With the last one the listener ends, while the server goes on. */
+    for (int i = 0; i < 5; i++)
+        turn(w);
+    client_send(w, &other, "GET /o2 HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect(w, &other, "HTTP/1.1 200", "GET /o2");
+    client_close(&other);
+    unlink(path);
+}
+
+static void test_close_with_a_removed_listener(void **state)
+{
+    struct world *w = *state;
+    struct client waiting;
+    char path[128];
+    int fd;
+
+    snprintf(path, sizeof path, "%s/two", w->dir);
+    fd = http_listen_unix(path, HTTP_NO_GROUP, NULL);
+    assert_int_equal(http_server_add(w->server, fd, NULL), 0);
+    client_open(&waiting, path);
+    client_send(w, &waiting, "GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
+    WAIT_FOR(w, w->waiting_count == 1);
+    http_server_remove(w->server, fd);
+    http_server_close(TAKE_PTR(w->server), on_done, w);
+    assert_int_equal(w->gone_count, 1);
+    WAIT_FOR(w, w->done);
+    client_close(&waiting);
     unlink(path);
 }
 
@@ -899,6 +976,8 @@ int main(void)
         TEST(test_two_sockets),
         TEST(test_add_refuses),
         TEST(test_listen_unix),
+        TEST(test_remove_a_listener),
+        TEST(test_close_with_a_removed_listener),
         TEST(test_close_with_requests_outstanding),
         TEST(test_request_while_closing),
         TEST(test_close_inside_a_request),

@@ -177,6 +177,7 @@ static int register_machine(struct registry *registry, const char *id, const cha
     body.cluster_address = (char *)"10.0.0.1:7390";
     body.version = (char *)"2.0";
     body.server_id = 77;
+    body.disable_engine = streq(id, ID_B); /* So that a snapshot that forgets it is noticed. */
     body.metadata = labels;
     body.n_metadata = key != NULL;
     command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
@@ -363,6 +364,40 @@ static void test_cluster(void **state)
     assert_int_equal(create_cluster(registry, "0123456789abcdef", CLUSTER_ID_SIZE), 0);
     assert_memory_equal(registry_cluster_id(registry), "0123456789abcdef", CLUSTER_ID_SIZE);
     assert_int_equal(registry_voters(registry), 5);
+}
+
+static int change_settings(struct registry *registry, unsigned voters)
+{
+    Fleet__ChangeSettings body = FLEET__CHANGE_SETTINGS__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    body.voters = voters;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
+    command.change_settings = &body;
+    return apply(registry, &command)->status;
+}
+
+static void test_settings(void **state)
+{
+    static const unsigned good[] = {1, 3, 5, 7}, bad[] = {2, 4, 6, 8, 9, 4000000000u};
+    _cleanup_(registry_freep) struct registry *registry = registry_new();
+
+    assert_int_equal(create_cluster(registry, "0123456789abcdef", CLUSTER_ID_SIZE), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        uint64_t version = registry_version(registry);
+
+        assert_int_equal(change_settings(registry, good[i]), 0);
+        assert_int_equal(registry_voters(registry), good[i]);
+        assert_int_equal(registry_version(registry), version + 1);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        uint64_t version = registry_version(registry);
+
+        assert_int_equal(change_settings(registry, bad[i]), -EINVAL);
+        assert_int_equal(registry_version(registry), version);
+    }
+    assert_int_equal(change_settings(registry, 0), 0); /* Unchanged. */
+    assert_int_equal(registry_voters(registry), 7);
 }
 
 static void test_encode_limit(void **state)
@@ -836,6 +871,7 @@ int main(void)
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_refused_leaves_no_trace),
         cmocka_unit_test(test_cluster),
+        cmocka_unit_test(test_settings),
         cmocka_unit_test(test_encode_limit),
         cmocka_unit_test(test_units),
         cmocka_unit_test(test_named_twice),

@@ -353,6 +353,42 @@ static void test_three_servers(void **state)
         assert_int_equal(servers[i].role, SERVER_VOTER);
 }
 
+/* Leadership goes to whom it is offered, and to nobody else. */
+static void test_leadership_is_offered(void **state)
+{
+    struct world *w = *state;
+    struct node *old;
+
+    found_three(w);
+    for (unsigned i = 0; i < 3; i++)
+        WAIT(w, streq(store_leader_address(w->nodes[i].store), w->nodes[0].address));
+    for (unsigned round = 0; round < 3; round++) {
+        struct node *heir = &w->nodes[round == 0 ? 2 : round - 1];
+
+        old = leader(w);
+        assert_ptr_not_equal(old, heir);
+        ask_many(w, old, 100 * round, 50, NODE_TEXT_SMALL);
+        /* One that is still writing does not take it: it is offered again. */
+        WAIT(w, (store_hand_over(old->store, &heir->id, 1), heir->leads && !old->leads));
+        WAIT(w, answered(w) == 50);
+        assert_int_equal(w->outcomes[STORE_UNKNOWN], 0);
+        WAIT(w, streq(store_leader_address(old->store), heir->address));
+    }
+
+    /* Nobody there to take it: it goes on leading. */
+    old = leader(w);
+    world_close(w, &w->nodes[2]);
+    store_hand_over(old->store, &w->nodes[2].id, 1);
+    store_hand_over(w->nodes[0].store, &w->nodes[2].id, 1); /* Whoever does not lead has nothing to give. */
+    do { /* While it is not known that nobody takes it, changes are refused. */
+        ask_many(w, old, 1000, 1, NODE_TEXT_SMALL);
+        WAIT(w, answered(w) == 1);
+        assert_int_equal(w->outcomes[STORE_UNKNOWN], 0);
+    } while (w->outcomes[STORE_APPLIED] == 0);
+    assert_ptr_equal(leader(w), old);
+    assert_equal_everywhere(w, registry_unit_count(store_registry(old->store)));
+}
+
 static void on_read(enum store_outcome outcome, const struct registry_result *result, const char *reason,
                     void *data)
 {
@@ -666,6 +702,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         TEST(test_one_server),
         TEST(test_three_servers),
+        TEST(test_leadership_is_offered),
         TEST(test_barriers),
         TEST(test_lost_majority),
         TEST(test_server_is_removed_and_joins_anew),

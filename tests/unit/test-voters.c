@@ -12,8 +12,9 @@
 
 #include "fleetd/core/voters.h"
 
-#define HOSTS_MAX 5
-#define STEPS_MAX 32
+#define HOSTS_MAX        5
+#define BARRED_HOSTS_MAX 4 /* Every case of who must not lead, too. */
+#define STEPS_MAX        32
 
 /* A host is a machine, a server, both or neither: its own id is its number, from 1. */
 enum life { LIFE_NO_MACHINE, LIFE_ALIVE, LIFE_SILENT, LIFE_LOST, LIFE_COUNT };
@@ -23,12 +24,13 @@ struct fleet {
     size_t count;
     enum life life[HOSTS_MAX];
     enum part part[HOSTS_MAX];
+    bool no_leader[HOSTS_MAX];
+    size_t leader; /* A voter. */
 };
 
 static const enum server_role roles[] = {
     [PART_VOTER] = SERVER_VOTER, [PART_STANDBY] = SERVER_STANDBY, [PART_SPARE] = SERVER_SPARE};
 
-/* The leader is the first host: a voter. */
 static bool next(const struct fleet *f, unsigned wanted, struct voters_step *ret)
 {
     struct store_server servers[HOSTS_MAX];
@@ -39,10 +41,10 @@ static bool next(const struct fleet *f, unsigned wanted, struct voters_step *ret
         if (f->part[i] != PART_NONE)
             servers[server_count++] = (struct store_server){i + 1, "server", roles[f->part[i]]};
         if (f->life[i] != LIFE_NO_MACHINE)
-            machines[machine_count++] =
-                (struct voters_machine){i + 1, "machine", f->life[i] == LIFE_ALIVE, f->life[i] == LIFE_LOST};
+            machines[machine_count++] = (struct voters_machine){
+                i + 1, "machine", f->no_leader[i], f->life[i] == LIFE_ALIVE, f->life[i] == LIFE_LOST};
     }
-    return voters_next(servers, server_count, machines, machine_count, wanted, 1, ret);
+    return voters_next(servers, server_count, machines, machine_count, wanted, f->leader + 1, ret);
 }
 
 static void take(struct fleet *f, const struct voters_step *step)
@@ -59,12 +61,12 @@ static void take(struct fleet *f, const struct voters_step *step)
     case SERVER_STANDBY:
         assert_true(f->part[i] == PART_VOTER ||
                     (f->life[i] == LIFE_ALIVE && (f->part[i] == PART_NONE || f->part[i] == PART_SPARE)));
-        assert_true(i != 0);
+        assert_true(i != f->leader);
         f->part[i] = PART_STANDBY;
         break;
     default:
         assert_true(f->part[i] != PART_NONE);
-        assert_true(i != 0);
+        assert_true(i != f->leader);
         assert_true(f->life[i] == LIFE_NO_MACHINE || f->part[i] == PART_STANDBY);
         f->part[i] = PART_NONE;
     }
@@ -94,7 +96,9 @@ static void check_rest(const struct fleet *f, unsigned wanted)
     size_t voters = count_part(f, PART_VOTER), standbys = count_part(f, PART_STANDBY), able = voters;
     size_t silent = count_life(f, LIFE_SILENT);
 
-    for (size_t i = 1; i < f->count; i++) {
+    for (size_t i = 0; i < f->count; i++) {
+        if (i == f->leader)
+            continue;
         assert_false(f->life[i] == LIFE_NO_MACHINE && f->part[i] != PART_NONE);
         able += f->part[i] != PART_VOTER && f->life[i] == LIFE_ALIVE;
     }
@@ -110,13 +114,42 @@ static void check_rest(const struct fleet *f, unsigned wanted)
                      voters + standbys < wanted + STANDBYS_WANTED);
 }
 
+/* The leader must not lead, and hands over to the first voter that may. */
+static bool hand_over(struct fleet *f)
+{
+    if (!f->no_leader[f->leader] || f->life[f->leader] == LIFE_NO_MACHINE)
+        return false;
+    for (size_t i = 0; i < f->count; i++)
+        if (f->part[i] == PART_VOTER && f->life[i] == LIFE_ALIVE && !f->no_leader[i]) {
+            f->leader = i;
+            return true;
+        }
+    return false;
+}
+
+/* Nobody who may lead is left out while one who must not has a vote (or while a silent one might still call).
+ */
+static void check_leaders(const struct fleet *f)
+{
+    bool barred = false;
+
+    for (size_t i = 0; i < f->count; i++)
+        barred = barred || (f->part[i] == PART_VOTER && f->no_leader[i] && f->life[i] != LIFE_NO_MACHINE);
+    for (size_t i = 0; i < f->count && barred && count_life(f, LIFE_SILENT) == 0; i++)
+        assert_false(f->life[i] == LIFE_ALIVE && !f->no_leader[i] && f->part[i] != PART_VOTER);
+}
+
 static void settles(struct fleet f, unsigned wanted)
 {
     struct fleet seen[STEPS_MAX];
     struct voters_step step;
     size_t steps = 0;
 
-    while (next(&f, wanted, &step)) {
+    for (;;) {
+        if (hand_over(&f))
+            continue;
+        if (!next(&f, wanted, &step))
+            break;
         for (size_t i = 0; i < steps; i++)
             if (memcmp(&seen[i], &f, sizeof f) == 0)
                 fail_msg("goes in a circle");
@@ -125,6 +158,7 @@ static void settles(struct fleet f, unsigned wanted)
         take(&f, &step);
     }
     check_rest(&f, wanted);
+    check_leaders(&f);
 }
 
 static void test_every_case(void **state)
@@ -153,6 +187,12 @@ static void test_every_case(void **state)
             }
             for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
                 settles(f, wanted[i]);
+            for (size_t bars = 1; bars < 1u << count && count <= BARRED_HOSTS_MAX; bars++) {
+                for (size_t i = 0; i < count; i++)
+                    f.no_leader[i] = (bars >> i & 1) != 0;
+                for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+                    settles(f, wanted[i]);
+            }
         }
     }
 }

@@ -17,6 +17,7 @@
 
 #include "base/alloc.h"
 #include "base/times.h"
+#include "fleetd/http_listen.h"
 #include "fleetd/metrics.h"
 
 #define DEADLINE_MS      20000
@@ -191,7 +192,7 @@ int wire_setup(void **state)
     assert_int_equal(uv_loop_init(&wire->loop), 0);
     wire->router = router_new(&wire->loop, &router_callbacks, wire);
     wire->http = http_server_new(&wire->loop, "fleetd/9.9", &http_callbacks, wire);
-    fd = http_listen_unix(wire->path, "", NULL);
+    fd = http_listen_unix(wire->path, HTTP_NO_GROUP, NULL);
     assert_true(fd >= 0);
     assert_int_equal(http_server_add(wire->http, fd, NULL), 0);
     *state = wire;
