@@ -94,6 +94,10 @@ void agent_each(const struct agent *agent, void (*each)(const struct agent_repor
 void agent_wanted_each(const struct agent *agent,
                        void (*each)(const char *name, enum unit_state desired, void *data), void *data);
 
+/* Asks systemd whether the host is going down; true also where it cannot be asked. 'answer' comes once,
+ * unless the connection to systemd breaks, and may come from inside this call; one question at a time. */
+void agent_ask_stopping(struct agent *agent, void (*answer)(bool stopping, void *data), void *data);
+
 size_t agent_unit_count(const struct agent *agent);
 bool agent_bus_connected(const struct agent *agent);
 

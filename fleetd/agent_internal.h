@@ -106,6 +106,8 @@ struct agent {
     size_t call_count;
     struct agent_why *why; /* What the journal is to be asked next; NULL: nothing. */
     bool why_works;        /* It is being asked. */
+    void (*stopping_answer)(bool stopping, void *data); /* Of agent_ask_stopping(). */
+    void *stopping_data;
     bool linking, removing, checking,
         reload_asked; /* At most one such call at a time: what comes meanwhile gathers. */
 };

@@ -708,3 +708,33 @@ void agent_calls_drop(struct agent *agent)
         call_free(agent->calls);
     agent->linking = agent->removing = agent->checking = agent->reload_asked = false;
 }
+
+/* --- the host itself --- */
+
+static void on_system_state(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
+{
+    struct agent *agent = call->agent;
+    const char *state = "";
+
+    if (error == NULL && sd_bus_message_read(m, "v", "s", &state) < 0)
+        state = "";
+    /* "degraded" and "maintenance" are ways to run, too (systemctl(1), is-system-running). */
+    agent->stopping_answer(state[0] == '\0' || streq(state, "stopping"), agent->stopping_data);
+}
+
+void agent_ask_stopping(struct agent *agent, void (*answer)(bool stopping, void *data), void *data)
+{
+    struct local_unit *none = NULL;
+    sd_bus_message *m;
+
+    if (agent->sd == NULL) {
+        answer(true, data);
+        return;
+    }
+    agent->stopping_answer = answer;
+    agent->stopping_data = data;
+    m = new_call(agent, OBJECT, "org.freedesktop.DBus.Properties", "Get");
+    if (m != NULL)
+        sd_bus_message_append(m, "ss", MANAGER, "SystemState");
+    send_call(agent, m, on_system_state, &none, 0);
+}

@@ -77,13 +77,15 @@ void api_load_free(struct api_load *load)
 
 /* ---- the list ---- */
 
-const char *api_machine_state(const struct core *core, const char *machine_id)
+const char *api_machine_state(const struct core *core, const struct registry_machine *machine)
 {
     enum machine_state state;
 
     if (!core_leads(core))
         return "";
-    state = core_machine_state(core, machine_id);
+    state = core_machine_state(core, machine->id);
+    if (state != MACHINE_LOST && state != MACHINE_READY && machine->daemon_stopped)
+        return "stopped"; /* fleetd there; more is to be said of it only if the machine goes, too. */
     /* What the leader expects to call is, for a user, on its way. */
     return state == MACHINE_EXPECTED ? "joining" : machine_state_to_string(state);
 }
@@ -106,7 +108,7 @@ static json_t *machine_json(const struct core *core, const struct api_load *load
     api_json_set_text(json, "hostname", machine->hostname);
     api_json_set_text(json, "address", machine->cluster_address);
     api_json_set_text(json, "version", machine->version);
-    api_json_set_text(json, "state", api_machine_state(core, machine->id));
+    api_json_set_text(json, "state", api_machine_state(core, machine));
     if (machine->availability != MACHINE_ACTIVE)
         api_json_set_text(json, "availability", api_availability(machine));
     api_json_set_count(json, "units", api_load_of(load, machine->id));

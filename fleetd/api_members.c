@@ -73,7 +73,7 @@ void api_members_get(struct api_request *request)
             .server_id = machines[i]->server_id,
             .machine_id = machines[i]->id,
             .address = machines[i]->cluster_address,
-            .state = api_machine_state(api_core(request), machines[i]->id),
+            .state = api_machine_state(api_core(request), machines[i]),
             .role = take_role(servers, server_count, machines[i]->server_id, seen),
             .leader = leader != 0 && machines[i]->server_id == leader,
         };

@@ -167,6 +167,6 @@ size_t api_load_of(const struct api_load *load, const char *machine_id);
 void api_load_free(struct api_load *load);
 DEFINE_FREEP(struct api_load, api_load)
 
-/* "ready", "suspected", "hung", "missing", "lost", "joining"; "" where this host cannot know. */
-const char *api_machine_state(const struct core *core, const char *machine_id);
+/* "ready", "suspected", "stopped", "hung", "missing", "lost", "joining"; "" where this host cannot know. */
+const char *api_machine_state(const struct core *core, const struct registry_machine *machine);
 const char *api_availability(const struct registry_machine *machine); /* "active", "cordoned", "draining" */

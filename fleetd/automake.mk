@@ -58,6 +58,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/daemon.c fleetd/daemon.h fleetd/daemon_private.h \
 	fleetd/downlink.c fleetd/downlink.h \
 	fleetd/dump.c \
+	fleetd/farewell.c fleetd/farewell.h \
 	fleetd/hosting.c \
 	fleetd/joining.c fleetd/joining.h \
 	fleetd/leading.c \

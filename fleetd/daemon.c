@@ -199,17 +199,22 @@ static void on_uplink_closed(void *data)
         on_store_closed(daemon);
 }
 
-static void on_router_closed(void *data)
+static void on_farewell(struct daemon *daemon)
 {
-    struct daemon *daemon = data;
-
-    daemon->router = NULL;
     if (daemon->uplink != NULL)
         uplink_close(TAKE_PTR(daemon->uplink), on_uplink_closed, daemon);
     else if (daemon->joiner != NULL)
         joiner_close(TAKE_PTR(daemon->joiner), on_uplink_closed, daemon);
     else
         on_uplink_closed(daemon);
+}
+
+static void on_router_closed(void *data)
+{
+    struct daemon *daemon = data;
+
+    daemon->router = NULL;
+    farewell_begin(daemon, on_farewell);
 }
 
 static void on_http_closed(void *data)
@@ -220,8 +225,8 @@ static void on_http_closed(void *data)
     router_close(daemon->router, on_router_closed, daemon);
 }
 
-/* Clients first, then the sessions, then the store (which gives leadership away), then what it speaks
- * through. No unit is touched: leaving on purpose is another thing. */
+/* Clients first, then the session (the leader is told that the units run on), then the store (which gives
+ * leadership away), then what it speaks through. No unit is touched: leaving on purpose is another thing. */
 static void stop(struct daemon *daemon)
 {
     log_info("Gracefully shutting down; units run on");

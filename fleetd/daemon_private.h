@@ -12,6 +12,7 @@
 #include "fleetd/core/core.h"
 #include "fleetd/daemon.h"
 #include "fleetd/downlink.h"
+#include "fleetd/farewell.h"
 #include "fleetd/http.h"
 #include "fleetd/identity.h"
 #include "fleetd/joining.h"
@@ -49,7 +50,8 @@ struct daemon {
     struct api *api;
     struct uplink *uplink;
     struct downlink *downlink;
-    struct prober *prober; /* Asks after hosts that are silent, while this one leads. */
+    struct farewell *farewell; /* While it is said. */
+    struct prober *prober;     /* Asks after hosts that are silent, while this one leads. */
     struct router *router;
     struct agent *agent;
     struct http_server *http;

@@ -191,6 +191,9 @@ static void dispatch(struct link *link, const Fleet__SessionUp *message)
     case FLEET__SESSION_UP__MESSAGE_CHANGE_SETTINGS:
         downlink->callbacks.on_settings(message->change_settings, downlink->data);
         break;
+    case FLEET__SESSION_UP__MESSAGE_GOODBYE:
+        downlink->callbacks.on_goodbye(link->machine_id, link->session_id, downlink->data);
+        break;
     default: break; /* Something that a newer host knows. */
     }
 }

@@ -234,8 +234,9 @@ static void on_accepted(const Fleet__SessionAccepted *accepted, void *data)
         strlist_add(&members, accepted->members[i]);
     cluster_set_peers(daemon, &members);
     strlist_done(&members);
-    hosting_announce(daemon); /* It may have changed while the session was opening. */
-    router_connected(daemon->router);
+    hosting_announce(daemon);   /* It may have changed while the session was opening. */
+    if (daemon->router != NULL) /* It ends before the session does. */
+        router_connected(daemon->router);
     daemon_update_status(daemon);
 }
 
@@ -323,7 +324,8 @@ static void on_api_reply(const Fleet__ApiReply *reply, void *data)
 {
     struct daemon *daemon = data;
 
-    router_reply(daemon->router, reply);
+    if (daemon->router != NULL)
+        router_reply(daemon->router, reply);
 }
 
 static void on_lost(const char *why, void *data)
@@ -332,8 +334,15 @@ static void on_lost(const char *why, void *data)
 
     log_info("The session to the leader has ended: %s. Units run on; looking for the leader", why);
     share_clear(&daemon->share);
-    router_disconnected(daemon->router);
+    if (daemon->router != NULL)
+        router_disconnected(daemon->router);
+    farewell_answered(daemon);
     daemon_update_status(daemon);
+}
+
+static void on_farewell(void *data)
+{
+    farewell_answered(data);
 }
 
 struct uplink *hosting_uplink_new(struct daemon *daemon)
@@ -343,6 +352,7 @@ struct uplink *hosting_uplink_new(struct daemon *daemon)
         .on_accepted = on_accepted,
         .on_share = on_share,
         .on_api_reply = on_api_reply,
+        .on_farewell = on_farewell,
         .on_lost = on_lost,
     };
 

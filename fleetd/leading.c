@@ -587,6 +587,50 @@ static void on_heard(const char *machine_id, uint64_t session_id, void *data)
     core_session_heard(daemon->core, machine_id, session_id, now_ms());
 }
 
+struct goodbye {
+    struct daemon *daemon;
+    char machine_id[MACHINE_ID_SIZE];
+};
+
+static void on_goodbye_noted(enum store_outcome outcome, const struct registry_result *result,
+                             const char *reason, void *data)
+{
+    struct goodbye *goodbye = data;
+    Fleet__SessionDown message = FLEET__SESSION_DOWN__INIT;
+    Fleet__Farewell farewell = FLEET__FAREWELL__INIT;
+
+    if (outcome == STORE_APPLIED) {
+        message.message_case = FLEET__SESSION_DOWN__MESSAGE_FAREWELL;
+        message.farewell = &farewell;
+        downlink_send(goodbye->daemon->downlink, goodbye->machine_id, &message);
+    }
+    free(goodbye);
+}
+
+/* For the core its session is over; it is no sign that the host is alive that it reads the answer. */
+static void on_goodbye(const char *machine_id, uint64_t session_id, void *data)
+{
+    struct daemon *daemon = data;
+    struct goodbye *goodbye = NEW0(struct goodbye);
+    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *changes[] = {&change};
+    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+    struct effects effects = {0};
+
+    log_info("fleetd of machine %s is being stopped; its units run on", machine_id);
+    core_session_closed(daemon->core, machine_id, session_id, now_ms(), &effects);
+    carry_out(daemon, &effects);
+    goodbye->daemon = daemon;
+    snprintf(goodbye->machine_id, sizeof goodbye->machine_id, "%s", machine_id);
+    change.machine_id = goodbye->machine_id;
+    change.daemon = FLEET__DAEMON_STATE__DAEMON_STOPPED;
+    body.changes = changes;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
+    command.change_machines = &body;
+    store_propose(daemon->store, &command, on_goodbye_noted, goodbye);
+}
+
 static void on_closed(const char *machine_id, uint64_t session_id, void *data)
 {
     struct daemon *daemon = data;
@@ -619,6 +663,7 @@ struct downlink *leading_downlink_new(struct daemon *daemon)
         .on_reports = on_reports,
         .on_heard = on_heard,
         .on_closed = on_closed,
+        .on_goodbye = on_goodbye,
         .on_machine = on_machine,
         .on_settings = on_settings,
         .on_api_request = on_api_request,

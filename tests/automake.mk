@@ -18,6 +18,7 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/cluster.c \
 	fleetd/daemon.c \
 	fleetd/downlink.c \
+	fleetd/farewell.c \
 	fleetd/hosting.c \
 	fleetd/joining.c \
 	fleetd/leading.c \

@@ -58,6 +58,47 @@ def test_fleetd_of_a_follower_stopped_by_a_signal(cluster: Cluster) -> None:
     hangs_and_returns(cluster, others_of(cluster, cluster.wait_leader())[0], 15)
 
 
+@lab_test(deadline_s=180)
+def test_fleetd_stopped_on_purpose_for_long(cluster: Cluster) -> None:
+    """Of a follower and of the leader: with systemctl stop, for several times the ttl."""
+    for pick in (lambda leader: others_of(cluster, leader)[0], lambda leader: leader):
+        before = start_jobs(cluster)
+        host = pick(cluster.wait_leader())
+        others = others_of(cluster, host)
+        host.systemctl("stop", "fleetd")
+        wait_until(lambda: state_of(cluster, host, others[0]), 20, f"{host.name} to be known as stopped",
+                   accept=lambda state: state == "stopped")
+        assert_stays(lambda: lives(cluster.hosts, "job@*"), 3 * AGENT_TTL_S, "who runs what")
+        host.systemctl("start", "fleetd")
+        cluster.wait_ready(3)
+        assert_stays(lambda: lives(cluster.hosts, "job@*"), 1, "who runs what")
+        assert lives(cluster.hosts, "job@*") == before
+
+
+@lab_test(deadline_s=120)
+def test_a_host_that_dies_while_its_fleetd_is_stopped(cluster: Cluster) -> None:
+    before = start_jobs(cluster)
+    host = others_of(cluster, cluster.wait_leader())[0]
+    others = others_of(cluster, host)
+    host.systemctl("stop", "fleetd")
+    host.power_cut()
+    after = wait_once_each(others, NAMES, AGENT_TTL_S + 5)
+    kept = of_host(before, *others)
+    assert {unit: after[unit] for unit in kept} == kept
+    host.boot()
+    cluster.wait_ready(3)
+
+
+@lab_test(deadline_s=120)
+def test_a_host_that_is_shut_down_in_order(cluster: Cluster) -> None:
+    """fleetd is stopped then, too, but not only fleetd: its units are placed on others."""
+    start_jobs(cluster)
+    host = others_of(cluster, cluster.wait_leader())[0]
+    host.reboot()
+    wait_once_each(cluster.hosts, NAMES, AGENT_TTL_S + 15)
+    cluster.wait_ready(3)
+
+
 @lab_test(deadline_s=120)
 def test_leader_host_frozen(cluster: Cluster) -> None:
     before = start_jobs(cluster)

@@ -694,8 +694,13 @@ static void call_reload(struct systemd *systemd)
 
 static void call_get(struct systemd *systemd, const sd_bus_message *m, sd_bus_message *reply)
 {
-    struct sim_unit *unit = get_unit(systemd, base_name(m->path));
+    struct sim_unit *unit;
 
+    if (streq(m->values[1].text, "SystemState")) {
+        add_text(reply, "running");
+        return;
+    }
+    unit = get_unit(systemd, base_name(m->path));
     if (streq(m->values[1].text, "NeedDaemonReload")) {
         add_number(reply, unit->loaded_hash[0] != '\0' && !streq(unit->loaded_hash, unit->hash));
     } else {

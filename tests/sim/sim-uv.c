@@ -231,6 +231,28 @@ static void on_wake(void *data, bool lost)
     }
 }
 
+static struct sim_handle *timer_from_before(struct sim_host *host, uint64_t order)
+{
+    struct sim_handle *own;
+
+    DL_FOREACH (host->handles, own)
+        if (own->type == UV_TIMER && own->active && own->order < order)
+            return own;
+    return NULL;
+}
+
+void sim_uv_end_waits(void *data)
+{
+    struct sim_host *host = data;
+    uint64_t order = timer_order;
+    struct sim_handle *own;
+
+    while ((own = timer_from_before(host, order)) != NULL) {
+        own->active = false;
+        own->cb.timer((uv_timer_t *)own->handle);
+    }
+}
+
 void sim_uv_wake(struct sim_host *host)
 {
     struct sim_handle *own = first_timer(host);

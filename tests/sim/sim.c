@@ -319,6 +319,9 @@ void sim_fleetd_stop(struct sim_host *host)
     reap(host);
 }
 
+/* Deadlines that follow each other while fleetd ends. */
+#define WAITS_MAX 8u
+
 static void die(struct sim_host *host, bool silently)
 {
     if (!host->running)
@@ -330,6 +333,8 @@ static void die(struct sim_host *host, bool silently)
     sim_systemd_lost(host);
     host->stopping = true;
     sim_turn(host, on_terminate, host); /* Only memory is given back: it is muted. */
+    for (unsigned i = 0; host->handles != NULL && i < WAITS_MAX; i++)
+        sim_turn(host, sim_uv_end_waits, host);
     if (host->handles != NULL)
         sim_fail("fleetd has not closed everything");
     reap(host);

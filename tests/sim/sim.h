@@ -138,6 +138,9 @@ struct sim_host *sim_host_by_address(const char *address); /* Likewise. */
 /* ---- sim-uv.c ---- */
 
 void sim_uv_signal(struct sim_host *host, int number);
+/* 'host' is dead already, and only gives its memory back: no time passes for it, so all its deadlines are
+ * now. */
+void sim_uv_end_waits(void *host);
 void sim_uv_turn(struct sim_host *host); /* Idle and prepare handles, until there is peace. */
 void sim_uv_wake(struct sim_host *host); /* Sees to it that the next timer is not missed. */
 void sim_uv_done(struct sim_host *host);
