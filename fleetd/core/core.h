@@ -57,6 +57,7 @@ const char *machine_state_to_string(enum machine_state state);
 struct core_report {
     char *load_state, *active_state, *sub_state, *hash, *result, *error; /* Never NULL. */
     uint64_t generation;
+    uint64_t asked; /* The newest generation for which it was started or found running; 0: too old to say. */
     bool launched;
 };
 

@@ -105,7 +105,8 @@ static bool report_equals(const struct core_report *report, const Fleet__UnitRep
            streq(report->active_state, message->active_state) &&
            streq(report->sub_state, message->sub_state) && streq(report->hash, message->hash) &&
            streq(report->result, message->result) && streq(report->error, message->error) &&
-           report->generation == message->generation && report->launched == message->launched;
+           report->generation == message->generation && report->asked == message->asked &&
+           report->launched == message->launched;
 }
 
 static void report_set(struct core_report *report, const Fleet__UnitReport *message)
@@ -119,6 +120,7 @@ static void report_set(struct core_report *report, const Fleet__UnitReport *mess
         .result = xstrdup(message->result),
         .error = xstrdup(message->error),
         .generation = message->generation,
+        .asked = message->asked,
         .launched = message->launched,
     };
 }

@@ -177,6 +177,18 @@ enum unit_outcome core_judge_report(enum unit_state desired, const struct core_r
     return OUTCOME_WAITING;
 }
 
+/* The host says that it is done, but what runs there is older than the restart that was asked for. */
+static bool lacks_restart(const struct registry_unit *unit, const struct core_report *report)
+{
+    return report->generation >= unit->generation && streq(report->result, "done") &&
+           report->asked < unit->restart;
+}
+
+static bool is_carried_out(const struct registry_unit *unit, const struct core_report *report)
+{
+    return report != NULL && report->generation >= unit->generation && !lacks_restart(unit, report);
+}
+
 static char *failure_text(const struct core *core, const char *machine_id, const char *unit,
                           const struct core_report *report)
 {
@@ -214,6 +226,9 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
         return xasprintf("%s is still stopping %s, which it conflicts with", name, conflict);
     if (report == NULL)
         return xasprintf("%s has just been told", name);
+    if (lacks_restart(unit, report))
+        return xasprintf(
+            "the fleetd of %s is too old to restart units: it is restarted when that is upgraded", name);
     if (report->error[0] != '\0')
         return xasprintf("%s tries again: %s", name, report->error);
     return xasprintf("%s is at it (%s/%s)", name, report->active_state, report->sub_state);
@@ -280,8 +295,7 @@ static void status_placed(struct core_status *status, const struct core *core,
                                  : "it is being placed anew"));
         return;
     }
-    if (host->state == MACHINE_MISSING || host->state == MACHINE_HUNG || report == NULL ||
-        report->generation < unit->generation) {
+    if (host->state == MACHINE_MISSING || host->state == MACHINE_HUNG || !is_carried_out(unit, report)) {
         set(status, OUTCOME_WAITING, waiting_text(core, unit, host, report));
         return;
     }
@@ -347,7 +361,7 @@ static bool add_global(struct core_status *status, const struct core *core, cons
     enum unit_outcome outcome;
 
     status->wanted_count++;
-    if (report == NULL || report->generation < unit->generation) {
+    if (!is_carried_out(unit, report)) {
         _cleanup_(freep) char *why = waiting_text(core, unit, host, report);
 
         set(status, OUTCOME_WAITING, xstrdup(why));
