@@ -128,6 +128,7 @@ static Fleet__UnitReport *report_message(const struct agent_report *report)
     message->result = xstrdup(report->result);
     message->error = xstrdup(report->error);
     message->launched = report->launched;
+    message->asked = report->asked;
     message->gone = report->gone;
     return message;
 }
@@ -261,6 +262,7 @@ static int want_unit(const Fleet__ShareUnit *message, struct agent_unit *ret)
                                                                               : UNIT_STATE_LOADED,
         .generation = message->generation,
         .token = message->token,
+        .restart = message->restart,
     };
     return 0;
 }
