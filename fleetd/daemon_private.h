@@ -12,6 +12,7 @@
 #include "fleetd/core/core.h"
 #include "fleetd/daemon.h"
 #include "fleetd/downlink.h"
+#include "fleetd/host_query.h"
 #include "fleetd/http.h"
 #include "fleetd/identity.h"
 #include "fleetd/joining.h"
@@ -52,6 +53,7 @@ struct daemon {
     struct prober *prober; /* Asks after hosts that are silent, while this one leads. */
     struct router *router;
     struct agent *agent;
+    struct host_queries *queries;
     struct http_server *http;
     struct listeners *listeners;
 

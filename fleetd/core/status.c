@@ -38,11 +38,25 @@ enum machine_state core_machine_state(const struct core *core, const char *machi
     return host != NULL ? host->state : MACHINE_EXPECTED;
 }
 
+uint64_t core_machine_silent_ms(const struct core *core, const char *machine_id, uint64_t now_ms)
+{
+    const struct host *host = host_find(core->hosts, machine_id);
+
+    return host != NULL && now_ms > host->heard_ms ? now_ms - host->heard_ms : 0;
+}
+
 const struct core_report *core_report(const struct core *core, const char *machine_id, const char *unit)
 {
     const struct host *host = host_find(core->hosts, machine_id);
 
     return host != NULL ? host_report(host, unit) : NULL;
+}
+
+bool core_machine_had(const struct core *core, const char *machine_id, const char *unit)
+{
+    const struct host *host = host_find(core->hosts, machine_id);
+
+    return host != NULL && host->state == MACHINE_LOST && strlist_has(&host->had, unit);
 }
 
 struct report_row {
