@@ -7,6 +7,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/creation.c fleetctl/creation.h \
 	fleetctl/ctl.c fleetctl/ctl.h \
 	fleetctl/endpoint.c fleetctl/endpoint.h \
+	fleetctl/journal_line.c fleetctl/journal_line.h \
 	fleetctl/listing.c fleetctl/listing.h \
 	fleetctl/machine.c fleetctl/machine.h \
 	fleetctl/options.c fleetctl/options.h \
@@ -20,10 +21,13 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-fd-forward.c \
 	fleetctl/verb-help.c \
 	fleetctl/verb-is-active.c \
+	fleetctl/verb-journal.c \
 	fleetctl/verb-list-machines.c \
 	fleetctl/verb-list-units.c \
 	fleetctl/verb-machines.c \
+	fleetctl/verb-restart.c \
 	fleetctl/verb-ssh.c \
+	fleetctl/verb-status.c \
 	fleetctl/verb-stop.c \
 	fleetctl/verb-submit.c \
 	fleetctl/verb-verify.c \

@@ -29,6 +29,10 @@ static int check_usage(const struct ctl *ctl, const struct verb *verb, size_t co
 {
     const unsigned wrong = ctl->options.used & ~(verb->options | OPTION_EVERYWHERE);
 
+    if (wrong == OPTION_FORMAT && (verb->options & OPTION_OUTPUT) != 0) {
+        complain("fleetctl %s: --output is text, json or json-pretty here", verb->name);
+        return CTL_EXIT_USAGE;
+    }
     if (wrong != 0) {
         complain("fleetctl %s: there is no option --%s", verb->name, options_name(wrong));
         return CTL_EXIT_USAGE;

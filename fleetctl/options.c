@@ -46,6 +46,12 @@ static const struct row {
     {"no-legend", 0, BOOL, OPTION_NO_LEGEND, FIELD(no_legend), NULL, "do not print the header line"},
     {"fields", 0, TEXT, OPTION_FIELDS, FIELD(fields), "A,B,...", "columns to print"},
     {"output", 'o', MODE, OPTION_OUTPUT, FIELD(output), "FORMAT", "text, json or json-pretty"},
+    {"output", 0, MODE, OPTION_FORMAT, FIELD(output), "FORMAT",
+     "short, short-iso, short-precise, short-unix, cat, json or json-pretty"},
+    {"lines", 'n', INT, OPTION_LINES, FIELD(lines), "N", "how many journal lines (default 10)"},
+    {"follow", 'f', BOOL, OPTION_FOLLOW, FIELD(follow), NULL, "go on with what is written from now on"},
+    {"f", 0, BOOL, OPTION_FOLLOW, FIELD(follow), NULL, NULL},
+    {"sudo", 0, IGNORED_BOOL, OPTION_SUDO, 0, NULL, NULL},
     {"no-block", 0, BOOL, OPTION_NO_BLOCK, FIELD(no_block), NULL, "do not wait until it is done"},
     {"block-attempts", 0, INT, OPTION_BLOCK_ATTEMPTS, FIELD(block_attempts), "N",
      "wait at most 2N seconds (0: 10 minutes; negative: without limit)"},
@@ -150,14 +156,26 @@ static int parse_seconds(const char *text, uint64_t *ret_ms, struct err *err)
 
 static int parse_mode(const char *text, enum output_mode *ret, struct err *err)
 {
-    static const char *const words[] = {"text", "json", "json-pretty"};
+    static const char *const words[] = {
+        [OUTPUT_TEXT] = "text",
+        [OUTPUT_JSON] = "json",
+        [OUTPUT_JSON_PRETTY] = "json-pretty",
+        [OUTPUT_SHORT] = "short",
+        [OUTPUT_SHORT_ISO] = "short-iso",
+        [OUTPUT_SHORT_PRECISE] = "short-precise",
+        [OUTPUT_SHORT_UNIX] = "short-unix",
+        [OUTPUT_CAT] = "cat",
+    };
 
     for (size_t i = 0; i < ARRAY_SIZE(words); i++)
         if (streq(words[i], text)) {
             *ret = (enum output_mode)i;
             return 0;
         }
-    return err_set(err, -EINVAL, "\"%s\" is none of text, json, json-pretty", text);
+    return err_set(err, -EINVAL,
+                   "\"%s\" is none of text, json, json-pretty, nor of a journal's short, short-iso, "
+                   "short-precise, short-unix, cat",
+                   text);
 }
 
 static int set_value(struct options *o, const struct row *row, const char *value, struct err *err)
@@ -257,7 +275,7 @@ static int read_command_line(struct options *o, int argc, char **argv, struct er
                                    .has_arg = takes_value(&rows[i]) ? required_argument : optional_argument,
                                    .val = ROW_BASE + (int)i};
     optind = 0; /* Starts anew: the tests parse many times. */
-    while ((c = getopt_long(argc, argv, ":Ahlo:qv", table, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, ":Afhln:o:qv", table, NULL)) != -1) {
         const struct row *row = c == '?' || c == ':' ? NULL : find_row(c);
 
         if (row == NULL)
@@ -265,7 +283,7 @@ static int read_command_line(struct options *o, int argc, char **argv, struct er
         r = set_value(o, row, optarg, err);
         if (r < 0)
             return err_prefix(err, r, "--%s", row->name);
-        o->used |= row->bit;
+        o->used |= row->kind == MODE && o->output > OUTPUT_JSON_PRETTY ? OPTION_FORMAT : row->bit;
     }
     while (optind < argc)
         strlist_add(&o->args, argv[optind++]);
@@ -278,6 +296,7 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
         .endpoint = xstrdup(OPTIONS_ENDPOINT_DEFAULT),
         .driver = xstrdup(OPTIONS_DRIVER),
         .request_timeout_ms = OPTIONS_REQUEST_TIMEOUT_DEFAULT,
+        .lines = OPTIONS_LINES_DEFAULT,
     };
     read_environment(o);
     return read_command_line(o, argc, argv, err);
@@ -302,7 +321,8 @@ void options_print_help(unsigned bits)
         char letter[] = {'-', row->letter, ',', ' ', '\0'};
         _cleanup_(freep) char *name = NULL;
 
-        if ((row->bit & bits) == 0 || row->help == NULL)
+        if ((row->bit & bits) == 0 || row->help == NULL ||
+            (row->bit == OPTION_OUTPUT && (bits & OPTION_FORMAT) != 0)) /* Said once. */
             continue;
         name = xasprintf("%s--%s%s%s", row->letter != 0 ? letter : "", row->name,
                          row->value != NULL ? "=" : "", row->value != NULL ? row->value : "");

@@ -15,6 +15,7 @@
 #define OPTIONS_ENDPOINT_DEFAULT        "unix:///run/fleet.sock"
 #define OPTIONS_DRIVER                  "API" /* What is left of the first fleet's choice. */
 #define OPTIONS_REQUEST_TIMEOUT_DEFAULT 10000 /* ms */
+#define OPTIONS_LINES_DEFAULT           10
 
 /* Bits for struct verb's 'options' and struct options' 'used'. */
 enum option_bit {
@@ -27,6 +28,10 @@ enum option_bit {
     OPTION_REPLACE = 1 << 6,
     OPTION_SIGN = 1 << 7, /* Means nothing; scripts for the first fleet pass it. */
     OPTION_GLOBAL = 1 << 8,
+    OPTION_LINES = 1 << 16,
+    OPTION_FOLLOW = 1 << 17,
+    OPTION_FORMAT = 1 << 18, /* --output with one of journalctl's formats. */
+    OPTION_SUDO = 1 << 19,   /* Means nothing: nothing is run on a host. */
     OPTION_DEADLINE = 1 << 30,
     OPTION_MACHINE = 1 << 22,
     OPTION_UNIT = 1 << 23,
@@ -47,6 +52,11 @@ enum output_mode {
     OUTPUT_TEXT,
     OUTPUT_JSON,
     OUTPUT_JSON_PRETTY,
+    OUTPUT_SHORT, /* From here on: of a journal. */
+    OUTPUT_SHORT_ISO,
+    OUTPUT_SHORT_PRECISE,
+    OUTPUT_SHORT_UNIX,
+    OUTPUT_CAT,
 };
 
 struct options {
@@ -61,7 +71,8 @@ struct options {
     int ssh_port;            /* 0: likewise. */
     char *machine, *unit;    /* NULL: not given. */
     enum output_mode output;
-    bool full, no_legend, no_block, replace, debug, help, version, forward_agent, quiet;
+    bool full, no_legend, no_block, replace, follow, debug, help, version, forward_agent, quiet;
+    int lines;          /* Of a journal. */
     int block_attempts; /* 0: the default deadline; negative: none; N: 2N seconds (fleet-behaviour.md §1.6.1).
                          */
     uint64_t request_timeout_ms;

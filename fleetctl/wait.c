@@ -27,9 +27,10 @@ static const struct goal {
     const char *until;  /* For the API. */
     const char *wanted; /* For messages. */
 } goals[] = {
-    [WAIT_START] = {"settled", "launched"}, [WAIT_LOAD] = {"settled", "loaded"},
-    [WAIT_STOP] = {"settled", "loaded"},    [WAIT_UNLOAD] = {"inactive", "inactive"},
-    [WAIT_DESTROY] = {"gone", "gone"},      [WAIT_ELSEWHERE] = {"settled", "elsewhere"},
+    [WAIT_START] = {"settled", "launched"},   [WAIT_LOAD] = {"settled", "loaded"},
+    [WAIT_STOP] = {"settled", "loaded"},      [WAIT_UNLOAD] = {"inactive", "inactive"},
+    [WAIT_DESTROY] = {"gone", "gone"},        [WAIT_ELSEWHERE] = {"settled", "elsewhere"},
+    [WAIT_RESTART] = {"settled", "launched"},
 };
 
 struct waiter {
@@ -65,7 +66,8 @@ static bool is_good(const struct waiter *w, const json_t *unit)
     const char *state = api_text(unit, "state"), *active = api_text(unit, "activeState");
 
     switch (what) {
-    case WAIT_START: return streq(state, "active") || streq(state, "finished");
+    case WAIT_START:
+    case WAIT_RESTART: return streq(state, "active") || streq(state, "finished");
     case WAIT_LOAD: return streq(state, "loaded");
     case WAIT_STOP: /* A unit that failed or has no machine is stopped as well as can be. */
         if (streq(state, "failed"))
@@ -105,7 +107,7 @@ static void say_good(const struct waiter *w, const json_t *unit)
         printf("Destroyed %s\n", name);
         return;
     }
-    if (w->what == WAIT_START && streq(api_text(unit, "state"), "finished"))
+    if ((w->what == WAIT_START || w->what == WAIT_RESTART) && streq(api_text(unit, "state"), "finished"))
         word = "finished";
     if (w->what == WAIT_ELSEWHERE)
         word = api_text(unit, "state");

@@ -18,6 +18,7 @@ enum wait_for {
     WAIT_STOP,
     WAIT_UNLOAD,
     WAIT_DESTROY,
+    WAIT_RESTART,
     WAIT_ELSEWHERE, /* wait_until_elsewhere()'s own. */
 };
 

@@ -111,6 +111,7 @@ static void want_one(struct agent *agent, const struct agent_unit *wanted)
     want_content(unit, wanted);
     unit->wish = wish_of(wanted->desired);
     unit->generation = wanted->generation;
+    unit->restart = wanted->restart;
     unit->batch = agent->batch;
     agent_unit_proved(unit); /* Another wish is tried at once. */
     agent_unit_touch(agent, unit);

@@ -14,6 +14,8 @@
  *  - New content restarts what runs, once; but not where it differs in [X-Fleet] only, nor a target or slice.
  *  - An error stays with its unit, is reported there, and is tried again with a growing pause.
  *  - States come by D-Bus signals; nothing is polled.
+ *  - A restart is carried out once, also if fleetd is killed in the midst of it: before it asks, the agent
+ * notes which invocation is to end, and afterwards asks again only while that one is still there.
  *  - An operator's systemctl stop of a unit is reported, not fought: a unit is started once per generation.
  */
 #pragma once
@@ -39,6 +41,7 @@ struct agent_unit {
     enum unit_state desired; /* Loaded or launched. */
     uint64_t generation;     /* Grows with every change of what is wanted of this unit. */
     uint64_t token;          /* Fencing token: grows with every placement. */
+    uint64_t restart; /* What was started for an older generation than this is restarted, once; 0: nothing. */
 };
 
 /* What the host knows of one unit. Borrowed for the call. */
@@ -52,6 +55,7 @@ struct agent_report {
                             ...), or "error". */
     const char *error;   /* For people; "" if nothing is wrong. */
     bool launched;       /* systemd was asked to start it, and not to stop it since. */
+    uint64_t asked;      /* The newest wanted one for which it was started, or found running. */
     bool gone;           /* Nothing of it is left on this host: the last report of this unit. */
 };
 

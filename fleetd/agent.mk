@@ -23,11 +23,14 @@ tests_lab_agent_probe_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS)
 tests_lab_agent_probe_LDADD = $(AGENT_LIBS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-agent-plan tests/unit/test-agent-files
-TESTS += tests/unit/test-agent-plan tests/unit/test-agent-files
+check_PROGRAMS += tests/unit/test-agent-plan tests/unit/test-agent-files tests/unit/test-agent-record
+TESTS += tests/unit/test-agent-plan tests/unit/test-agent-files tests/unit/test-agent-record
 tests_unit_test_agent_files_SOURCES = tests/unit/test-agent-files.c
 tests_unit_test_agent_files_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_agent_files_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_agent_record_SOURCES = tests/unit/test-agent-record.c
+tests_unit_test_agent_record_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_agent_record_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_agent_plan_SOURCES = tests/unit/test-agent-plan.c
 tests_unit_test_agent_plan_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_agent_plan_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)

@@ -42,7 +42,7 @@ struct local_unit {
     char hash[UNIT_HASH_SIZE];
     char *text; /* Until it is written. */
     size_t text_size;
-    uint64_t generation, token, batch;
+    uint64_t generation, token, batch, restart;
     uint64_t named; /* The batch that named it last. */
 
     /* What is on the host. */
@@ -134,6 +134,7 @@ void agent_unit_prepared(struct agent *agent, struct local_unit *unit);
 /* Disabled: its file goes, unless it is wanted again. */
 void agent_unit_removed(struct agent *agent, struct local_unit *unit);
 bool agent_unit_has_load_error(const struct local_unit *unit);
+bool agent_unit_needs_restart(const struct local_unit *unit); /* What runs of it, if anything, is outdated. */
 void agent_facts(const struct local_unit *unit, struct agent_facts *ret);
 void agent_unit_log(const struct local_unit *unit, int priority, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -162,7 +163,7 @@ bool agent_calls_full(const struct agent *agent);
 void agent_calls_drop(struct agent *agent);
 void agent_call_subscribe(struct agent *agent);
 void agent_call_stop(struct agent *agent, struct local_unit *unit);
-void agent_call_start(struct agent *agent, struct local_unit *unit, bool restart);
+void agent_call_start(struct agent *agent, struct local_unit *unit);
 void agent_call_ask(struct agent *agent, struct local_unit *unit);
 void agent_call_link(struct agent *agent, struct local_unit **units, size_t count);
 void agent_call_remove(struct agent *agent, struct local_unit **units, size_t count);

@@ -18,25 +18,28 @@
 
 #define HEADER "fleet-agent 1\n"
 
-/* NAME HASH GENERATION ASKED LAUNCHED RESTART RESULT, or "NAME -" for a forgotten one; '-' for an empty word.
- */
+/* NAME HASH GENERATION ASKED LAUNCHED RESTART RESULT RESTARTING INVOCATION, or "NAME -" for a forgotten one;
+ * '-' for an empty word. Lines of fleetd 2.0 end with RESULT. */
 static void parse_line(char *line, void (*each)(const char *, const struct agent_record *, void *),
                        void *data)
 {
     struct agent_record record = {0};
     char name[UNIT_NAME_MAX + 1], hash[UNIT_HASH_SIZE], result[AGENT_RESULT_SIZE], rest;
+    char invocation[AGENT_INVOCATION_SIZE] = "-";
     int launched, restart, n;
 
-    n = sscanf(line, "%256s %40s %" SCNu64 " %" SCNu64 " %d %d %31s %c", name, hash, &record.generation,
-               &record.asked, &launched, &restart, result, &rest);
+    n = sscanf(line, "%256s %40s %" SCNu64 " %" SCNu64 " %d %d %31s %" SCNu64 " %32s %c", name, hash,
+               &record.generation, &record.asked, &launched, &restart, result, &record.restarting, invocation,
+               &rest);
     if (n == 2 && streq(hash, "-")) {
         each(name, NULL, data);
         return;
     }
-    if (n != 7)
+    if (n != 7 && n != 9)
         return;
     snprintf(record.hash, sizeof record.hash, "%s", streq(hash, "-") ? "" : hash);
     snprintf(record.result, sizeof record.result, "%s", streq(result, "-") ? "" : result);
+    snprintf(record.invocation, sizeof record.invocation, "%s", streq(invocation, "-") ? "" : invocation);
     record.launched = launched != 0;
     record.restart = restart != 0;
     each(name, &record, data);
@@ -75,9 +78,10 @@ void agent_records_note(struct agent_records *records, const char *name, const s
         strbuf_addf(&records->pending, "%s -\n", name);
         return;
     }
-    strbuf_addf(&records->pending, "%s %s %" PRIu64 " %" PRIu64 " %d %d %s\n", name,
+    strbuf_addf(&records->pending, "%s %s %" PRIu64 " %" PRIu64 " %d %d %s %" PRIu64 " %s\n", name,
                 r->hash[0] != '\0' ? r->hash : "-", r->generation, r->asked, r->launched, r->restart,
-                r->result[0] != '\0' ? r->result : "-");
+                r->result[0] != '\0' ? r->result : "-", r->restarting,
+                r->invocation[0] != '\0' ? r->invocation : "-");
 }
 
 static void records_failed(struct agent_records *records, int error)

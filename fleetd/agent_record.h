@@ -17,15 +17,19 @@
 #include "base/str.h"
 #include "units/file.h"
 
-#define AGENT_RESULT_SIZE 32
+#define AGENT_RESULT_SIZE     32
+#define AGENT_INVOCATION_SIZE 33 /* 32 hex digits and a NUL. */
 
 struct agent_record {
-    char hash[UNIT_HASH_SIZE];      /* The content that systemd was made to know; "": none. */
-    uint64_t generation;            /* The newest one carried out; 0: none. */
-    uint64_t asked;                 /* The newest one for which systemd accepted a start; 0: none. */
-    bool launched;                  /* Asked to start, and not to stop since. */
-    bool restart;                   /* A process of an older content may run. */
+    char hash[UNIT_HASH_SIZE]; /* The content that systemd was made to know; "": none. */
+    uint64_t generation;       /* The newest one carried out; 0: none. */
+    uint64_t asked; /* The newest one for which systemd accepted a start, or it was found running; 0: none. */
+    bool launched;  /* Asked to start, and not to stop since. */
+    bool restart;   /* A process of an older content may run. */
     char result[AGENT_RESULT_SIZE]; /* Of 'generation'; "": none. */
+    uint64_t restarting;            /* A restart for this generation is, or was, about to be asked for... */
+    char invocation[AGENT_INVOCATION_SIZE]; /* ...of this run of the unit (systemd's InvocationID), "": none.
+                                             */
 };
 
 struct agent_records {

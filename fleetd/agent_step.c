@@ -103,6 +103,8 @@ static void do_settle(struct agent *agent, struct local_unit *unit)
 
     agent_unit_proved(unit);
     unit->record.launched = unit->wish == AGENT_WISH_LAUNCHED;
+    if (unit->wish == AGENT_WISH_LAUNCHED)
+        unit->record.asked = unit->generation;
     memcpy(unit->record.hash, unit->file_hash, sizeof unit->record.hash);
     agent_unit_note(agent, unit);
     if (unit->wish == AGENT_WISH_LOADED)
@@ -127,6 +129,7 @@ void agent_report_unit(const struct local_unit *unit, bool gone,
         .result = unit->record.result,
         .error = unit->error != NULL ? unit->error : "",
         .launched = unit->record.launched,
+        .asked = unit->record.asked,
         .gone = gone,
     };
 
@@ -179,8 +182,8 @@ static bool execute_one(struct agent *agent, enum agent_op op, struct local_unit
         return false; /* It stays dirty; an answer wakes us. */
     switch (op) {
     case AGENT_OP_STOP: agent_call_stop(agent, unit); break;
-    case AGENT_OP_START: agent_call_start(agent, unit, false); break;
-    case AGENT_OP_RESTART: agent_call_start(agent, unit, true); break;
+    case AGENT_OP_START:
+    case AGENT_OP_RESTART: agent_call_start(agent, unit); break;
     case AGENT_OP_ASK: agent_call_ask(agent, unit); break;
     default: break;
     }

@@ -13,9 +13,11 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/hex.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "fleetd/agent_internal.h"
+#include "units/name.h"
 
 #define SYSTEMD  "org.freedesktop.systemd1"
 #define OBJECT   "/org/freedesktop/systemd1"
@@ -157,6 +159,15 @@ static bool has_reason_elsewhere(const struct local_unit *unit)
     return streq(unit->load_state, "bad-setting") || streq(unit->load_state, "error");
 }
 
+static void note_asked(struct agent *agent, struct local_unit *unit)
+{
+    unit->record.asked = unit->job_generation;
+    unit->record.launched = true;
+    unit->record.restart = false;
+    agent_unit_note(agent, unit);
+    agent_unit_changed(agent, unit);
+}
+
 static void on_started(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
 {
     struct agent *agent = call->agent;
@@ -181,14 +192,10 @@ static void on_started(struct agent_call *call, sd_bus_message *m, const sd_bus_
     agent_unit_set_state(agent, unit, unit->load_state, "loaded");
     unit->job = AGENT_JOB_START;
     unit->job_id = job_id(path);
-    unit->record.asked = unit->job_generation;
-    unit->record.launched = true;
-    unit->record.restart = false;
-    agent_unit_note(agent, unit);
-    agent_unit_changed(agent, unit);
+    note_asked(agent, unit);
 }
 
-void agent_call_start(struct agent *agent, struct local_unit *unit, bool restart)
+static void send_start(struct agent *agent, struct local_unit *unit, bool restart)
 {
     sd_bus_message *m = new_call(agent, OBJECT, MANAGER, restart ? "RestartUnit" : "StartUnit");
 
@@ -201,6 +208,47 @@ void agent_call_start(struct agent *agent, struct local_unit *unit, bool restart
     if (m != NULL)
         sd_bus_message_append(m, "ss", unit->name, "replace");
     send_call(agent, m, on_started, &unit, 1);
+}
+
+static void read_invocation(sd_bus_message *m, char ret[static AGENT_INVOCATION_SIZE])
+{
+    const void *id;
+    size_t size;
+
+    ret[0] = '\0';
+    if (sd_bus_message_enter_container(m, 'v', "ay") > 0 &&
+        sd_bus_message_read_array(m, 'y', &id, &size) >= 0 && size == AGENT_INVOCATION_SIZE / 2)
+        id_to_hex(id, size, ret);
+}
+
+/* Which run of the unit there is: the one that a restart is to end. If we have asked for this restart before,
+ * and were cut short before we knew whether it was accepted, another run means that it was; and while it is
+ * the same one, systemd makes one restart of two. */
+static void on_invocation(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
+{
+    struct agent *agent = call->agent;
+    struct local_unit *unit = call->units[0];
+    struct agent_record *record = &unit->record;
+    char invocation[AGENT_INVOCATION_SIZE];
+
+    agent_unit_idle(agent, unit);
+    if (error != NULL) {
+        agent_unit_fail(agent, unit, "restart", error_text(error));
+        return;
+    }
+    if (unit->wish != AGENT_WISH_LAUNCHED || !agent_unit_needs_restart(unit))
+        return; /* Something else is wanted by now. */
+    read_invocation(m, invocation);
+    if (record->restarting == unit->generation && !streq(record->invocation, invocation)) {
+        unit->job_generation = unit->generation;
+        note_asked(agent, unit);
+        return;
+    }
+    record->restarting = unit->generation;
+    memcpy(record->invocation, invocation, sizeof invocation);
+    agent_unit_note(agent, unit);
+    agent_records_flush(&agent->records);
+    send_start(agent, unit, true);
 }
 
 static void on_stopped(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
@@ -474,6 +522,16 @@ static void on_fragment(struct agent_call *call, sd_bus_message *m, const sd_bus
         return;
     }
     send_call(agent, new_get(agent, unit, "NeedDaemonReload"), on_asked, &unit, 1);
+}
+
+void agent_call_start(struct agent *agent, struct local_unit *unit)
+{
+    if (!agent_unit_needs_restart(unit) || !unit_name_restarts(unit->name)) {
+        send_start(agent, unit, false);
+        return;
+    }
+    agent_unit_busy(agent, unit, false);
+    send_call(agent, new_get(agent, unit, "InvocationID"), on_invocation, &unit, 1);
 }
 
 void agent_call_ask(struct agent *agent, struct local_unit *unit)

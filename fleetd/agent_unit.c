@@ -268,6 +268,15 @@ static bool is_done(const struct local_unit *unit)
            (unit->wish == AGENT_WISH_LOADED || !streq(unit->record.result, "error"));
 }
 
+/* Of a unit of which nothing was ever carried out, as far as we remember, it is only known that it runs: it
+ * is adopted as it is. */
+bool agent_unit_needs_restart(const struct local_unit *unit)
+{
+    bool remembered = unit->record.generation != 0 || unit->record.asked != 0;
+
+    return unit->record.restart || (remembered && unit->record.asked < unit->restart);
+}
+
 void agent_facts(const struct local_unit *unit, struct agent_facts *ret)
 {
     *ret = (struct agent_facts){
@@ -281,7 +290,7 @@ void agent_facts(const struct local_unit *unit, struct agent_facts *ret)
         .busy = unit->busy || unit->retry_at_ms != 0,
         .known = unit->known && (unit->wish != AGENT_WISH_LOADED || unit->load_state[0] != '\0'),
         .linked = unit->linked,
-        .restart = unit->record.restart,
+        .restart = agent_unit_needs_restart(unit),
         .gentle = !unit_name_restarts(unit->name),
         .fixed = unit->fixed || !unit_name_stops(unit->name),
         .asked = unit->record.asked == unit->generation,

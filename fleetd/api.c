@@ -321,7 +321,7 @@ static void request_start(struct api_request *request, const Fleet__ApiRequest *
     }
     if (method->begin != NULL)
         method->begin(request, message);
-    if (request->answered || method->kind != API_READ)
+    if (request->answered || (method->kind != API_READ && method->kind != API_WAIT))
         return;
     if (request->stale)
         method->answer(request);
@@ -376,6 +376,7 @@ void api_cancel(struct api *api, uint64_t handle)
 void api_unit_changed(struct api *api, const char *unit)
 {
     api_wait_look(api, unit);
+    api_hosts_look(api, unit);
 }
 
 void api_yield(struct api *api)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fleetd/asks.h"
 #include "fleetd/core/core.h"
 #include "raftstore/fleet.pb-c.h"
 #include "raftstore/store.h"
@@ -25,6 +26,10 @@ struct api_backend {
     /* Extra facts about members for GET /members: as store_servers(); and who leads (server id). */
     size_t (*servers)(struct store_server *servers, size_t max, void *data);
     uint64_t (*leader_id)(void *data);
+    /* Asks a host about a unit: as asks_begin() and asks_cancel(). */
+    uint64_t (*ask)(const char *machine_id, Fleet__HostRequest *request, uint64_t timeout_ms, asks_done *done,
+                    void *done_data, struct err *err, void *data);
+    void (*ask_cancel)(uint64_t id, void *data);
 };
 
 struct api_answer {
@@ -64,3 +69,6 @@ bool api_request_is_local(const Fleet__ApiRequest *request);
 
 /* Whether this request changes something (and so needs the leader and a request id). */
 bool api_request_changes(const Fleet__ApiRequest *request);
+
+/* Whether it has a deadline of its own, and may take long. */
+bool api_request_lasts(const Fleet__ApiRequest *request);

@@ -7,6 +7,7 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_change.c fleetd/api_change.h \
 	fleetd/api_cycle.c \
 	fleetd/api_discovery.c \
+	fleetd/api_hosts.c \
 	fleetd/api_json.c fleetd/api_json.h \
 	fleetd/api_linger.c \
 	fleetd/api_machines.c \
@@ -26,8 +27,8 @@ API_LIBS = fleetd/libapi.a raftstore/libraftstore.a raftstore/libschema.a units/
 API_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 
 if HAVE_CMOCKA
-API_TESTS = tests/unit/test-api tests/unit/test-api-wait tests/unit/test-api-wire tests/unit/test-metrics \
-	tests/unit/test-registry
+API_TESTS = tests/unit/test-api tests/unit/test-api-hosts tests/unit/test-api-wait tests/unit/test-api-wire \
+	tests/unit/test-metrics tests/unit/test-registry
 check_PROGRAMS += $(API_TESTS)
 TESTS += $(API_TESTS)
 API_WORLD = tests/unit/api-world.c tests/unit/api-world.h tests/unit/fake-core.c tests/unit/fake-core.h
@@ -35,6 +36,10 @@ tests_unit_test_api_SOURCES = tests/unit/test-api.c $(API_WORLD)
 tests_unit_test_api_CPPFLAGS = $(API_CPPFLAGS)
 tests_unit_test_api_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_api_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_api_hosts_SOURCES = tests/unit/test-api-hosts.c $(API_WORLD)
+tests_unit_test_api_hosts_CPPFLAGS = $(API_CPPFLAGS)
+tests_unit_test_api_hosts_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_api_hosts_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_api_wait_SOURCES = tests/unit/test-api-wait.c $(API_WORLD)
 tests_unit_test_api_wait_CPPFLAGS = $(API_CPPFLAGS)
 tests_unit_test_api_wait_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

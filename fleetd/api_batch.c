@@ -20,7 +20,7 @@
 struct item {
     const char *name, *state, *if_hash; /* Borrowed from the body. */
     const json_t *options;
-    bool destroy, if_absent;
+    bool destroy, if_absent, restart;
     const struct registry_unit *before; /* Borrowed; only until the change is proposed. */
     bool created;
     Fleet__DesiredState desired;
@@ -71,6 +71,8 @@ static int read_item(const json_t *json, struct item *item, struct err *err)
         r = api_json_get_bool(json, "destroy", &item->destroy, err);
     if (r >= 0)
         r = api_json_get_bool(json, "ifAbsent", &item->if_absent, err);
+    if (r >= 0)
+        r = api_json_get_bool(json, "restart", &item->restart, err);
     return r;
 }
 
@@ -127,8 +129,20 @@ static int check_destroy(const struct item *item, struct err *err)
 {
     if (item->before == NULL)
         return err_set(err, -ENOENT, "it does not exist");
-    if (item->state[0] != '\0' || json_array_size(item->options) > 0)
+    if (item->state[0] != '\0' || json_array_size(item->options) > 0 || item->restart)
         return err_set(err, -EINVAL, "it cannot be destroyed and changed at once");
+    return 0;
+}
+
+static int check_restart(struct item *item, struct err *err)
+{
+    if (item->state[0] != '\0' || json_array_size(item->options) > 0)
+        return err_set(err, -EINVAL, "it cannot be restarted and changed at once");
+    if (item->before == NULL)
+        return err_set(err, -ENOENT, "it does not exist");
+    if (item->before->desired == UNIT_STATE_INACTIVE)
+        return err_set(err, -EINVAL, "it is inactive: it cannot be restarted");
+    item->desired = FLEET__DESIRED_STATE__DESIRED_LAUNCHED;
     return 0;
 }
 
@@ -206,6 +220,8 @@ static int check_item(struct batch *batch, struct item *item, struct err *err)
         r = check_conditions(item, err);
     if (r < 0 || item->destroy)
         return r;
+    if (item->restart)
+        return check_restart(item, err);
     r = api_change_check_state(item->name, item->state, &item->desired, err);
     if (r < 0)
         return r;
@@ -323,6 +339,7 @@ static void fill_change(const struct item *item, Fleet__UnitChange *change)
     fleet__unit_change__init(change);
     change->name = (char *)item->name;
     change->destroy = item->destroy;
+    change->restart = item->restart;
     change->desired = item->desired;
     change->if_absent = item->if_absent;
     change->if_hash = (char *)item->if_hash;

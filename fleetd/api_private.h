@@ -26,12 +26,14 @@
 
 struct api_request;
 struct api_ticket;
+struct api_hosts;
 struct api_wait;
 struct api_wait_name;
 
 enum api_kind {
     API_LOCAL,  /* Needs neither leader nor registry. begin() answers. */
     API_READ,   /* answer() is called when the registry is known to be current. begin() may be NULL. */
+    API_WAIT,   /* As API_READ, but it has a deadline of its own, and may take long. */
     API_CHANGE, /* begin() proposes, or answers. */
 };
 
@@ -85,6 +87,7 @@ struct api {
     size_t waited_units;
     struct api_linger lingers[API_LINGER_MAX];
     unsigned next_linger;
+    struct api_hosts *following; /* Requests that follow a journal. */
 };
 
 /* ---- api_route.c ---- */
@@ -155,8 +158,13 @@ void api_units_post(struct api_request *request, const Fleet__ApiRequest *messag
 void api_unit_get(struct api_request *request);
 void api_unit_put(struct api_request *request, const Fleet__ApiRequest *message);
 void api_unit_delete(struct api_request *request, const Fleet__ApiRequest *message);
+void api_status_get(struct api_request *request);
+void api_journal_get(struct api_request *request);
 void api_wait_begin(struct api_request *request, const Fleet__ApiRequest *message);
 void api_wait_start(struct api_request *request);
+
+/* Something about 'unit' ("": any) has changed: whoever follows its journal may have to ask elsewhere. */
+void api_hosts_look(struct api *api, const char *unit);
 
 /* ---- shared by several handlers ---- */
 

@@ -55,7 +55,17 @@ static const struct route routes[] = {
      false,
      405,
      "only POST supported against this resource",
-     {{"POST", API_READ, api_wait_begin, api_wait_start}}},
+     {{"POST", API_WAIT, api_wait_begin, api_wait_start}}},
+    {"status",
+     true,
+     405,
+     "only GET supported against this resource",
+     {{"GET", API_WAIT, NULL, api_status_get}}},
+    {"journal",
+     true,
+     405,
+     "only GET supported against this resource",
+     {{"GET", API_WAIT, NULL, api_journal_get}}},
     {"explain",
      true,
      405,
@@ -154,7 +164,8 @@ static const char *first_value(const Fleet__ApiRequest *request, const char *key
 
 bool api_asks_stale(const struct api_method *method, const Fleet__ApiRequest *request)
 {
-    return method->kind == API_READ && method->begin == NULL && streq(first_value(request, "stale"), "yes");
+    return (method->kind == API_READ || method->kind == API_WAIT) && method->begin == NULL &&
+           streq(first_value(request, "stale"), "yes");
 }
 
 bool api_request_is_local(const Fleet__ApiRequest *request)
@@ -169,4 +180,11 @@ bool api_request_changes(const Fleet__ApiRequest *request)
     const struct api_method *method = method_of(request);
 
     return method != NULL && method->kind == API_CHANGE;
+}
+
+bool api_request_lasts(const Fleet__ApiRequest *request)
+{
+    const struct api_method *method = method_of(request);
+
+    return method != NULL && method->kind == API_WAIT;
 }

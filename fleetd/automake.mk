@@ -24,6 +24,16 @@ CORE_TEST_LIBS = fleetd/libcore.a constraints/libconstraints.a raftstore/libraft
 
 check_PROGRAMS += tests/unit/test-core tests/unit/test-voters
 TESTS += tests/unit/test-core tests/unit/test-voters
+check_PROGRAMS += tests/unit/test-asks tests/unit/test-journal-entry
+TESTS += tests/unit/test-asks tests/unit/test-journal-entry
+tests_unit_test_asks_SOURCES = tests/unit/test-asks.c fleetd/asks.c fleetd/asks.h
+tests_unit_test_asks_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
+tests_unit_test_asks_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_asks_LDADD = raftstore/libschema.a base/libbase.a $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_journal_entry_SOURCES = tests/unit/test-journal-entry.c fleetd/journal_entry.c fleetd/journal_entry.h
+tests_unit_test_journal_entry_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS)
+tests_unit_test_journal_entry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_journal_entry_LDADD = base/libbase.a $(JANSSON_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_core_SOURCES = tests/unit/test-core.c tests/unit/core-world.c tests/unit/core-world.h
 tests_unit_test_core_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_core_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -54,12 +64,15 @@ fleetd_fleetd_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(SYST
 	$(INIH_CFLAGS)
 fleetd_fleetd_SOURCES = \
 	fleetd/main.c \
+	fleetd/asks.c fleetd/asks.h \
 	fleetd/cluster.c \
 	fleetd/daemon.c fleetd/daemon.h fleetd/daemon_private.h \
 	fleetd/downlink.c fleetd/downlink.h \
 	fleetd/dump.c \
 	fleetd/farewell.c fleetd/farewell.h \
+	fleetd/host_query.c fleetd/host_query.h \
 	fleetd/hosting.c \
+	fleetd/journal_entry.c fleetd/journal_entry.h \
 	fleetd/joining.c fleetd/joining.h \
 	fleetd/leading.c \
 	fleetd/member.c fleetd/member.h \
@@ -68,6 +81,8 @@ fleetd_fleetd_SOURCES = \
 	fleetd/messages.h \
 	fleetd/patience.c fleetd/patience.h \
 	fleetd/reload.c \
+	fleetd/unit_journal.c fleetd/unit_journal.h \
+	fleetd/unit_status.c fleetd/unit_status.h \
 	fleetd/uplink.c fleetd/uplink.h
 fleetd_fleetd_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \

@@ -177,19 +177,19 @@ static int pump_start(struct bus *bus, sd_bus *sd)
     return 0;
 }
 
-static char *private_address(const struct bus *bus)
+static char *private_address(bool user)
 {
     const char *runtime = getenv("XDG_RUNTIME_DIR");
 
-    if (bus->user)
+    if (user)
         return runtime != NULL ? xasprintf("unix:path=%s/systemd/private", runtime) : NULL;
     return geteuid() == 0 ? xstrdup("unix:path=/run/systemd/private") : NULL;
 }
 
-static int open_private(struct bus *bus, sd_bus **ret)
+static int open_private(bool user, sd_bus **ret)
 {
     _cleanup_(sd_bus_unrefp) sd_bus *sd = NULL;
-    _cleanup_(freep) char *address = private_address(bus);
+    _cleanup_(freep) char *address = private_address(user);
     int r;
 
     if (address == NULL)
@@ -205,6 +205,16 @@ static int open_private(struct bus *bus, sd_bus **ret)
     return 0;
 }
 
+static int open_shared(bool user, sd_bus **ret)
+{
+    return user ? sd_bus_open_user(ret) : sd_bus_open_system(ret);
+}
+
+int bus_open(bool user, sd_bus **ret)
+{
+    return open_private(user, ret) >= 0 ? 0 : open_shared(user, ret);
+}
+
 static void on_retry(uv_timer_t *timer)
 {
     struct bus *bus = timer->data;
@@ -214,11 +224,10 @@ static void on_retry(uv_timer_t *timer)
 
     free(TAKE_PTR(bus->failed));
     bus->proved = false;
-    r = was_useless ? -EAGAIN : open_private(bus, &sd);
+    r = was_useless ? -EAGAIN : open_private(bus->user, &sd);
     bus->direct = r >= 0;
-    if (r < 0) {
-        r = bus->user ? sd_bus_open_user(&sd) : sd_bus_open_system(&sd);
-    }
+    if (r < 0)
+        r = open_shared(bus->user, &sd);
     if (r >= 0) {
         sd_bus_set_method_call_timeout(sd, BUS_CALL_TIMEOUT_US);
         r = pump_start(bus, sd);

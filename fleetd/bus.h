@@ -31,6 +31,9 @@ struct bus_callbacks {
 /* Never calls back from inside; the first attempt is made by the loop. */
 struct bus *bus_new(uv_loop_t *loop, bool user, const struct bus_callbacks *callbacks, void *data);
 
+/* Opens a connection for another thread than the loop's, which may block. The caller owns *ret. */
+int bus_open(bool user, sd_bus **ret);
+
 /* The connection has proved good: the next loss is followed by a short pause again. */
 void bus_proved(struct bus *bus);
 

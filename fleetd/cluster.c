@@ -167,6 +167,21 @@ static uint64_t backend_leader_id(void *data)
     return store_leader_id(daemon->store);
 }
 
+static uint64_t backend_ask(const char *machine_id, Fleet__HostRequest *request, uint64_t timeout_ms,
+                            asks_done *done, void *done_data, struct err *err, void *data)
+{
+    struct daemon *daemon = data;
+
+    return downlink_ask(daemon->downlink, machine_id, request, timeout_ms, done, done_data, err);
+}
+
+static void backend_ask_cancel(uint64_t id, void *data)
+{
+    struct daemon *daemon = data;
+
+    downlink_ask_cancel(daemon->downlink, id);
+}
+
 /* ---- membership ---- */
 
 static bool lists_equal(const struct strlist *a, const struct strlist *b)
@@ -242,6 +257,8 @@ static int become_member(struct daemon *daemon, struct err *err)
         .now_ms = backend_now_ms,
         .servers = backend_servers,
         .leader_id = backend_leader_id,
+        .ask = backend_ask,
+        .ask_cancel = backend_ask_cancel,
     };
     struct store_config config = {
         .directory = daemon->config.data_dir,

@@ -159,11 +159,19 @@ static void on_agent_closed(void *data)
         uv_close((uv_handle_t *)&daemon->signals[i], NULL);
 }
 
+static void on_queries_closed(void *data)
+{
+    struct daemon *daemon = data;
+
+    daemon->queries = NULL;
+    agent_close(daemon->agent, on_agent_closed, daemon);
+}
+
 static void on_port_closed(void *data)
 {
     struct daemon *daemon = data;
 
-    agent_close(daemon->agent, on_agent_closed, daemon);
+    host_queries_close(daemon->queries, on_queries_closed, daemon);
 }
 
 static void on_prober_closed(void *data)

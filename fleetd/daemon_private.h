@@ -13,6 +13,7 @@
 #include "fleetd/daemon.h"
 #include "fleetd/downlink.h"
 #include "fleetd/farewell.h"
+#include "fleetd/host_query.h"
 #include "fleetd/http.h"
 #include "fleetd/identity.h"
 #include "fleetd/joining.h"
@@ -54,6 +55,7 @@ struct daemon {
     struct prober *prober;     /* Asks after hosts that are silent, while this one leads. */
     struct router *router;
     struct agent *agent;
+    struct host_queries *queries;
     struct http_server *http;
     struct listeners *listeners;
 

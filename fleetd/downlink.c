@@ -4,6 +4,7 @@
 #include "fleetd/downlink.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,7 @@ struct link {
     char machine_id[MACHINE_ID_SIZE];
     uint64_t session_id; /* 0 until the host has said SessionOpen. */
     uint64_t since_ms;
-    bool closing;
+    bool closing, answers; /* It understands questions. */
     struct relayed *relayed;
     unsigned relayed_count;
     struct link *prev, *next;
@@ -45,6 +46,7 @@ struct downlink {
     struct downlink_callbacks callbacks;
     void *data;
     struct link *links;
+    struct asks *asks;
 };
 
 static void link_close(struct link *link, const char *why)
@@ -124,6 +126,13 @@ static void on_api_cancel(struct link *link, uint64_t id)
     free(relayed);
 }
 
+/* ---- questions ---- */
+
+static bool send_to(void *session, const Fleet__SessionDown *message)
+{
+    return send_down(session, message);
+}
+
 /* ---- messages ---- */
 
 static struct link *link_find(const struct downlink *downlink, const char *machine_id)
@@ -149,6 +158,7 @@ static void on_session_open(struct link *link, const Fleet__SessionOpen *open)
     if (older != NULL)
         link_close(older, "the host has opened a newer session");
     link->session_id = open->session_id;
+    link->answers = open->answers;
     downlink->callbacks.on_session(link->machine_id, link->session_id, open, downlink->data);
 }
 
@@ -183,6 +193,7 @@ static void dispatch(struct link *link, const Fleet__SessionUp *message)
         break;
     case FLEET__SESSION_UP__MESSAGE_API_REQUEST: on_api_request(link, message->api_request); break;
     case FLEET__SESSION_UP__MESSAGE_API_CANCEL: on_api_cancel(link, message->api_cancel->id); break;
+    case FLEET__SESSION_UP__MESSAGE_HOST_REPLY: asks_reply(downlink->asks, link, message->host_reply); break;
     case FLEET__SESSION_UP__MESSAGE_MACHINE:
         /* A host speaks for itself only. */
         if (streq(message->machine->machine_id, link->machine_id))
@@ -220,10 +231,12 @@ static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome
     struct downlink *downlink = link->downlink;
     struct relayed *relayed, *next;
 
+    link->closing = true; /* Nothing can be sent any more. */
     DL_FOREACH_SAFE (link->relayed, relayed, next) {
         downlink->callbacks.on_api_cancel(relayed->handle, downlink->data);
         free(relayed);
     }
+    asks_session_ended(downlink->asks, link);
     DL_DELETE(downlink->links, link);
     if (link->session_id != 0) {
         log_debug("The session of %s has ended: %s", link->machine_id, reason);
@@ -243,6 +256,7 @@ struct downlink *downlink_new(uv_loop_t *loop, const struct downlink_callbacks *
     downlink->loop = loop;
     downlink->callbacks = *callbacks;
     downlink->data = data;
+    downlink->asks = asks_new(send_to);
     return downlink;
 }
 
@@ -277,6 +291,27 @@ bool downlink_send(struct downlink *downlink, const char *machine_id, const Flee
     return link != NULL && send_down(link, message);
 }
 
+uint64_t downlink_ask(struct downlink *downlink, const char *machine_id, Fleet__HostRequest *request,
+                      uint64_t timeout_ms, asks_done *done, void *data, struct err *err)
+{
+    struct link *link = link_find(downlink, machine_id);
+
+    if (link == NULL) {
+        err_set(err, -ENOTCONN, "it has no session to the leader");
+        return 0;
+    }
+    if (!link->answers) {
+        err_set(err, -ENOTSUP, "its fleetd is too old to be asked: upgrade it");
+        return 0;
+    }
+    return asks_begin(downlink->asks, link, request, now_ms(), timeout_ms, done, data, err);
+}
+
+void downlink_ask_cancel(struct downlink *downlink, uint64_t id)
+{
+    asks_cancel(downlink->asks, id);
+}
+
 void downlink_drop(struct downlink *downlink, const char *machine_id, const char *why)
 {
     struct link *link = link_find(downlink, machine_id);
@@ -300,10 +335,12 @@ void downlink_tick(struct downlink *downlink)
     DL_FOREACH (downlink->links, link)
         if (link->session_id == 0 && now_ms() - link->since_ms > OPENING_MS)
             link_close(link, "it does not open its session");
+    asks_tick(downlink->asks, now_ms());
 }
 
 void downlink_free(struct downlink *downlink)
 {
     assert(downlink->links == NULL);
+    asks_free(downlink->asks);
     free(downlink);
 }

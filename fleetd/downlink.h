@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The leader's side of the hosts' sessions: what hosts say goes into the core, what the core decides goes to
- * the hosts, and API requests that hosts pass on are answered through the session they came by. Joining hosts
- * are let in here, too. While this host does not lead there are no sessions: who calls is told where the
- * leader is. */
+ * the hosts, API requests that hosts pass on are answered through the session they came by, and hosts are
+ * asked about their units. Joining hosts are let in here, too. While this host does not lead there are no
+ * sessions: who calls is told where the leader is. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "fleetd/api.h"
+#include "fleetd/asks.h"
 #include "fleetd/core/core.h"
 #include "raftstore/port.h"
 #include "raftstore/store.h"
@@ -48,10 +49,17 @@ void downlink_accepted(struct downlink *downlink, const char *machine_id,
 /* Sends (a piece of) a share; false: the host has no session (any more). */
 bool downlink_send(struct downlink *downlink, const char *machine_id, const Fleet__SessionDown *message);
 
+/* Asks a host about a unit, see asks_begin(). Errors beside those: it has no session, or its fleetd is too
+ * old to be asked. */
+uint64_t downlink_ask(struct downlink *downlink, const char *machine_id, Fleet__HostRequest *request,
+                      uint64_t timeout_ms, asks_done *done, void *data, struct err *err);
+void downlink_ask_cancel(struct downlink *downlink, uint64_t id);
+
 void downlink_drop(struct downlink *downlink, const char *machine_id, const char *why);
 void downlink_drop_all(struct downlink *downlink, const char *why);
 
-/* To be called every second or so: sends hosts away that connect and say nothing. */
+/* To be called every second or so: sends hosts away that connect and say nothing, and ends questions that a
+ * host has not answered in time. */
 void downlink_tick(struct downlink *downlink);
 
 /* When all its connections have ended. */

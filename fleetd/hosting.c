@@ -128,6 +128,7 @@ static Fleet__UnitReport *report_message(const struct agent_report *report)
     message->result = xstrdup(report->result);
     message->error = xstrdup(report->error);
     message->launched = report->launched;
+    message->asked = report->asked;
     message->gone = report->gone;
     return message;
 }
@@ -218,6 +219,7 @@ static Fleet__SessionOpen *on_open(void *data)
     open->session_id |= 1; /* 0 means none. */
     open->machine = machine;
     open->complete = true;
+    open->answers = true;
     agent_each(daemon->agent, report_list_add, &list);
     open->reports = list.items;
     open->n_reports = list.count;
@@ -262,6 +264,7 @@ static int want_unit(const Fleet__ShareUnit *message, struct agent_unit *ret)
                                                                               : UNIT_STATE_LOADED,
         .generation = message->generation,
         .token = message->token,
+        .restart = message->restart,
     };
     return 0;
 }
@@ -328,12 +331,39 @@ static void on_api_reply(const Fleet__ApiReply *reply, void *data)
         router_reply(daemon->router, reply);
 }
 
+static void on_host_request(const Fleet__HostRequest *request, void *data)
+{
+    struct daemon *daemon = data;
+
+    if (!daemon->stopping)
+        host_queries_begin(daemon->queries, request);
+}
+
+static void on_host_cancel(uint64_t id, void *data)
+{
+    struct daemon *daemon = data;
+
+    host_queries_cancel(daemon->queries, id);
+}
+
+static void on_host_reply(const Fleet__HostReply *reply, void *data)
+{
+    struct daemon *daemon = data;
+    Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
+
+    message.message_case = FLEET__SESSION_UP__MESSAGE_HOST_REPLY;
+    message.host_reply = (Fleet__HostReply *)reply;
+    if (daemon->uplink != NULL)
+        uplink_send(daemon->uplink, &message);
+}
+
 static void on_lost(const char *why, void *data)
 {
     struct daemon *daemon = data;
 
     log_info("The session to the leader has ended: %s. Units run on; looking for the leader", why);
     share_clear(&daemon->share);
+    host_queries_cancel_all(daemon->queries);
     if (daemon->router != NULL)
         router_disconnected(daemon->router);
     farewell_answered(daemon);
@@ -353,6 +383,8 @@ struct uplink *hosting_uplink_new(struct daemon *daemon)
         .on_share = on_share,
         .on_api_reply = on_api_reply,
         .on_farewell = on_farewell,
+        .on_host_request = on_host_request,
+        .on_host_cancel = on_host_cancel,
         .on_lost = on_lost,
     };
 
@@ -494,6 +526,7 @@ int hosting_start(struct daemon *daemon, struct err *err)
 
     if (r < 0)
         return r;
+    daemon->queries = host_queries_new(daemon->loop, daemon->config.systemd_user, on_host_reply, daemon);
     daemon->router = router_new(daemon->loop, &router_callbacks, daemon);
     daemon->http = http_server_new(daemon->loop, "fleetd/" PACKAGE_VERSION, &http_callbacks, daemon);
     return start_listeners(daemon, err);

@@ -145,6 +145,7 @@ static void fill_share_unit(const struct daemon *daemon, const char *machine_id,
                           ? report->generation
                           : unit->generation;
     ret->token = unit->token;
+    ret->restart = unit->restart;
     if (report == NULL || !streq(report->hash, unit->content->hash))
         ret->text =
             (ProtobufCBinaryData){.len = unit->content->text_size, .data = (uint8_t *)unit->content->text};

@@ -192,7 +192,7 @@ static struct pending *pending_new(struct router *router, struct http_request *r
     if (getrandom(pending->request_id, sizeof pending->request_id, 0) != (ssize_t)sizeof pending->request_id)
         abort();
     fill_message(pending);
-    pending->lasting = streq(request->method, "POST") && pending->message.request_id.len == 0;
+    pending->lasting = api_request_lasts(&pending->message);
     pending->deadline_ms =
         uv_now(router->loop) + (streq(request->method, "GET") ? ROUTER_READ_MS : ROUTER_CHANGE_MS);
     HASH_ADD(hh, router->pending, id, sizeof pending->id, pending);

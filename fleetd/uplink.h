@@ -27,7 +27,10 @@ struct uplink_callbacks {
     /* The share. A negative return ends the session, so that it begins anew with all that the host has. */
     int (*on_share)(const Fleet__Share *share, void *data);
     void (*on_api_reply)(const Fleet__ApiReply *reply, void *data);
-    void (*on_farewell)(void *data);              /* The leader has noted a goodbye. */
+    void (*on_farewell)(void *data); /* The leader has noted a goodbye. */
+    /* The leader asks about a unit here, or does not want the answer any more. */
+    void (*on_host_request)(const Fleet__HostRequest *request, void *data);
+    void (*on_host_cancel)(uint64_t id, void *data);
     void (*on_lost)(const char *why, void *data); /* It was OPEN, and is not any more. */
 };
 

@@ -28,5 +28,12 @@
 #define API_OPEN_MAX                 4096u   /* Requests that wait for their answer. */
 #define API_PAGE_SIZE_MAX            (1u * 1024 * 1024) /* Bytes after which a page ends: an answer fits a frame. */
 #define API_WAIT_MS_MAX              60000u
-#define API_WAITED_UNITS_MAX         200000u /* In all requests that wait. */
-#define API_WAIT_MACHINES_MAX        4096u   /* Machines listed in one answer to a wait. */
+#define API_WAITED_UNITS_MAX         200000u       /* In all requests that wait. */
+#define HOST_ANSWER_MAX              (256u * 1024) /* Bytes of a host's answer to one question of the leader. */
+#define HOST_QUESTIONS_MAX           32u  /* That one host works on; their answers fit CONN_QUEUE_MAX. */
+#define HOST_CURSOR_MAX              512u /* Bytes of a place in a journal. */
+#define API_HOSTS_ASKED_MAX          64u  /* Hosts asked for one request: their answers fit a frame. */
+#define API_HOSTS_ASKED_BYTES_MAX    (2u * 1024 * 1024) /* What they may answer together. */
+#define API_JOURNAL_LINES_MAX        10000u
+#define API_JOURNAL_WAIT_MS_MAX      30000u
+#define API_WAIT_MACHINES_MAX        4096u /* Machines listed in one answer to a wait. */

@@ -214,6 +214,8 @@ static int check_unit_change(struct registry *registry, const Fleet__UnitChange 
         return refuse(registry, -EEXIST, "unit %s exists already", change->name);
     if (change->if_hash[0] != '\0' && (unit == NULL || !streq(unit->content->hash, change->if_hash)))
         return refuse(registry, -ESTALE, "unit %s has other content meanwhile", change->name);
+    if (change->restart && (unit == NULL || unit->desired == UNIT_STATE_INACTIVE))
+        return refuse(registry, -EINVAL, "unit %s is inactive: it cannot be restarted", change->name);
     return 0;
 }
 
@@ -237,6 +239,8 @@ static bool unit_set_desired(struct registry_unit *unit, Fleet__DesiredState des
         return false;
     unit->desired = state;
     unit->handover = false;
+    if (state != UNIT_STATE_LAUNCHED)
+        unit->restart = 0; /* The next start is a fresh one anyway. */
     if (state == UNIT_STATE_INACTIVE)
         unit_set_target(unit, "", "");
     return true;
@@ -278,6 +282,11 @@ static void change_unit(struct registry *registry, const Fleet__UnitChange *chan
     }
     if (unit_set_desired(unit, change->desired))
         changed = true;
+    if (change->restart) {
+        unit_set_desired(unit, FLEET__DESIRED_STATE__DESIRED_LAUNCHED);
+        unit->restart = registry->version;
+        changed = true;
+    }
     if (changed) {
         unit->generation = registry->version;
         strlist_add(&registry->changes.units, unit->name);

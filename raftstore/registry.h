@@ -15,7 +15,8 @@
  *  - generation grows with every change of a unit's content, desired state or target, and is never used
  * twice;
  *  - token grows with every placement;
- *  - a unit's target is not among its former machines, and none of these is named twice. */
+ *  - a unit's target is not among its former machines, and none of these is named twice;
+ *  - only a launched unit has a restart. */
 #pragma once
 
 #include <stdbool.h>
@@ -62,7 +63,9 @@ struct registry_unit {
     bool handover; /* A planned move: former machines keep what they run until it is active at its
                       target. Ends when they have let go. */
     uint64_t generation, token;
-    char *reason; /* Why it is where it is; never NULL. */
+    uint64_t restart; /* The generation of the last restart that was asked for, 0: none. Whatever was started
+                         for an older one is restarted. */
+    char *reason;     /* Why it is where it is; never NULL. */
     uint64_t placed_wall_ms;
     UT_hash_handle hh;
 };

@@ -37,6 +37,7 @@ static void add_unit(struct strbuf *to, const struct registry_unit *unit)
     message.handover = unit->handover;
     message.generation = unit->generation;
     message.token = unit->token;
+    message.restart = unit->restart;
     message.reason = unit->reason;
     message.placed_wall_ms = unit->placed_wall_ms;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_UNIT;
@@ -285,6 +286,7 @@ static int restore_unit(struct registry *registry, const Fleet__SnapshotUnit *me
     unit->handover = message->handover;
     unit->generation = message->generation;
     unit->token = message->token;
+    unit->restart = message->restart;
     unit->placed_wall_ms = message->placed_wall_ms;
     free(unit->reason);
     unit->reason = xstrdup(message->reason);

@@ -17,6 +17,7 @@ tests_sim_test_sim_SOURCES = \
 	tests/sim/sim-uv.c \
 	fleetd/cluster.c \
 	fleetd/daemon.c \
+	fleetd/asks.c \
 	fleetd/downlink.c \
 	fleetd/farewell.c \
 	fleetd/hosting.c \

@@ -526,6 +526,7 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     host->heard_ms = now_ms;
     mark_held(core, host);
     host_forget_reports(host);
+    host_find_again(host);
     for (size_t i = 0; i < report_count; i++)
         host_set_report(host, reports[i]);
     core_set_host_state(core, host, MACHINE_READY);

@@ -57,6 +57,7 @@ const char *machine_state_to_string(enum machine_state state);
 struct core_report {
     char *load_state, *active_state, *sub_state, *hash, *result, *error; /* Never NULL. */
     uint64_t generation;
+    uint64_t asked; /* The newest generation for which it was started or found running; 0: too old to say. */
     bool launched;
 };
 
@@ -207,8 +208,14 @@ enum machine_state core_machine_state(const struct core *core, const char *machi
 /* How many machines are MISSING; 0: the brake is off. *ret_of (may be NULL): of how many. */
 size_t core_missing(const struct core *core, size_t *ret_of);
 
+/* For how long nothing was heard of it; 0 where that is not known. */
+uint64_t core_machine_silent_ms(const struct core *core, const char *machine_id, uint64_t now_ms);
+
 /* What 'machine_id' last reported of 'unit', or NULL. Borrowed until the next change. */
 const struct core_report *core_report(const struct core *core, const char *machine_id, const char *unit);
+
+/* Whether 'machine_id' is LOST, and had 'unit', or may have had it, when it was: it may run there still. */
+bool core_machine_had(const struct core *core, const char *machine_id, const char *unit);
 
 /* Calls 'each' for every report of every machine that is not LOST, by unit name, then machine id. */
 void core_reports_each(const struct core *core,

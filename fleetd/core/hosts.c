@@ -91,11 +91,30 @@ static struct host_told *told_find(const struct host *host, const char *unit)
     return told;
 }
 
+void host_find_again(struct host *host)
+{
+    strlist_done(&host->had);
+    host->had = (struct strlist){0};
+}
+
+void host_lose(struct host *host)
+{
+    host_find_again(host);
+    for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next)
+        strlist_add(&host->had, entry->unit);
+    for (const struct host_told *told = host->told; told != NULL; told = told->hh.next)
+        if (told->generation != 0 && host_report(host, told->unit) == NULL)
+            strlist_add(&host->had, told->unit);
+    host_forget_reports(host);
+    host_forget_told(host);
+}
+
 void host_remove(struct host **hosts, struct host *host)
 {
     HASH_DEL(*hosts, host);
     host_forget_reports(host);
     host_forget_told(host);
+    host_find_again(host);
     free(host);
 }
 
@@ -105,7 +124,8 @@ static bool report_equals(const struct core_report *report, const Fleet__UnitRep
            streq(report->active_state, message->active_state) &&
            streq(report->sub_state, message->sub_state) && streq(report->hash, message->hash) &&
            streq(report->result, message->result) && streq(report->error, message->error) &&
-           report->generation == message->generation && report->launched == message->launched;
+           report->generation == message->generation && report->asked == message->asked &&
+           report->launched == message->launched;
 }
 
 static void report_set(struct core_report *report, const Fleet__UnitReport *message)
@@ -119,6 +139,7 @@ static void report_set(struct core_report *report, const Fleet__UnitReport *mess
         .result = xstrdup(message->result),
         .error = xstrdup(message->error),
         .generation = message->generation,
+        .asked = message->asked,
         .launched = message->launched,
     };
 }

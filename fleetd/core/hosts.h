@@ -42,6 +42,7 @@ struct host {
     uint64_t share_count; /* Sent in this session. */
     size_t leaving_count; /* Of them, those that leave. */
     bool kept_waiting;    /* A unit waits for one that conflicts with it to be stopped here. */
+    struct strlist had;   /* Units that it had, or may have had, when it was lost; empty while it is not. */
     UT_hash_handle hh;
 };
 
@@ -78,3 +79,7 @@ bool host_lets_go(const struct host *host, const char *unit);
  */
 const char *host_leaves_conflict(const struct host *host, const char *name, const struct strlist *conflicts);
 void host_forget_told(struct host *host);
+
+/* It is lost: what it has is only remembered; and it is back. */
+void host_lose(struct host *host);
+void host_find_again(struct host *host);

@@ -112,8 +112,7 @@ static void lose(struct core *core, struct host *host, struct effects *out)
                     "Machine %s (%s) is lost: not heard for %.1f s. Its units are placed on others", host->id,
                     name_of(core, host), (double)silent_ms(core, host) / 1000);
     core_set_host_state(core, host, MACHINE_LOST);
-    host_forget_reports(host);
-    host_forget_told(host);
+    host_lose(host);
     core_drop_session(host, out);
 }
 

@@ -38,11 +38,25 @@ enum machine_state core_machine_state(const struct core *core, const char *machi
     return host != NULL ? host->state : MACHINE_EXPECTED;
 }
 
+uint64_t core_machine_silent_ms(const struct core *core, const char *machine_id, uint64_t now_ms)
+{
+    const struct host *host = host_find(core->hosts, machine_id);
+
+    return host != NULL && now_ms > host->heard_ms ? now_ms - host->heard_ms : 0;
+}
+
 const struct core_report *core_report(const struct core *core, const char *machine_id, const char *unit)
 {
     const struct host *host = host_find(core->hosts, machine_id);
 
     return host != NULL ? host_report(host, unit) : NULL;
+}
+
+bool core_machine_had(const struct core *core, const char *machine_id, const char *unit)
+{
+    const struct host *host = host_find(core->hosts, machine_id);
+
+    return host != NULL && host->state == MACHINE_LOST && strlist_has(&host->had, unit);
 }
 
 struct report_row {
@@ -177,6 +191,18 @@ enum unit_outcome core_judge_report(enum unit_state desired, const struct core_r
     return OUTCOME_WAITING;
 }
 
+/* The host says that it is done, but what runs there is older than the restart that was asked for. */
+static bool lacks_restart(const struct registry_unit *unit, const struct core_report *report)
+{
+    return report->generation >= unit->generation && streq(report->result, "done") &&
+           report->asked < unit->restart;
+}
+
+static bool is_carried_out(const struct registry_unit *unit, const struct core_report *report)
+{
+    return report != NULL && report->generation >= unit->generation && !lacks_restart(unit, report);
+}
+
 static char *failure_text(const struct core *core, const char *machine_id, const char *unit,
                           const struct core_report *report)
 {
@@ -214,6 +240,9 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
         return xasprintf("%s is still stopping %s, which it conflicts with", name, conflict);
     if (report == NULL)
         return xasprintf("%s has just been told", name);
+    if (lacks_restart(unit, report))
+        return xasprintf(
+            "the fleetd of %s is too old to restart units: it is restarted when that is upgraded", name);
     if (report->error[0] != '\0')
         return xasprintf("%s tries again: %s", name, report->error);
     return xasprintf("%s is at it (%s/%s)", name, report->active_state, report->sub_state);
@@ -280,8 +309,7 @@ static void status_placed(struct core_status *status, const struct core *core,
                                  : "it is being placed anew"));
         return;
     }
-    if (host->state == MACHINE_MISSING || host->state == MACHINE_HUNG || report == NULL ||
-        report->generation < unit->generation) {
+    if (host->state == MACHINE_MISSING || host->state == MACHINE_HUNG || !is_carried_out(unit, report)) {
         set(status, OUTCOME_WAITING, waiting_text(core, unit, host, report));
         return;
     }
@@ -347,7 +375,7 @@ static bool add_global(struct core_status *status, const struct core *core, cons
     enum unit_outcome outcome;
 
     status->wanted_count++;
-    if (report == NULL || report->generation < unit->generation) {
+    if (!is_carried_out(unit, report)) {
         _cleanup_(freep) char *why = waiting_text(core, unit, host, report);
 
         set(status, OUTCOME_WAITING, xstrdup(why));

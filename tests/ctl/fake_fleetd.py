@@ -116,6 +116,8 @@ class Fake:
         self.page = 100
         self.machines = MACHINES
         self.states = []
+        self.hosts = {}    # name -> what machines say in /status, by name
+        self.journals = {} # name -> answers of /journal, one after the other
 
     def start(self):
         self.server = Server(self.path, Handler)
@@ -178,11 +180,24 @@ class Fake:
             if parts[1] in self.units:
                 return h.reply(200, self.units[parts[1]])
             return h.error(404, "unit does not exist")
+        if method == "GET" and parts[0] in ("status", "journal") and len(parts) == 2:
+            if parts[1] not in self.units:
+                return h.error(404, "unit does not exist")
+            return self.status(h, parts[1]) if parts[0] == "status" else self.journal(h, parts[1])
         if method == "POST" and path == "/units":
             return self.change(h, body)
         if method == "POST" and path == "/wait":
             return self.wait(h, body)
         return h.error(404, "")
+
+    def status(self, h, name):
+        unit = self.units[name]
+        h.reply(200, {"name": name, "desiredState": unit["desiredState"], "global": False,
+                      "machines": self.hosts.get(name, [])})
+
+    def journal(self, h, name):
+        answers = self.journals.get(name, [])
+        h.reply(200, answers.pop(0) if answers else {"name": name})
 
     def paged(self, h, query, key, items):
         start = int(query.get("nextPageToken", "0").rstrip("=") or 0)
@@ -199,6 +214,8 @@ class Fake:
             return 409, f"unit {name} exists"
         if change.get("ifHash") and (not unit or unit["hash"] != change["ifHash"]):
             return 409, f"unit {name} has changed"
+        if change.get("restart"):
+            return None if unit and unit["desiredState"] != "inactive" else (400, f"unit {name}: it is inactive")
         if not unit and not change.get("options") and self.template(name) is None:
             return 409, f"unit {name} does not exist and options field empty"
         return None
@@ -221,6 +238,11 @@ class Fake:
             name, unit = change["name"], self.units.get(change["name"])
             if change.get("destroy"):
                 del self.units[name]
+                continue
+            if change.get("restart"):
+                self.version += 1
+                unit.update(generation=self.version, desiredState="launched")
+                answer.append({"name": name, "hash": unit["hash"], "generation": self.version})
                 continue
             if change.get("options") or not unit:
                 self.store(name, change.get("options") or self.template(name)["options"], "inactive")

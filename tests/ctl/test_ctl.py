@@ -50,7 +50,7 @@ class Bench:
 
     def start(self, *args, env=None, stdout=subprocess.PIPE):
         full = {k: v for k, v in os.environ.items() if not k.startswith("FLEETCTL_")}
-        full.update({"FLEETCTL_ENDPOINT": "unix://" + self.socket, "LC_ALL": "C"}, **(env or {}))
+        full.update({"FLEETCTL_ENDPOINT": "unix://" + self.socket, "LC_ALL": "C", "TZ": "UTC"}, **(env or {}))
         return subprocess.Popen([self.program, *args], cwd=self.folder, env=full, stdin=subprocess.DEVNULL,
                                 stdout=stdout, stderr=subprocess.PIPE, text=True)
 
@@ -241,6 +241,210 @@ def test_dry_run_refusal_changes_nothing(b):
     b.fake.on("POST", "/units", status=400, message="unit u1000.service: no", times=1)
     b.expect(["submit", *[f"u{i:04}" for i in range(1001)]], 1, "", "Error creating units: unit u1000.service: no\n")
     assert b.fake.units == {}
+
+
+# --- restart ---
+
+def test_restart(b):
+    b.fake.add("a.service", SERVICE, "launched")
+    b.fake.add("b.service", SERVICE, "loaded")
+    b.fake.add("idle.service", SERVICE)
+    b.fake.add("g.service", "[X-Fleet]\nGlobal=true\n", "launched")
+    b.fake.fates["g.service"] = {"machineID": "", "machineIP": "", "done": 2, "wanted": 2}
+    b.expect(["restart", "a", "b.service", "nosuch", "idle", "g", "a"], 4,
+             "Triggered global unit g.service restart\n"
+             f"Unit a.service launched on {LEGEND}\nUnit b.service launched on {LEGEND}\n"
+             "Unit g.service launched on 2/2 machines\n",
+             "Unit(b.service) already loaded, starting.\nUnit nosuch.service not found\n"
+             "Unable to restart unit idle.service in state inactive\n"
+             "Unit(a.service) was restarted.\nUnit(g.service) was restarted.\n")
+    assert b.posted() == [{"units": [{"name": f"{n}.service", "restart": True} for n in "abg"]}], b.posted()
+    # It waits for this restart, not for what was before.
+    [wait] = b.fake.requests("POST", "/wait")
+    assert wait[3]["until"] == "settled" and wait[3]["generations"]["a.service"] == 5, wait
+    assert b.fake.units["b.service"]["desiredState"] == "launched"
+
+
+def test_restart_of_what_is_inactive_is_no_failure(b):
+    b.fake.add("idle.service", SERVICE)
+    b.expect(["restart", "idle"], 0, "", "Unable to restart unit idle.service in state inactive\n")
+    b.expect(["restart", "idl*", "x*"], 0, "", "No unit matches x*\n")
+    assert b.posted() == [] and b.fake.requests("POST", "/wait") == []
+
+
+def test_restart_by_pattern_without_waiting(b):
+    for n in "ab":
+        b.fake.add(f"{n}.service", SERVICE, "launched")
+    b.expect(["restart", "--no-block", "*.service"], 0,
+             "Triggered unit a.service restart\nTriggered unit b.service restart\n", "")
+    assert b.fake.requests("POST", "/wait") == []
+
+
+def test_restart_that_fails(b):
+    b.fake.add("a.service", SERVICE, "launched")
+    b.fake.fates["a.service"] = {"state": "failed", "reason": "exit-code", "hostname": "node1"}
+    b.expect(["restart", "a"], 1, "", [f"Unit a.service failed on {LEGEND}: exit-code"])
+    b.fake.on("POST", "/units", status=400, message="unit a.service: it is inactive", times=1)
+    b.expect(["restart", "a"], 1, "", "Error restarting units: unit a.service: it is inactive\n")
+
+
+def test_restart_is_not_asked_for_twice(b):
+    b.fake.add("a.service", SERVICE, "launched")
+    b.fake.on("POST", "/units", status=504, message="outcome unknown: the leader was lost")
+    b.expect(["restart", "a"], 1, "", "Error restarting units: outcome unknown: the leader was lost\n")
+    assert len(b.posted()) == 1
+    b.fake.rules.clear()
+    b.fake.on("POST", "/units", status=404, message="unit a.service: it does not exist", times=1)  # Refused: nothing was done.
+    b.expect(["restart", "a"], 0, [f"Unit a.service launched on {LEGEND}\n"], None)
+
+
+def test_restart_by_a_leader_that_cannot(b):
+    b.fake.add("a.service", SERVICE, "launched")
+    b.fake.on("POST", "/units", json={"version": 9, "units": [{"name": "a.service", "generation": 1}]})
+    b.expect(["restart", "a"], 1, "", "Error restarting units: unit a.service was not restarted: the fleetd that leads is "
+             "too old for that, upgrade it\n")
+
+
+# --- status, journal ---
+
+def machine(n, active="active", **more):
+    m = fake_fleetd.MACHINES[n]
+    unit = {"loadState": "loaded", "activeState": active, "subState": "running" if active == "active" else "dead",
+            "fragmentPath": "/run/systemd/system/a.service", "unitFileState": "linked-runtime",
+            "description": "A thing"}
+    return {"machineID": m["id"], "hostname": m["hostname"], "machineIP": m.get("primaryIP", ""),
+            "machineState": "ready", "unit": unit, **more}
+
+
+def entry(usec, message, **more):
+    return {"__REALTIME_TIMESTAMP": str(usec), "_HOSTNAME": "node1", "SYSLOG_IDENTIFIER": "sh", "_PID": "7",
+            "MESSAGE": message, **more}
+
+
+def test_status(b):
+    b.fake.add("a.service", SERVICE, "launched")
+    b.fake.hosts["a.service"] = [machine(
+        0, processes=[{"path": "/a", "pid": 7, "command": "/bin/sleep inf"}, {"path": "/a", "pid": 8, "command": "x\033[1m"}],
+        journal=[entry(0, "hello")])]
+    b.fake.hosts["a.service"][0]["unit"].update(mainPID=7, tasks=2, tasksMax=100, memory=1536, cpuNSec=5000000,
+                                                controlGroup="/system.slice/a.service", statusText="fine",
+                                                documentation=["man:a(1)"], execMainPID=7)
+    _, out, _ = b.expect(["status", "a"], 0, None, "")
+    assert out == f"""● a.service - A thing
+    Machine: {LEGEND} (node1)
+     Loaded: loaded (/run/systemd/system/a.service; linked-runtime)
+     Active: active (running)
+       Docs: man:a(1)
+      Fleet: launched
+   Main PID: 7
+     Status: "fine"
+      Tasks: 2 (limit: 100)
+     Memory: 1.5K
+        CPU: 5ms
+     CGroup: /system.slice/a.service
+             ├─7 /bin/sleep inf
+             └─8 x [1m
+
+Jan 01 00:00:00 node1 sh[7]: hello
+""", out
+
+
+def test_status_exit_codes(b):
+    for n, hosts in {"dead": [machine(0, "inactive")], "half": [machine(0), machine(1, "failed")],
+                     "mute": [machine(0), machine(1, error="it does not answer: lost, nothing heard of it for 9 s")],
+                     "nowhere": [], "good": [machine(0), machine(1, "reloading")]}.items():
+        b.fake.add(f"{n}.service", SERVICE, "launched")
+        b.fake.hosts[f"{n}.service"] = hosts
+    b.expect(["status"], 0, "", "")
+    b.expect(["status", "good"], 0, ["● good.service - A thing\n", "\n\n○ good.service - A thing\n    Machine: bbbbbbbb... (node2)\n"], "")
+    b.expect(["status", "dead"], 3, ["○ dead.service", "Active: inactive (dead)\n"], "")
+    b.expect(["status", "half"], 3, ["Active: active", "Active: failed"], "")
+    b.expect(["status", "mute"], 1, ["(node2): it does not answer: lost, nothing heard of it for 9 s\n"], "")
+    b.expect(["status", "nowhere"], 3, "", "Unit nowhere.service does not appear to be loaded.\n")
+    b.expect(["status", "nosuch"], 4, "", "Unit nosuch.service does not exist.\n")
+    b.expect(["status", "nosuch", "dead", "good"], 4, ["\n○ dead.service", "\n\n● good.service"], None)
+    b.expect(["status", "g*", "x*"], 0, ["good.service"], "No unit matches x*\n")
+    b.expect(["status", "--lines=-1", "good"], 2, "", ["--lines must not be negative"])
+    b.expect(["status", "-o", "cat", "good"], 2, "", "fleetctl status: --output is text, json or json-pretty here\n")
+    _, out, _ = b.expect(["status", "-o", "json", "good", "dead"], 3, None, "")
+    assert [(u["name"], len(u["machines"])) for u in json.loads(out)] == [("good.service", 2), ("dead.service", 1)]
+    b.fake.on("GET", "/status/good.service", status=404, message="", times=1)  # A leader that does not know the path.
+    b.expect(["status", "good"], 1, "", ["Error retrieving unit: ", "/status/good.service?lines=10 with status 404"])
+
+
+def test_status_without_a_leader(b):
+    b.fake.add("a.service", SERVICE, "launched")
+    b.fake.hosts["a.service"] = [machine(0)]
+    b.fake.on("GET", "/status/a.service", stale=False, status=503, message="no leader: none")
+    b.expect(["status", "a"], 0, ["Active: active"], ["WARNING: no leader: none; what follows"])
+
+
+def test_journal(b):
+    b.fake.add("a.service", SERVICE, "launched")
+    lines = [entry(1000000, "one"), entry(2500000, "two\nlines"), entry(3000000, [27, 91, 51, 109, 114, 0xff]),
+             entry(4000000, [27, 91, 51, 109, 114, 101, 100]), entry(5000000, None), entry(6000000, "a\x07b")]
+    answer = {"entries": lines, "machines": [machine(0)], "cursor": "c", "more": False}
+
+    def journal(*args):
+        b.fake.journals["a.service"] = [answer]
+        return b.expect(["journal", *args, "a"], 0, None, "")[1]
+
+    blob = "[6B blob data]\n"
+    head = "Jan 01 00:00:0{} node1 sh[7]: "
+    assert journal() == (head.format(1) + "one\n" + head.format(2) + "two\n    lines\n" + head.format(3) + blob +
+                         head.format(4) + "red\n" + head.format(5) + "[too large]\n" + head.format(6) + "[3B blob data]\n")
+    assert journal("-o", "cat") == "one\ntwo\nlines\n" + blob + "red\n[too large]\n[3B blob data]\n"
+    assert journal("-o", "short-iso", "-n", "1").startswith("1970-01-01T00:00:06+0000 node1 sh[7]: ")
+    assert journal("-o", "short-unix", "-n5").startswith("2.500000 node1 sh[7]: two\n")
+    assert journal("-o", "short-precise", "--sudo", "--ssh-port=9").startswith("Jan 01 00:00:01.000000 node1")
+    assert [json.loads(line) for line in journal("-o", "json").splitlines()] == lines
+    queries = [entry[2] for entry in b.fake.requests("GET", "/journal/a.service")]
+    assert queries[0] == {"lines": "10", "waitMs": "0"} and queries[-1]["fields"] == "all", queries
+
+
+def test_journal_in_several_answers(b):
+    b.fake.add("a.service", SERVICE, "launched")
+    both = [machine(0), machine(1, error="it does not answer: suspected, nothing heard of it for 3 s")]
+    b.fake.journals["a.service"] = [
+        {"entries": [entry(1, "1"), entry(3, "3")], "machines": both, "cursor": "x:y=;z", "more": True},
+        {"entries": [entry(2, "2"), entry(4, "4")], "machines": both, "cursor": "end", "more": False}]
+    b.expect(["journal", "-n", "4", "-o", "cat", "a"], 1, "1\n2\n3\n4\n",
+             "Machine node2 (bbbbbbbb): it does not answer: suspected, nothing heard of it for 3 s\n")
+    assert [e[2].get("cursor") for e in b.fake.requests("GET", "/journal/a.service")] == [None, "x:y=;z"]
+
+
+def test_journal_of_nothing(b):
+    b.fake.add("a.service", SERVICE, "launched")
+    b.expect(["journal"], 2, "", ["One unit file must be provided."])
+    b.expect(["journal", "a", "b"], 2, "", ["One unit file must be provided."])
+    b.expect(["journal", "nosuch"], 4, "", "Unit nosuch.service does not exist.\n")
+    b.expect(["journal", "a"], 1, "", "Unit a.service does not appear to be running.\n")
+    b.expect(["journal", "-n", "-1", "a"], 2, "", "--lines must not be negative\n")
+    b.fake.on("GET", "/journal/a.service", status=503, message="no leader: none", times=1)
+    b.expect(["journal", "a"], 1, "", "Error reading the journal of unit a.service: no leader: none\n")
+
+
+def test_journal_follows(b):
+    b.fake.add("a.service", SERVICE, "launched")
+    one = {"machines": [machine(0)], "more": False}
+    b.fake.journals["a.service"] = [{**one, "entries": [entry(1, "old")], "cursor": "c1"},
+                                    {**one, "entries": [], "cursor": "c1"},
+                                    {**one, "entries": [entry(2, "new")], "cursor": "c2"}]
+    p = b.start("journal", "-f", "-o", "cat", "a")
+    assert [p.stdout.readline(), p.stdout.readline()] == ["old\n", "new\n"]
+    # It goes on: through a server that is away for a moment...
+    b.fake.on("GET", "/journal/a.service", status=503, message="no leader: none", times=1)
+    with b.fake.lock:
+        b.fake.journals["a.service"] = [{**one, "entries": [entry(3, "again")], "cursor": "c3"}]
+    assert p.stdout.readline() == "again\n"
+    # ...and until it is told to stop.
+    assert p.poll() is None
+    p.send_signal(signal.SIGINT)
+    _, err = p.communicate(timeout=20)
+    assert p.returncode == -signal.SIGINT and "no leader: none (trying again for 30 s)" in err, (p.returncode, err)
+    queries = [e[2] for e in b.fake.requests("GET", "/journal/a.service")]
+    assert queries[0]["waitMs"] == "0" and int(queries[1]["waitMs"]) > 1000 and queries[1]["cursor"] == "c1", queries
+    assert len(queries) < 12, "it asks again and again"
 
 
 # --- waiting ---

@@ -24,6 +24,8 @@ struct world {
     struct registry *registry;
     struct core core;
     unsigned answers, status;
+    asks_done *asked; /* A question to the host that is open. */
+    void *asked_data;
 };
 
 static const struct registry *world_registry(void *data)
@@ -93,6 +95,32 @@ static void no_log(int priority, const char *message, const char *const *fields)
 {
 }
 
+/* Hosts are asked about a unit: the body of the input is what they answer. */
+static uint64_t world_ask(const char *machine_id, Fleet__HostRequest *request, uint64_t timeout_ms,
+                          asks_done *done, void *done_data, struct err *err, void *data)
+{
+    struct world *world = data;
+
+    world->asked = done;
+    world->asked_data = done_data;
+    return 1;
+}
+
+static void world_ask_cancel(uint64_t id, void *data)
+{
+    ((struct world *)data)->asked = NULL;
+}
+
+static void host_answers(struct world *world, const Fleet__ApiRequest *message)
+{
+    Fleet__HostReply reply = FLEET__HOST_REPLY__INIT;
+    asks_done *asked = TAKE_PTR(world->asked);
+
+    reply.json = message->body;
+    if (asked != NULL)
+        asked(&reply, NULL, world->asked_data);
+}
+
 static const struct api_backend backend = {
     .registry = world_registry,
     .core = world_core,
@@ -102,6 +130,8 @@ static const struct api_backend backend = {
     .now_ms = world_now,
     .servers = world_servers,
     .leader_id = world_leader,
+    .ask = world_ask,
+    .ask_cancel = world_ask_cancel,
 };
 
 static void handle(struct world *world, struct api *api, const Fleet__ApiRequest *message)
@@ -109,11 +139,48 @@ static void handle(struct world *world, struct api *api, const Fleet__ApiRequest
     world->answers = 0;
     if (api_handle(api, message, on_answer, world) != 0) {
         assert(world->answers == 0);
+        host_answers(world, message);
         api_unit_changed(api, "");
         api_tick(api, UINT64_MAX);
     }
     assert(world->answers == 1);
     assert(api_deadline_ms(api) == UINT64_MAX);
+}
+
+static void apply(struct registry *registry, Fleet__Command *command)
+{
+    uint8_t *bytes;
+    size_t size;
+
+    command->format = COMMAND_FORMAT;
+    if (command_encode(command, &bytes, &size) < 0)
+        abort();
+    registry_apply(registry, bytes, size);
+    free(bytes);
+}
+
+/* One machine, and one unit that it has. */
+static void populate(struct registry *registry)
+{
+    static const char text[] = "[X-Fleet]\nGlobal=true\n";
+    Fleet__RegisterMachine machine = FLEET__REGISTER_MACHINE__INIT;
+    Fleet__UnitChange change = FLEET__UNIT_CHANGE__INIT, *list[] = {&change};
+    Fleet__ChangeUnits units = FLEET__CHANGE_UNITS__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    machine.machine_id = (char *)"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
+    command.register_machine = &machine;
+    apply(registry, &command);
+    change.name = (char *)"global.service";
+    change.has_text = true;
+    change.text = (ProtobufCBinaryData){.len = sizeof text - 1, .data = (uint8_t *)text};
+    change.desired = FLEET__DESIRED_STATE__DESIRED_LAUNCHED;
+    units.changes = list;
+    units.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
+    command.change_units = &units;
+    apply(registry, &command);
 }
 
 static char *next_line(char **at)
@@ -194,6 +261,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     add_machine(&world);
     put(&world, api, "/fleet/v1/units/old.service", unit);
     put(&world, api, "/fleet/v1/units/t@.service", template);
+    populate(world.registry);
     message.method = next_line(&at);
     message.path = next_line(&at);
     message.query = list;

@@ -2,7 +2,7 @@
 /* Drives an agent by hand, inside a host of the lab: agent-probe UNITS_DIRECTORY STATE_FILE.
  *
  * Commands on stdin, gathered until "go" or "complete", then handed over as one change of the share:
- *   want NAME FILE launched|loaded GENERATION      FILE: a path, or a hash: without text
+ *   want NAME FILE launched|loaded GENERATION [RESTART]      FILE: a path, or a hash: without text
  *   remove NAME
  *   go | complete | list | quit
  * Reports come on stdout, one line each. Ends at the end of stdin; units run on. */
@@ -70,7 +70,8 @@ static char *read_text(const char *path, size_t *ret_size)
     return text;
 }
 
-static void want(const char *name, const char *path, const char *desired, uint64_t generation)
+static void want(const char *name, const char *path, const char *desired, uint64_t generation,
+                 uint64_t restart)
 {
     struct wanted *w;
     size_t size = 0;
@@ -91,6 +92,7 @@ static void want(const char *name, const char *path, const char *desired, uint64
         .text_size = size,
         .desired = streq(desired, "launched") ? UNIT_STATE_LAUNCHED : UNIT_STATE_LOADED,
         .generation = generation,
+        .restart = restart,
     };
 }
 
@@ -124,10 +126,11 @@ static void quit(void)
 static void command(char *line)
 {
     char name[300], path[300], desired[20];
-    uint64_t generation;
+    uint64_t generation, restart = 0;
 
-    if (sscanf(line, "want %299s %299s %19s %" SCNu64, name, path, desired, &generation) == 4)
-        want(name, path, desired, generation);
+    if (sscanf(line, "want %299s %299s %19s %" SCNu64 " %" SCNu64, name, path, desired, &generation,
+               &restart) >= 4)
+        want(name, path, desired, generation, restart);
     else if (sscanf(line, "remove %299s", name) == 1)
         strlist_add(&probe.removed, name);
     else if (streq(line, "go") || streq(line, "complete"))

@@ -4,9 +4,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
+import re
+import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lab import Host, Lab, wait_until
@@ -50,14 +56,14 @@ class Probe:
                 self.reports[words[2]] = dict(w.split("=", 1) for w in head.split(" ")[3:]) | {"error": error}
 
     def share(self, wanted: dict[str, tuple[str, str, int]], removed: tuple[str, ...] = (),
-              complete: bool = False) -> None:
-        """'wanted': name to text, desired state, generation."""
+              complete: bool = False, restart: int = 0) -> None:
+        """'wanted': name to text, desired state, generation; 'restart': what began before it is restarted."""
         lines = [f"remove {name}" for name in removed]
         for name, (text, desired, generation) in wanted.items():
             path = f"/tmp/{hashlib.sha1(text.encode()).hexdigest()}.text"
             if not (self.host.root / path.lstrip("/")).exists():
                 self.host.write(path, text)
-            lines.append(f"want {name} {path} {desired} {generation}")
+            lines.append(f"want {name} {path} {desired} {generation} {restart}")
         assert self.process.stdin is not None
         self.process.stdin.write("\n".join([*lines, "complete" if complete else "go", ""]))
         self.process.stdin.flush()
@@ -72,6 +78,24 @@ class Probe:
     def kill(self) -> None:
         self.host.run(["sh", "-c", "kill -9 $(pidof agent-probe)"])
         self.process.wait()
+
+    def kill_when_noted(self, name: str, share: Callable[[], None], deadline_s: float = 10) -> bool:
+        """Kills the agent as soon as it has noted that it is about to restart the unit. Was it in time: does it not
+        know yet that systemd has accepted that?"""
+        entry = re.compile(rf"^{re.escape(name)} \S+ \S+ (\d+) \S+ \S+ \S+ (\d+) [0-9a-f]+$", re.M)
+        [pid] = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        with open(f"/proc/{self.host.pid1}/root/run/fleet/agent.state") as state:
+            state.seek(0, os.SEEK_END)
+            seen, until = "", time.monotonic() + deadline_s
+            share()
+            while not entry.search(seen):  # Nobody tells of it, and it is over in a millisecond.
+                seen += state.read()
+                assert time.monotonic() < until, f"no restart of {name} was noted"
+            os.kill(int(pid), signal.SIGKILL)
+            self.process.wait()
+            seen += state.read()
+        asked, restarting = map(int, entry.findall(seen)[-1])
+        return asked < restarting
 
     def quit(self) -> None:
         assert self.process.stdin is not None
@@ -186,6 +210,82 @@ def test_a_unit_that_does_not_stop_holds_up_nobody(lab: Lab) -> None:
     probe.wait("slow.service", active="active", generation=2, result="done")
     probe.share({}, removed=("slow.service",))
     probe.wait("slow.service", gone=1)
+    probe.quit()
+
+
+@lab_test(hosts=1, deadline_s=120)
+def test_a_restart_happens_exactly_once_also_when_the_agent_is_killed(lab: Lab) -> None:
+    probe = Probe(lab)
+    # Slow enough to be killed in every part of it: while it stops, between, and while it starts.
+    often = "[Unit]\nStartLimitIntervalSec=0\n"
+    counted = (often + "[Service]\nExecStartPre=/bin/sh -c 'echo x >>/run/starts.%n; sleep 0.05'\nExecStart=/bin/sleep 9999\n"
+               "ExecStop=/bin/sleep 0.05\n")
+    once = often + "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'echo x >>/run/starts.%n'\n"
+    texts = {"a.service": counted, "once.service": once}
+    names = list(texts)
+
+    def starts() -> list[int]:
+        return [probe.host.read(f"/run/starts.{name}").count("x") for name in names]
+
+    def wanted(generation: int) -> dict[str, tuple[str, str, int]]:
+        return {name: (text, "launched", generation) for name, text in texts.items()}
+
+    probe.share(wanted(1))
+    probe.wait(names, active="active", generation=1, result="done")
+    probe.share(wanted(2), restart=2)
+    probe.wait(names, active="active", generation=2, result="done")
+    assert starts() == [2, 2]
+    # Another change, and the same restart as before.
+    probe.share(wanted(3), restart=2)
+    probe.wait(names, generation=3)
+    assert starts() == [2, 2]
+
+    # An operator's stop is no obstacle: a restart starts.
+    probe.host.systemctl("stop", *names)
+    probe.share(wanted(4), restart=4)
+    probe.wait(names, active="active", generation=4, result="done")
+    assert starts() == [3, 3]
+
+    chance = random.Random(7)
+    for generation in range(5, 17):
+        probe.share(wanted(generation), restart=generation)
+        time.sleep(chance.uniform(0, 0.15))  # When it is killed is left to chance: no condition to wait for.
+        probe.kill()
+        probe.start()
+        probe.share(wanted(generation), restart=generation, complete=True)
+        probe.wait(names, active="active", generation=generation, result="done")
+        assert starts() == [generation - 1] * 2, f"after restart {generation}"
+        assert [probe.host.show(name, "NRestarts") for name in names] == ["0", "0"]
+
+    # Killed just when systemd has heard of it, and back when that has long done it.
+    generation, hits, began = 16, 0, starts()[0] - 16
+    while hits < 3:
+        generation += 1
+        assert generation < 100, "the agent was never killed in time"
+        before = probe.host.show("a.service", "InvocationID")
+        share = {"a.service": (counted, "launched", generation)}
+        noted = probe.kill_when_noted("a.service", lambda: probe.share(share, restart=generation))
+
+        def came_through() -> str:
+            """Whether systemd was asked for it before; "": it is at it."""
+            now, active, job = (probe.host.show("a.service", key) for key in ("InvocationID", "ActiveState", "Job"))
+            return "" if active != "active" or job not in ("", "0") else "no" if now == before else "yes"
+        hits += wait_until(came_through, 10, "the restart, if there is one") == "yes" and noted
+        probe.start()
+        probe.share(share, restart=generation)
+        probe.wait("a.service", active="active", generation=generation, result="done")
+        assert starts()[0] == began + generation, f"after restart {generation}"
+
+    # Without its memory, the agent takes what runs as it is.
+    before = starts()
+    probe.kill()
+    probe.host.run(["rm", "/run/fleet/agent.state"])
+    probe.start()
+    probe.share(wanted(101), restart=100, complete=True)
+    probe.wait(names, active="active", generation=101, result="done")
+    assert starts() == before
+    probe.share({}, removed=tuple(names))
+    probe.wait(names, gone=1)
     probe.quit()
 
 

@@ -3,6 +3,7 @@
  * the service manager that started it, the journal. */
 #include <config.h>
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,8 @@
 #include "fleetd/listeners.h"
 #include "fleetd/patience.h"
 #include "tests/sim/sim.h"
+
+#include "fleetd/host_query.h"
 
 /* ---- clients ---- */
 
@@ -170,6 +173,48 @@ void http_server_close(struct http_server *server, void (*done)(void *data), voi
         answer(request, 0);
     }
     sim_defer(server->host, on_http_closed, server);
+}
+
+/* ---- host_query.h: nobody asks hosts about their units here ---- */
+
+struct host_queries {
+    void (*done)(void *data);
+    void *done_data;
+};
+
+struct host_queries *host_queries_new(uv_loop_t *loop, bool user, host_queries_reply *reply, void *data)
+{
+    return NEW0(struct host_queries);
+}
+
+void host_queries_begin(struct host_queries *queries, const Fleet__HostRequest *request)
+{
+    assert(false);
+}
+
+void host_queries_cancel(struct host_queries *queries, uint64_t id)
+{
+}
+
+void host_queries_cancel_all(struct host_queries *queries)
+{
+}
+
+static void on_queries_closed(void *data)
+{
+    struct host_queries *queries = data;
+    void (*done)(void *) = queries->done;
+    void *done_data = queries->done_data;
+
+    free(queries);
+    done(done_data);
+}
+
+void host_queries_close(struct host_queries *queries, void (*done)(void *data), void *data)
+{
+    queries->done = done;
+    queries->done_data = data;
+    sim_defer(sim.current, on_queries_closed, queries);
 }
 
 static void begin(void *data)

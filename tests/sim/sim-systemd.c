@@ -221,6 +221,18 @@ int sd_bus_message_read(sd_bus_message *m, const char *types, ...)
     return r;
 }
 
+int sd_bus_message_read_array(sd_bus_message *m, char type, const void **ret, size_t *ret_size)
+{
+    static uint8_t id[16]; /* Read at once. */
+
+    if (m->next >= m->count)
+        return 0;
+    memcpy(id, &m->values[m->next++].number, sizeof m->values->number);
+    *ret = id;
+    *ret_size = sizeof id;
+    return 1;
+}
+
 int sd_bus_message_skip(sd_bus_message *m, const char *types)
 {
     m->next++;
@@ -529,6 +541,7 @@ static void on_started(void *data, bool lost)
 
 static void activate(struct systemd *systemd, struct sim_unit *unit, uint64_t ms)
 {
+    unit->run++;
     set_state(systemd, unit, SIM_ACTIVATING);
     memcpy(unit->starting_hash, unit->loaded_hash, sizeof unit->starting_hash);
     after(systemd, unit, ms, on_started);
@@ -703,6 +716,8 @@ static void call_get(struct systemd *systemd, const sd_bus_message *m, sd_bus_me
     unit = get_unit(systemd, base_name(m->path));
     if (streq(m->values[1].text, "NeedDaemonReload")) {
         add_number(reply, unit->loaded_hash[0] != '\0' && !streq(unit->loaded_hash, unit->hash));
+    } else if (streq(m->values[1].text, "InvocationID")) {
+        add_number(reply, unit->run);
     } else {
         add_text(reply, "");
         add_text(reply, "");

@@ -183,6 +183,7 @@ struct sim_unit {
     bool running;              /* It has a process. */
     uint64_t generation;       /* For which fleetd has asked last to start it... */
     uint64_t since_generation; /* ...and for which its process was started. */
+    uint32_t run;              /* Counts how often it was started: its InvocationID. */
     uint64_t restarted_in; /* The life of fleetd that has asked to restart it, and was not answered; or 0. */
     bool meddled;          /* An operator has stopped it, or it has died by itself. */
     uint32_t job_id;

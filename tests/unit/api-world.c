@@ -3,6 +3,7 @@
 
 #include "tests/unit/api-world.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,63 @@ static void world_barrier(store_done *done, void *done_data, void *data)
              done_data);
 }
 
+static uint64_t world_ask(const char *machine_id, Fleet__HostRequest *request, uint64_t timeout_ms,
+                          asks_done *done, void *done_data, struct err *err, void *data)
+{
+    struct world *world = data;
+    struct asked_host *asked = &world->asked[world->asked_count];
+
+    if (world->mute != NULL && streq(world->mute, machine_id)) {
+        err_set(err, -ENOTSUP, "its fleetd is too old to be asked: upgrade it");
+        return 0;
+    }
+    assert_true(world->asked_count < ARRAY_SIZE(world->asked));
+    *asked = (struct asked_host){.id = ++world->asked_last,
+                                 .request = *request,
+                                 .timeout_ms = timeout_ms,
+                                 .done = done,
+                                 .data = done_data};
+    snprintf(asked->machine_id, sizeof asked->machine_id, "%s", machine_id);
+    snprintf(asked->unit, sizeof asked->unit, "%s", request->unit);
+    snprintf(asked->cursor, sizeof asked->cursor, "%s", request->cursor);
+    world->asked_count++;
+    return asked->id;
+}
+
+static struct asked_host take_asked(struct world *world, size_t i)
+{
+    struct asked_host asked = world->asked[i];
+
+    memmove(&world->asked[i], &world->asked[i + 1], (world->asked_count - i - 1) * sizeof asked);
+    world->asked_count--;
+    return asked;
+}
+
+static void world_ask_cancel(uint64_t id, void *data)
+{
+    struct world *world = data;
+
+    for (size_t i = 0; i < world->asked_count; i++)
+        if (world->asked[i].id == id) {
+            take_asked(world, i);
+            world->asks_cancelled++;
+            return;
+        }
+    fail_msg("question %d is not open", (int)id);
+}
+
+void host_answers(struct world *world, const char *json, const char *why)
+{
+    Fleet__HostReply reply = FLEET__HOST_REPLY__INIT;
+    struct asked_host asked;
+
+    assert_true(world->asked_count > 0);
+    asked = take_asked(world, 0);
+    if (json != NULL)
+        reply.json = (ProtobufCBinaryData){.len = strlen(json), .data = (uint8_t *)json};
+    asked.done(json != NULL ? &reply : NULL, why, asked.data);
+}
+
 void world_resume(struct world *world)
 {
     size_t count = world->kept_count;
@@ -126,6 +184,8 @@ static const struct api_backend backend = {
     .now_ms = world_now,
     .servers = world_servers,
     .leader_id = world_leader,
+    .ask = world_ask,
+    .ask_cancel = world_ask_cancel,
 };
 
 int world_setup(void **state)

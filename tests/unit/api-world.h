@@ -37,6 +37,16 @@ struct kept {
     size_t size;
 };
 
+/* A question to a host that is open. */
+struct asked_host {
+    uint64_t id;
+    char machine_id[MACHINE_ID_SIZE], unit[64], cursor[64];
+    Fleet__HostRequest request; /* Its numbers. */
+    uint64_t timeout_ms;
+    asks_done *done;
+    void *data;
+};
+
 struct world {
     struct registry *registry;
     struct core core;
@@ -47,6 +57,11 @@ struct world {
     unsigned barriers, proposals;
     struct kept kept[8];
     size_t kept_count;
+    struct asked_host asked[128];
+    size_t asked_count;
+    uint64_t asked_last;
+    unsigned asks_cancelled;
+    const char *mute; /* A machine that cannot be asked. */
     /* The last answer. */
     unsigned answers, status;
     char content_type[64];
@@ -60,6 +75,10 @@ struct ask {
     const void *request_id;
 };
 
+/* The oldest question that is open is answered: with 'json', or, where that is NULL, with 'why' there is no
+ * answer.
+ */
+void host_answers(struct world *world, const char *json, const char *why);
 /* The store answers what it has kept. */
 void world_resume(struct world *world);
 /* For cmocka_unit_test_setup_teardown(). */

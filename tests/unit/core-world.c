@@ -164,6 +164,7 @@ static Fleet__UnitReport *report_new(const struct item *item, bool gone, uint64_
     report->result = xstrdup(item->result);
     report->error = xstrdup("");
     report->generation = item->carried_out;
+    report->asked = item->asked;
     report->launched = item->launched;
     report->gone = gone;
     report->after_share = gone ? 1 + shares_taken : 0;
@@ -810,6 +811,21 @@ void user_starts(struct world *w, const char *unit)
 void user_loads(struct world *w, const char *unit)
 {
     user_changes(w, unit, NULL, FLEET__DESIRED_STATE__DESIRED_LOADED, false);
+}
+
+void user_restarts(struct world *w, const char *unit)
+{
+    Fleet__UnitChange change = FLEET__UNIT_CHANGE__INIT, *list[] = {&change};
+    Fleet__ChangeUnits body = FLEET__CHANGE_UNITS__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    change.name = (char *)unit;
+    change.restart = true;
+    body.changes = list;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
+    command.change_units = &body;
+    apply(w, &command);
 }
 
 void user_stops(struct world *w, const char *unit)

@@ -19,6 +19,7 @@ struct item {
     uint64_t wanted, carried_out;         /* Generations; 'wanted' 0: to be removed. */
     char active[16], sub[16], result[16]; /* "" sub: the usual one. */
     bool launched;
+    uint64_t asked;         /* As in its report; by a machine that cannot say so: 0. */
     uint64_t busy_until_ms; /* An agent that works by itself is done with it then. */
 };
 
@@ -100,6 +101,7 @@ void let_go_before(struct world *w, const char *name, const char *unit, uint64_t
 void user_submits(struct world *w, const char *unit, const char *text, Fleet__DesiredState desired);
 void user_starts(struct world *w, const char *unit); /* PLAIN, where it is new. */
 void user_loads(struct world *w, const char *unit);
+void user_restarts(struct world *w, const char *unit);
 void user_stops(struct world *w, const char *unit);
 void user_destroys(struct world *w, const char *unit);
 void advance(struct world *w, uint64_t ms);

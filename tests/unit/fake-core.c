@@ -75,12 +75,23 @@ enum machine_state core_machine_state(const struct core *core, const char *machi
     return MACHINE_READY;
 }
 
+uint64_t core_machine_silent_ms(const struct core *core, const char *machine_id, uint64_t now_ms)
+{
+    return core->lost != NULL && streq(core->lost, machine_id) ? 34000 : 0;
+}
+
 const struct core_report *core_report(const struct core *core, const char *machine_id, const char *unit)
 {
     for (size_t i = 0; i < core->report_count; i++)
         if (streq(core->reports[i].unit, unit) && streq(core->reports[i].machine_id, machine_id))
             return &core->reports[i].report;
     return NULL;
+}
+
+bool core_machine_had(const struct core *core, const char *machine_id, const char *unit)
+{
+    return core_machine_state(core, machine_id) == MACHINE_LOST && core->lost_had != NULL &&
+           streq(core->lost_had, unit);
 }
 
 void core_reports_each(const struct core *core,

@@ -702,6 +702,16 @@ static void test_batch_refused(void **state)
          "unit new.service: it has other content meanwhile (hash none)\""},
         {"{\"units\":[{\"name\":\"old.service\",\"destroy\":true," PLAIN "}]}", 400,
          "unit old.service: it cannot"},
+        {"{\"units\":[{\"name\":\"old.service\",\"restart\":true}]}", 400,
+         "unit old.service: it is inactive"},
+        {"{\"units\":[{\"name\":\"new.service\",\"restart\":true}]}", 404, "unit new.service: it does not"},
+        {"{\"units\":[{\"name\":\"old.service\",\"restart\":1}]}", 400, "unable to decode body: unit 1: "},
+        {"{\"units\":[{\"name\":\"old.service\",\"restart\":true,\"destroy\":true}]}", 400,
+         "unit old.service: it cannot be destroyed and changed"},
+        {"{\"units\":[{\"name\":\"old.service\",\"restart\":true," PLAIN "}]}", 400,
+         "unit old.service: it cannot be restarted and changed"},
+        {"{\"units\":[{\"name\":\"old.service\",\"restart\":true,\"desiredState\":\"loaded\"}]}", 400,
+         "unit old.service: it cannot be restarted and changed"},
         {"{\"units\":[{\"name\":\"a.service\"," PLAIN "},{\"name\":\"a.service\"," PLAIN "}]}", 400,
          "unit a.service: it is named twice\""},
         {"{\"units\":[{\"name\":\"a.service\"," PLAIN "},{\"name\":\"b.service\"}]}", 404,
@@ -763,6 +773,27 @@ static void test_batch(void **state)
     assert_non_null(registry_unit(world->registry, "t@1.service"));
 }
 
+static void test_restart(void **state)
+{
+    struct world *world = *state;
+    const struct registry_unit *unit;
+
+    put(world, "a.service", "{\"desiredState\":\"loaded\"," PLAIN "}", 201);
+    unit = registry_unit(world->registry, "a.service");
+    for (int i = 0; i < 2; i++) {
+        uint64_t before = unit->generation;
+
+        ask(world, "POST", V1 "/units", "{\"units\":[{\"name\":\"a.service\",\"restart\":true}]}");
+        assert_int_equal(world->status, 200);
+        assert_has(world, "\"desiredState\":\"launched\"");
+        assert_true(unit->generation > before);
+        assert_int_equal(unit->restart, unit->generation);
+    }
+    ask(world, "POST", V1 "/units",
+        "{\"dryRun\":true,\"units\":[{\"name\":\"a.service\",\"restart\":true}]}");
+    assert_int_equal(unit->restart, 3);
+}
+
 static void test_batch_limits(void **state)
 {
     struct world *world = *state;
@@ -821,7 +852,7 @@ int main(void)
         TEST(test_confirm_lost),   TEST(test_availability),  TEST(test_patch),
         TEST(test_patch_room),     TEST(test_members),       TEST(test_explain),
         TEST(test_discovery),      TEST(test_batch_refused), TEST(test_batch),
-        TEST(test_batch_limits),   TEST(test_changes),
+        TEST(test_restart),        TEST(test_batch_limits),  TEST(test_changes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

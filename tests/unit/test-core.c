@@ -1618,6 +1618,46 @@ static void test_status_of_a_start(void **state)
     world_done(&w);
 }
 
+static void test_status_of_a_restart(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    world_forget(&w);
+    user_restarts(&w, "x.service");
+    assert_int_equal(w.shares, 1); /* Its host is told, and nobody else. */
+    assert_int_equal(w.placements, 0);
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+
+    /* A host that knows no restart says it is done. */
+    reports(&w, "a", "x.service", "active");
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    assert_non_null(strstr(reason_of(&w, "x.service"), "host-a is too old to restart units"));
+    fails(&w, "a", "x.service", "timeout");
+    assert_string_equal(outcome_of(&w, "x.service"), "failed");
+
+    item_of(machine_of(&w, "a"), "x.service")->asked = item_of(machine_of(&w, "a"), "x.service")->wanted;
+    reports(&w, "a", "x.service", "active");
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+
+    /* A global one has been restarted when it has been everywhere. */
+    user_submits(&w, "g.service", GLOBAL, LAUNCHED);
+    for (const char *name = "abc"; *name != '\0'; name++)
+        reports(&w, name, "g.service", "active");
+    user_restarts(&w, "g.service");
+    for (const char *name = "abc"; *name != '\0'; name++) {
+        assert_string_equal(outcome_of(&w, "g.service"), "waiting");
+        item_of(machine_of(&w, name), "g.service")->asked =
+            item_of(machine_of(&w, name), "g.service")->wanted;
+        reports(&w, name, "g.service", "active");
+    }
+    assert_string_equal(outcome_of(&w, "g.service"), "active");
+    world_done(&w);
+}
+
 /* The process of the older content runs on: that is no success of the new one. */
 static void test_refused_content_is_not_active(void **state)
 {
@@ -2215,6 +2255,7 @@ int main(void)
         cmocka_unit_test(test_global_status_counts),
         cmocka_unit_test(test_status_of_a_start),
         cmocka_unit_test(test_refused_content_is_not_active),
+        cmocka_unit_test(test_status_of_a_restart),
         cmocka_unit_test(test_status_of_a_stop),
         cmocka_unit_test(test_status_says_why_nothing_fits),
         cmocka_unit_test(test_reports_come_in_order),

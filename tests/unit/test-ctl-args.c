@@ -50,7 +50,8 @@ static void test_refuses(void **state)
         {"--block-attempts=2x", "--block-attempts: \"2x\" is not a number"},
         {"--block-attempts=99999999999", "--block-attempts: \"99999999999\" is not a number"},
         {"--request-timeout=0", "--request-timeout: \"0\" is out of range"},
-        {"-o yaml", "--output: \"yaml\" is none of text, json, json-pretty"},
+        {"-o yaml", "--output: \"yaml\" is none of text, json, json-pretty, nor of a journal's short, "
+                    "short-iso, short-precise, short-unix, cat"},
         {"-bogus x", "unknown shorthand flag: 'b'"},
         {"ssh --ssh-port=0", "--ssh-port: \"0\" is no port"},
         {"ssh --ssh-port=65536", "--ssh-port: \"65536\" is no port"},
@@ -79,6 +80,40 @@ static void test_options_and_arguments_mix(void **state)
     assert_string_equal(o.args.items[0], "start");
     assert_string_equal(o.args.items[3], "--z");
     assert_int_equal(o.used, OPTION_GLOBAL | OPTION_FULL | OPTION_BLOCK_ATTEMPTS);
+    options_done(&o);
+}
+
+/* The formats of a journal are an option of their own, although it is written the same. */
+static void test_journal_options(void **state)
+{
+    static const struct {
+        const char *line;
+        enum output_mode output;
+        unsigned used;
+        int lines;
+        bool follow;
+    } good[] = {
+        {"", OUTPUT_TEXT, 0, 10, false},
+        {"-n 5 -f", OUTPUT_TEXT, OPTION_LINES | OPTION_FOLLOW, 5, true},
+        {"-n5 --f", OUTPUT_TEXT, OPTION_LINES | OPTION_FOLLOW, 5, true},
+        {"--lines=0 --follow=true", OUTPUT_TEXT, OPTION_LINES | OPTION_FOLLOW, 0, true},
+        {"-o json", OUTPUT_JSON, OPTION_OUTPUT, 10, false},
+        {"-o short", OUTPUT_SHORT, OPTION_FORMAT, 10, false},
+        {"--output=cat", OUTPUT_CAT, OPTION_FORMAT, 10, false},
+        {"--output short-iso", OUTPUT_SHORT_ISO, OPTION_FORMAT, 10, false},
+        {"--sudo --sudo=false --ssh-port 2222", OUTPUT_TEXT, OPTION_SUDO | OPTION_SSH_PORT, 10, false},
+    };
+    struct options o;
+
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        assert_int_equal(parse(&o, good[i].line, NULL), 0);
+        assert_int_equal(o.output, good[i].output);
+        assert_int_equal(o.used, good[i].used);
+        assert_int_equal(o.lines, good[i].lines);
+        assert_int_equal(o.follow, good[i].follow);
+        options_done(&o);
+    }
+    assert_true(parse(&o, "--ssh-port=x", NULL) < 0);
     options_done(&o);
 }
 
@@ -396,19 +431,13 @@ static void test_patterns(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refuses),
-        cmocka_unit_test(test_options_and_arguments_mix),
-        cmocka_unit_test(test_spellings),
-        cmocka_unit_test(test_short_forms),
-        cmocka_unit_test(test_global_texts),
-        cmocka_unit_test(test_environment),
-        cmocka_unit_test(test_environment_of_other_kinds),
-        cmocka_unit_test(test_verbs),
-        cmocka_unit_test(test_verbs_are_sorted_and_whole),
-        cmocka_unit_test(test_endpoints),
-        cmocka_unit_test(test_clients_that_cannot_be),
-        cmocka_unit_test(test_escape),
-        cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_refuses),         cmocka_unit_test(test_options_and_arguments_mix),
+        cmocka_unit_test(test_journal_options), cmocka_unit_test(test_spellings),
+        cmocka_unit_test(test_short_forms),     cmocka_unit_test(test_global_texts),
+        cmocka_unit_test(test_environment),     cmocka_unit_test(test_environment_of_other_kinds),
+        cmocka_unit_test(test_verbs),           cmocka_unit_test(test_verbs_are_sorted_and_whole),
+        cmocka_unit_test(test_endpoints),       cmocka_unit_test(test_clients_that_cannot_be),
+        cmocka_unit_test(test_escape),          cmocka_unit_test(test_patterns),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

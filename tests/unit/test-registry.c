@@ -46,7 +46,7 @@ static const struct registry_result *apply(struct registry *registry, Fleet__Com
 struct change {
     const char *name, *text; /* NULL text: none. */
     Fleet__DesiredState desired;
-    bool destroy, if_absent;
+    bool destroy, if_absent, restart;
     const char *if_hash;
 };
 
@@ -75,6 +75,7 @@ static const struct registry_result *change_units(struct registry *registry, con
         items[i].desired = changes[i].desired;
         items[i].destroy = changes[i].destroy;
         items[i].if_absent = changes[i].if_absent;
+        items[i].restart = changes[i].restart;
         if (changes[i].if_hash != NULL)
             items[i].if_hash = (char *)changes[i].if_hash;
         list[i] = &items[i];
@@ -278,6 +279,8 @@ static struct registry *full_registry(void)
     change_unit(registry, &(struct change){.name = "departed.service", .text = PLAIN, .desired = LOADED});
     place(registry, "departed.service", ID_A);
     change_unit(registry, &(struct change){.name = "departed.service", .destroy = true});
+    change_unit(registry, &(struct change){.name = "r.service", .text = PLAIN, .desired = LAUNCHED});
+    change_unit(registry, &(struct change){.name = "r.service", .restart = true});
     return registry;
 }
 
@@ -519,6 +522,43 @@ static void test_former_targets(void **state)
     assert_former(unit, ID_B, ID_C, NULL);
 }
 
+static void test_restart(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    const struct registry_unit *unit = registry_unit(registry, "a.service");
+    uint64_t before = unit->generation, restart;
+
+    assert_int_equal(unit->restart, 0);
+    assert_int_equal(change_unit(registry, &(struct change){.name = "t@.service", .restart = true}), -EINVAL);
+    assert_int_equal(change_unit(registry, &(struct change){.name = "nosuch.service", .restart = true}),
+                     -ENOENT);
+    assert_int_equal(
+        change_unit(registry, &(struct change){.name = "a.service", .restart = true, .desired = INACTIVE}),
+        0);
+    assert_int_equal(unit->desired, UNIT_STATE_LAUNCHED); /* The restart is what was asked for last. */
+
+    place(registry, "a.service", ID_A);
+    assert_int_equal(change_unit(registry, &(struct change){.name = "a.service", .restart = true}), 0);
+    restart = unit->restart;
+    assert_true(restart > before);
+    assert_int_equal(unit->generation, restart);
+    assert_string_equal(unit->target, ID_A);
+
+    /* What comes later does not ask for it again, nor forget it. */
+    place(registry, "a.service", ID_B);
+    change_unit(registry, &(struct change){.name = "a.service", .text = OTHER});
+    assert_true(unit->generation > restart);
+    assert_int_equal(unit->restart, restart);
+
+    /* But what has been stopped since is started afresh anyway. */
+    change_unit(registry, &(struct change){.name = "a.service", .desired = LOADED});
+    assert_int_equal(unit->restart, 0);
+    change_unit(registry,
+                &(struct change){.name = "a.service", .restart = true}); /* A loaded one is started. */
+    assert_int_equal(unit->desired, UNIT_STATE_LAUNCHED);
+    assert_int_equal(unit->restart, unit->generation);
+}
+
 static void test_inactive_is_nowhere(void **state)
 {
     _cleanup_(registry_freep) struct registry *registry = full_registry();
@@ -744,6 +784,9 @@ static void test_snapshot_round_trip(void **state)
     assert_string_equal(unit->target, ID_B);
     assert_former(unit, ID_A, NULL);
     assert_int_equal(unit->placed_wall_ms, 1234);
+    assert_true(registry_unit(copy, "r.service")->restart > 0);
+    assert_int_equal(registry_unit(copy, "r.service")->restart,
+                     registry_unit(registry, "r.service")->restart);
     assert_int_equal(registry_request(copy, "request-number-2")->status, -EEXIST);
     assert_int_equal(registry_machine(copy, ID_A)->label_count, 1);
     assert_true(registry_machine(copy, ID_B)->lost);
@@ -877,6 +920,7 @@ int main(void)
         cmocka_unit_test(test_named_twice),
         cmocka_unit_test(test_generation_and_token),
         cmocka_unit_test(test_former_targets),
+        cmocka_unit_test(test_restart),
         cmocka_unit_test(test_inactive_is_nowhere),
         cmocka_unit_test(test_void_placements),
         cmocka_unit_test(test_destroyed_units_are_remembered),
