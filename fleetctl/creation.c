@@ -216,8 +216,14 @@ static bool may_replace(const struct creation *c, const char *state_text)
 static void plan_same(struct creation *c, struct creation_item *item, const json_t *unit)
 {
     item->global = stored_is_global(unit);
-    if (c->desired != UNIT_STATE_INACTIVE) /* submit leaves a stored unit as it is. */
-        add_change(c, item, NULL);
+    json_t *change;
+
+    if (c->desired == UNIT_STATE_INACTIVE)
+        return; /* submit leaves a stored unit as it is. */
+    change = add_change(c, item, NULL);
+    /* As systemctl has it: who says start wants it started, also where it failed or was stopped meanwhile. */
+    if (c->desired == UNIT_STATE_LAUNCHED)
+        json_object_set_new(change, "again", json_true());
 }
 
 /* --replace: the unit gets the content of its own file, the local template's, or the stored template's. */

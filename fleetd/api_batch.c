@@ -20,7 +20,7 @@
 struct item {
     const char *name, *state, *if_hash; /* Borrowed from the body. */
     const json_t *options;
-    bool destroy, if_absent, restart;
+    bool destroy, if_absent, restart, again;
     const struct registry_unit *before; /* Borrowed; only until the change is proposed. */
     bool created;
     Fleet__DesiredState desired;
@@ -73,6 +73,8 @@ static int read_item(const json_t *json, struct item *item, struct err *err)
         r = api_json_get_bool(json, "ifAbsent", &item->if_absent, err);
     if (r >= 0)
         r = api_json_get_bool(json, "restart", &item->restart, err);
+    if (r >= 0)
+        r = api_json_get_bool(json, "again", &item->again, err);
     return r;
 }
 
@@ -225,6 +227,8 @@ static int check_item(struct batch *batch, struct item *item, struct err *err)
     r = api_change_check_state(item->name, item->state, &item->desired, err);
     if (r < 0)
         return r;
+    if (item->again && item->desired != FLEET__DESIRED_STATE__DESIRED_LAUNCHED)
+        return err_set(err, -EINVAL, "\"again\" goes with the desired state launched");
     item->created = item->before == NULL;
     if (item->created && item->text.text == NULL)
         return instantiate(batch, item, err);
@@ -340,6 +344,7 @@ static void fill_change(const struct item *item, Fleet__UnitChange *change)
     change->name = (char *)item->name;
     change->destroy = item->destroy;
     change->restart = item->restart;
+    change->again = item->again;
     change->desired = item->desired;
     change->if_absent = item->if_absent;
     change->if_hash = (char *)item->if_hash;

@@ -282,6 +282,9 @@ static void change_unit(struct registry *registry, const Fleet__UnitChange *chan
     }
     if (unit_set_desired(unit, change->desired))
         changed = true;
+    /* Another generation of the same: whoever runs it has carried it out already, the others start it. */
+    if (change->again && unit->desired == UNIT_STATE_LAUNCHED)
+        changed = true;
     if (change->restart) {
         unit_set_desired(unit, FLEET__DESIRED_STATE__DESIRED_LAUNCHED);
         unit->restart = registry->version;

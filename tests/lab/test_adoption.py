@@ -96,6 +96,22 @@ def test_an_adopted_unit_that_dies_is_noticed(cluster: Cluster) -> None:
 
 
 @lab_test(deadline_s=60)
+def test_start_starts_what_does_not_run_and_nothing_else(cluster: Cluster) -> None:
+    """What failed, or was stopped by an operator on its host; what runs keeps its life."""
+    one = cluster.hosts[0]
+    before = lives(cluster.hosts, "job@*")
+    victim, stopped = sorted(of_host(before, cluster.hosts[1]))[:2]
+    cluster.hosts[1].run(["systemctl", "kill", "--signal=KILL", victim])
+    cluster.hosts[1].systemctl("stop", stopped)
+    wait_until(lambda: sorted(lives(cluster.hosts, "job@*")), 5, "two units to end",
+               accept=lambda seen: seen == sorted(set(before) - {victim, stopped}))
+    cluster.ctl(one, "start", *NAMES)
+    after = lives(cluster.hosts, "job@*")
+    assert [life.host for life in after.pop(victim) + after.pop(stopped)] == [cluster.hosts[1].name] * 2
+    assert after == {unit: copies for unit, copies in before.items() if unit not in (victim, stopped)}
+
+
+@lab_test(deadline_s=60)
 def test_what_was_changed_while_fleetd_was_down(cluster: Cluster) -> None:
     for home in cluster.hosts[1:]:  # The first one is where the changes come from.
         one = cluster.hosts[0]

@@ -46,7 +46,7 @@ static const struct registry_result *apply(struct registry *registry, Fleet__Com
 struct change {
     const char *name, *text; /* NULL text: none. */
     Fleet__DesiredState desired;
-    bool destroy, if_absent, restart;
+    bool destroy, again, if_absent, restart;
     const char *if_hash;
 };
 
@@ -74,6 +74,7 @@ static const struct registry_result *change_units(struct registry *registry, con
                 (ProtobufCBinaryData){.len = strlen(changes[i].text), .data = (uint8_t *)changes[i].text};
         items[i].desired = changes[i].desired;
         items[i].destroy = changes[i].destroy;
+        items[i].again = changes[i].again;
         items[i].if_absent = changes[i].if_absent;
         items[i].restart = changes[i].restart;
         if (changes[i].if_hash != NULL)
@@ -522,6 +523,24 @@ static void test_former_targets(void **state)
     assert_former(unit, ID_B, ID_C, NULL);
 }
 
+static void test_started_again(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    const struct registry_unit *unit = registry_unit(registry, "a.service");
+    uint64_t before = unit->generation;
+
+    assert_int_equal(change_unit(registry, &(struct change){.name = "a.service", .desired = LAUNCHED}), 0);
+    assert_int_equal(unit->generation, before);
+    assert_int_equal(
+        change_unit(registry, &(struct change){.name = "a.service", .desired = LAUNCHED, .again = true}), 0);
+    assert_true(unit->generation > before);
+    assert_string_equal(unit->target, ID_A);
+    assert_int_equal(unit->restart, 0); /* What runs of it runs on. */
+    before = registry_unit(registry, "b.service")->generation;
+    change_unit(registry, &(struct change){.name = "b.service", .again = true}); /* It is loaded. */
+    assert_int_equal(registry_unit(registry, "b.service")->generation, before);
+}
+
 static void test_restart(void **state)
 {
     _cleanup_(registry_freep) struct registry *registry = full_registry();
@@ -920,6 +939,7 @@ int main(void)
         cmocka_unit_test(test_named_twice),
         cmocka_unit_test(test_generation_and_token),
         cmocka_unit_test(test_former_targets),
+        cmocka_unit_test(test_started_again),
         cmocka_unit_test(test_restart),
         cmocka_unit_test(test_inactive_is_nowhere),
         cmocka_unit_test(test_void_placements),
