@@ -10,10 +10,13 @@ tmpfilesdir = $(prefix)/lib/tmpfiles.d
 dist_tmpfiles_DATA = data/tmpfiles.d/fleet.conf
 
 # The one in the source tree names /usr/sbin and works as it is; the installed one names where fleetd really is.
-EXTRA_DIST += data/fleetd.service
-systemdsystemunit_DATA = data/installed/fleetd.service
+EXTRA_DIST += data/fleetd.service data/fleet-lease.service
+systemdsystemunit_DATA = data/installed/fleetd.service data/installed/fleet-lease.service
 dist_systemdsystemunit_DATA = data/fleetd.socket
-CLEANFILES += data/installed/fleetd.service
+CLEANFILES += data/installed/fleetd.service data/installed/fleet-lease.service
+data/installed/fleet-lease.service: data/fleet-lease.service Makefile
+	$(AM_V_GEN)$(MKDIR_P) data/installed && sed 's,/usr/libexec/,$(libexecdir)/,' \
+		$(top_srcdir)/data/fleet-lease.service >$@
 data/installed/fleetd.service: data/fleetd.service Makefile
 	$(AM_V_GEN)$(MKDIR_P) data/installed && sed 's,/usr/sbin/,$(sbindir)/,' $(top_srcdir)/data/fleetd.service >$@
 

@@ -101,6 +101,7 @@ static void want_one(struct agent *agent, const struct agent_unit *wanted)
     if (unit == NULL)
         unit = agent_unit_new(agent, wanted->name);
     unit->token = wanted->token;
+    unit->stop_ms = wanted->stop_ms;
     unit->named = agent->batch;
     if (wish_of(wanted->desired) == AGENT_WISH_ABSENT) {
         want_absent(agent, unit);
@@ -261,6 +262,8 @@ static void on_file(const char *name, const char *hash, enum agent_install insta
     unit->known = false;
     unit->install = install;
     memcpy(unit->file_hash, hash, sizeof unit->file_hash);
+    if (agent->dropin_directory != NULL)
+        unit->dropin = agent_dropin_read(agent->dropin_directory, name);
     agent_unit_changed(agent, unit);
 }
 
@@ -284,6 +287,8 @@ static void agent_free(struct agent *agent)
         agent_unit_free(agent, unit);
     agent_why_drop(agent);
     agent_records_done(&agent->records);
+    agent_lease_done(agent);
+    free(agent->dropin_directory);
     if (agent->directory_fd >= 0)
         close(agent->directory_fd);
     free(agent->directory);
@@ -325,6 +330,7 @@ int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct a
     agent->links = links_directory(config->user_bus);
     if ((config->user_bus ? sd_pid_get_user_unit : sd_pid_get_unit)(0, &agent->own_unit) < 0)
         agent->own_unit = NULL;
+    agent->dropin_directory = xstrdup(config->dropin_directory);
     agent->directory_fd = -1;
     agent->records.fd = -1;
     agent->closing = true; /* Nothing is on the loop yet. */
@@ -337,6 +343,7 @@ int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct a
     }
     agent_records_open(&agent->records, config->state_file, on_record, agent);
     take_stock(agent);
+    agent_lease_init(agent, config->lease_file);
     agent->closing = false;
     uv_idle_init(loop, &agent->idle);
     uv_timer_init(loop, &agent->retry);

@@ -16,6 +16,8 @@
  *  - States come by D-Bus signals; nothing is polled.
  *  - A restart is carried out once, also if fleetd is killed in the midst of it: before it asks, the agent
  * notes which invocation is to end, and afterwards asks again only while that one is still there.
+ *  - A unit with OnDisconnect=stop is started only under a lease, runs no longer than that, whatever becomes
+ * of us, and is started again when there is a new one (agent_lease.h, docs/leases.md).
  *  - An operator's systemctl stop of a unit is reported, not fought: a unit is started once per generation.
  */
 #pragma once
@@ -42,6 +44,7 @@ struct agent_unit {
     uint64_t generation;     /* Grows with every change of what is wanted of this unit. */
     uint64_t token;          /* Fencing token: grows with every placement. */
     uint64_t restart; /* What was started for an older generation than this is restarted, once; 0: nothing. */
+    uint64_t stop_ms; /* OnDisconnect=stop: so long it may take to stop. 0: OnDisconnect=keep. */
 };
 
 /* What the host knows of one unit. Borrowed for the call. */
@@ -70,7 +73,9 @@ struct agent_config {
     const char *units_directory; /* "/run/fleet/units": made 0755 if missing. */
     const char *state_file; /* "/run/fleet/agent.state": which generation was carried out for which content;
                                lost at reboot on purpose. */
-    bool user_bus;          /* systemd_user of the first fleet: the user's manager instead of the system's. */
+    const char *lease_file; /* LEASE_PAGE_FILE; NULL: no units with OnDisconnect=stop here. */
+    const char *dropin_directory; /* AGENT_DROPIN_DIRECTORY; only with a lease_file. */
+    bool user_bus; /* systemd_user of the first fleet: the user's manager instead of the system's. */
 };
 
 /* Connects to systemd (system bus, or its private socket where there is no bus and we are root), takes stock
@@ -101,6 +106,13 @@ void agent_wanted_each(const struct agent *agent,
 /* Asks systemd whether the host is going down; true also where it cannot be asked. 'answer' comes once,
  * unless the connection to systemd breaks, and may come from inside this call; one question at a time. */
 void agent_ask_stopping(struct agent *agent, void (*answer)(bool stopping, void *data), void *data);
+
+/* Whether heartbeats should ask for a lease. Each one that does is noted just before it is sent; an answer
+ * that grants one is noted, too; and so is the end of the session to the leader. */
+bool agent_wants_lease(const struct agent *agent);
+void agent_lease_sent(struct agent *agent, uint64_t sequence);
+void agent_lease_granted(struct agent *agent, uint64_t sequence, uint64_t lease_ms);
+void agent_lease_session_lost(struct agent *agent);
 
 size_t agent_unit_count(const struct agent *agent);
 bool agent_bus_connected(const struct agent *agent);

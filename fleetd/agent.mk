@@ -3,8 +3,10 @@ noinst_LIBRARIES += fleetd/libagent.a
 fleetd_libagent_a_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS)
 fleetd_libagent_a_SOURCES = \
 	fleetd/agent.c fleetd/agent.h \
+	fleetd/agent_dropin.c fleetd/agent_dropin.h \
 	fleetd/agent_files.c fleetd/agent_files.h \
 	fleetd/agent_internal.h \
+	fleetd/agent_lease.c fleetd/agent_lease.h \
 	fleetd/agent_record.c fleetd/agent_record.h \
 	fleetd/agent_signals.c \
 	fleetd/agent_step.c \
@@ -12,9 +14,16 @@ fleetd_libagent_a_SOURCES = \
 	fleetd/agent_unit.c \
 	fleetd/agent_why.c \
 	fleetd/bus.c fleetd/bus.h \
+	fleetd/lease_page.c fleetd/lease_page.h \
 	fleetd/core/agent_plan.c fleetd/core/agent_plan.h
 
 AGENT_LIBS = fleetd/libagent.a $(UNITS_LIBS) $(UV_LIBS) $(SYSTEMD_LIBS)
+
+# Keeps the lease that units with OnDisconnect=stop are bound to, without fleetd.
+libexec_PROGRAMS += fleetd/fleet-lease
+fleetd_fleet_lease_SOURCES = fleetd/lease_keeper.c fleetd/lease_page.c fleetd/lease_page.h
+fleetd_fleet_lease_CPPFLAGS = $(AM_CPPFLAGS) $(SYSTEMD_CFLAGS)
+fleetd_fleet_lease_LDADD = base/libbase.a $(SYSTEMD_LIBS)
 
 # Drives the agent by hand, inside a host of the lab.
 check_PROGRAMS += tests/lab/agent-probe
@@ -23,14 +32,18 @@ tests_lab_agent_probe_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS)
 tests_lab_agent_probe_LDADD = $(AGENT_LIBS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-agent-plan tests/unit/test-agent-files tests/unit/test-agent-record
-TESTS += tests/unit/test-agent-plan tests/unit/test-agent-files tests/unit/test-agent-record
+check_PROGRAMS += tests/unit/test-agent-plan tests/unit/test-agent-files tests/unit/test-agent-record tests/unit/test-agent-lease
+TESTS += tests/unit/test-agent-plan tests/unit/test-agent-files tests/unit/test-agent-record tests/unit/test-agent-lease
 tests_unit_test_agent_files_SOURCES = tests/unit/test-agent-files.c
 tests_unit_test_agent_files_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_agent_files_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_agent_record_SOURCES = tests/unit/test-agent-record.c
 tests_unit_test_agent_record_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_agent_record_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_agent_lease_SOURCES = tests/unit/test-agent-lease.c
+tests_unit_test_agent_lease_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS)
+tests_unit_test_agent_lease_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_agent_lease_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_agent_plan_SOURCES = tests/unit/test-agent-plan.c
 tests_unit_test_agent_plan_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_agent_plan_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)

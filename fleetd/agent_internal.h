@@ -19,7 +19,9 @@
 #include <uv.h>
 
 #include "fleetd/agent.h"
+#include "fleetd/agent_dropin.h"
 #include "fleetd/agent_files.h"
+#include "fleetd/agent_lease.h"
 #include "fleetd/agent_record.h"
 #include "fleetd/bus.h"
 #include "fleetd/core/agent_plan.h"
@@ -42,7 +44,7 @@ struct local_unit {
     char hash[UNIT_HASH_SIZE];
     char *text; /* Until it is written. */
     size_t text_size;
-    uint64_t generation, token, batch, restart;
+    uint64_t generation, token, stop_ms, batch, restart;
     uint64_t named; /* The batch that named it last. */
 
     /* What is on the host. */
@@ -52,6 +54,9 @@ struct local_unit {
     bool relabelled;                /* The wanted content differs from the file in [X-Fleet] only. */
     bool linked;
     bool fixed; /* systemd has refused to stop it, for good. */
+    struct agent_dropin dropin;
+    bool lapsed;   /* The end of the lease has stopped it: it is started when there is a new one. */
+    bool no_lease; /* It needs one, and must not be started now. */
     struct agent_record record;
     char *error;                   /* NULL: none. */
     bool explaining;               /* The journal is asked for its reason: the report waits... */
@@ -85,6 +90,8 @@ struct agent {
     char *directory, *links; /* Of the files, and where systemd links them; NULL: unknown. */
     char *own_unit;          /* That fleetd runs in; NULL: none. */
     int directory_fd;
+    char *dropin_directory;
+    struct agent_lease lease;
     struct agent_records records;
     struct local_unit *units; /* uthash by name. */
     struct local_unit *dirty, *unreported, *preparing;

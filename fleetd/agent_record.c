@@ -18,30 +18,32 @@
 
 #define HEADER "fleet-agent 1\n"
 
-/* NAME HASH GENERATION ASKED LAUNCHED RESTART RESULT RESTARTING INVOCATION, or "NAME -" for a forgotten one;
- * '-' for an empty word. Lines of fleetd 2.0 end with RESULT. */
+/* NAME HASH GENERATION ASKED LAUNCHED RESTART RESULT RESTARTING INVOCATION KEPT, or "NAME -" for a forgotten
+ * one; '-' for an empty word. Lines of fleetd 2.0 end with RESULT. */
 static void parse_line(char *line, void (*each)(const char *, const struct agent_record *, void *),
                        void *data)
 {
     struct agent_record record = {0};
     char name[UNIT_NAME_MAX + 1], hash[UNIT_HASH_SIZE], result[AGENT_RESULT_SIZE], rest;
     char invocation[AGENT_INVOCATION_SIZE] = "-";
+    char kept[8] = "0";
     int launched, restart, n;
 
-    n = sscanf(line, "%256s %40s %" SCNu64 " %" SCNu64 " %d %d %31s %" SCNu64 " %32s %c", name, hash,
+    n = sscanf(line, "%256s %40s %" SCNu64 " %" SCNu64 " %d %d %31s %" SCNu64 " %32s %7s %c", name, hash,
                &record.generation, &record.asked, &launched, &restart, result, &record.restarting, invocation,
-               &rest);
+               kept, &rest);
     if (n == 2 && streq(hash, "-")) {
         each(name, NULL, data);
         return;
     }
-    if (n != 7 && n != 9)
+    if ((n != 7 && n != 9 && n != 10) || (!streq(kept, "0") && !streq(kept, "1")))
         return;
     snprintf(record.hash, sizeof record.hash, "%s", streq(hash, "-") ? "" : hash);
     snprintf(record.result, sizeof record.result, "%s", streq(result, "-") ? "" : result);
     snprintf(record.invocation, sizeof record.invocation, "%s", streq(invocation, "-") ? "" : invocation);
     record.launched = launched != 0;
     record.restart = restart != 0;
+    record.kept = streq(kept, "1");
     each(name, &record, data);
 }
 
@@ -78,10 +80,10 @@ void agent_records_note(struct agent_records *records, const char *name, const s
         strbuf_addf(&records->pending, "%s -\n", name);
         return;
     }
-    strbuf_addf(&records->pending, "%s %s %" PRIu64 " %" PRIu64 " %d %d %s %" PRIu64 " %s\n", name,
+    strbuf_addf(&records->pending, "%s %s %" PRIu64 " %" PRIu64 " %d %d %s %" PRIu64 " %s %d\n", name,
                 r->hash[0] != '\0' ? r->hash : "-", r->generation, r->asked, r->launched, r->restart,
                 r->result[0] != '\0' ? r->result : "-", r->restarting,
-                r->invocation[0] != '\0' ? r->invocation : "-");
+                r->invocation[0] != '\0' ? r->invocation : "-", r->kept);
 }
 
 static void records_failed(struct agent_records *records, int error)

@@ -26,6 +26,7 @@ struct agent_record {
     uint64_t asked; /* The newest one for which systemd accepted a start, or it was found running; 0: none. */
     bool launched;  /* Asked to start, and not to stop since. */
     bool restart;   /* A process of an older content may run. */
+    bool kept;      /* Up under a lease, when it was last seen before the lease ended. */
     char result[AGENT_RESULT_SIZE]; /* Of 'generation'; "": none. */
     uint64_t restarting;            /* A restart for this generation is, or was, about to be asked for... */
     char invocation[AGENT_INVOCATION_SIZE]; /* ...of this run of the unit (systemd's InvocationID), "": none.

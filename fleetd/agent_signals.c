@@ -103,6 +103,24 @@ static void read_properties(struct agent *agent, struct local_unit *unit, sd_bus
     unit->signalled = true;
 }
 
+static void read_keeper(struct agent *agent, sd_bus_message *m)
+{
+    const char *name, *value;
+
+    if (sd_bus_message_skip(m, "s") < 0 || sd_bus_message_enter_container(m, 'a', "{sv}") < 0)
+        return;
+    while (sd_bus_message_enter_container(m, 'e', "sv") > 0) {
+        if (sd_bus_message_read(m, "s", &name) < 0)
+            return;
+        if (streq(name, "ActiveState") && sd_bus_message_read(m, "v", "s", &value) >= 0)
+            agent_lease_keeper_is(agent, value);
+        else if (sd_bus_message_skip(m, "v") < 0)
+            return;
+        if (sd_bus_message_exit_container(m) < 0)
+            return;
+    }
+}
+
 static int on_properties(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 {
     _cleanup_(freep) char *name = NULL;
@@ -111,6 +129,10 @@ static int on_properties(sd_bus_message *m, void *data, sd_bus_error *ret_error)
 
     if (!is_from_systemd(agent, m) || sd_bus_path_decode(sd_bus_message_get_path(m), UNIT_PATH, &name) <= 0)
         return 0;
+    if (streq(name, AGENT_KEEPER_UNIT)) {
+        read_keeper(agent, m);
+        return 0;
+    }
     unit = agent_find(agent, name);
     if (unit == NULL)
         return 0;

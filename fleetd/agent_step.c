@@ -3,6 +3,7 @@
  * reports. */
 #include <config.h>
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,8 +20,10 @@ static void note_restart(struct agent *agent, struct local_unit *unit)
 {
     struct agent_facts facts;
 
+    /* A process that no lease keeps has to be started anew when it needs one. */
     unit->relabelled =
-        unit->file_hash[0] != '\0' && unit->text != NULL &&
+        (unit->stop_ms == 0 || unit->dropin.stop_ms > 0) && unit->file_hash[0] != '\0' &&
+        unit->text != NULL &&
         agent_files_mean_the_same(agent->directory_fd, unit->name, unit->text, unit->text_size);
     agent_facts(unit, &facts);
     if (unit->relabelled || !agent_facts_up(&facts) || streq(unit->record.hash, unit->hash))
@@ -57,10 +60,43 @@ static void carry_over(struct agent *agent, struct local_unit *unit)
     agent_unit_note(agent, unit);
 }
 
+static bool has_file(const struct local_unit *unit)
+{
+    return streq(unit->file_hash, unit->hash);
+}
+
+/* What the unit needs beside its file, or nothing. */
+static void write_dropin(struct agent *agent, struct local_unit *unit)
+{
+    const struct agent_dropin wanted = {.token = unit->stop_ms > 0 ? unit->token : 0,
+                                        .stop_ms = unit->stop_ms};
+    struct err err = {0};
+    int r;
+
+    if (wanted.stop_ms == 0 && unit->dropin.stop_ms == 0)
+        return;
+    if (agent->lease.page == NULL)
+        r = err_set(&err, -ENOTSUP, "%s", agent->lease.why);
+    else if (wanted.stop_ms == 0)
+        r = agent_dropin_remove(agent->dropin_directory, unit->name, &err);
+    else
+        r = agent_dropin_write(agent->dropin_directory, unit->name, &wanted, &err);
+    if (r < 0) {
+        agent_unit_fail(agent, unit, "write", err_text(&err, r));
+        return;
+    }
+    unit->dropin = wanted;
+    unit->stale = AGENT_STALE_UNKNOWN; /* Something may have kept it loaded. */
+}
+
 static void write_one(struct agent *agent, struct local_unit *unit)
 {
     struct err err = {0};
 
+    if (has_file(unit)) {
+        write_dropin(agent, unit);
+        return;
+    }
     if (unit->text == NULL) {
         agent_unit_fail(agent, unit, "write", "its content is missing");
         return;
@@ -85,6 +121,7 @@ static void write_one(struct agent *agent, struct local_unit *unit)
     memcpy(unit->file_hash, unit->hash, sizeof unit->file_hash);
     free(TAKE_PTR(unit->text));
     agent_unit_changed(agent, unit);
+    write_dropin(agent, unit); /* Behind the file: so no drop-in is ever left without one. */
 }
 
 static void do_write(struct agent *agent, struct local_unit **units, size_t count)
@@ -125,7 +162,7 @@ void agent_report_unit(const struct local_unit *unit, bool gone,
         .active_state = unit->active_state,
         .sub_state = unit->sub_state,
         .hash = unit->file_hash,
-        .generation = unit->record.generation,
+        .generation = unit->lapsed ? 0 : unit->record.generation,
         .result = unit->record.result,
         .error = unit->error != NULL ? unit->error : "",
         .launched = unit->record.launched,
@@ -218,6 +255,7 @@ static bool step_once(struct agent *agent)
     DL_FOREACH2(agent->dirty, unit, dirty_next)
     {
         GROW(items, capacity, count + 1);
+        agent_lease_look(agent, unit);
         items[count] = (struct agent_plan_item){.name = unit->name, .data = unit, .batch = unit->batch};
         agent_facts(unit, &items[count++].facts);
     }

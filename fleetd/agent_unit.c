@@ -224,13 +224,15 @@ void agent_unit_removed(struct agent *agent, struct local_unit *unit)
     }
     if (agent->links != NULL)
         agent_files_unlink(agent->links, agent->directory, unit->name);
-    if (agent_files_remove(agent->directory_fd, unit->name, &err) < 0) {
+    if ((unit->dropin.stop_ms > 0 && agent_dropin_remove(agent->dropin_directory, unit->name, &err) < 0) ||
+        agent_files_remove(agent->directory_fd, unit->name, &err) < 0) {
         agent_unit_fail(agent, unit, "remove", err.text);
         return;
     }
     unit->file_hash[0] = '\0';
     unit->install = AGENT_INSTALL_NONE;
     agent_unit_set_error(agent, unit, NULL);
+    unit->dropin = (struct agent_dropin){0};
     unit->record = (struct agent_record){0};
     agent_records_note(&agent->records, unit->name, NULL);
     agent_unit_log(unit, LOG_INFO, "removed");
@@ -293,7 +295,10 @@ void agent_facts(const struct local_unit *unit, struct agent_facts *ret)
         .restart = agent_unit_needs_restart(unit),
         .gentle = !unit_name_restarts(unit->name),
         .fixed = unit->fixed || !unit_name_stops(unit->name),
-        .asked = unit->record.asked == unit->generation,
-        .done = is_done(unit),
+        .asked = !unit->lapsed && unit->record.asked == unit->generation,
+        .done = !unit->lapsed && is_done(unit),
+        .dropin_other =
+            unit->stop_ms != unit->dropin.stop_ms || (unit->stop_ms > 0 && unit->token != unit->dropin.token),
+        .no_lease = unit->no_lease,
     };
 }

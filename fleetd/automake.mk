@@ -13,6 +13,7 @@ fleetd_libcore_a_SOURCES = \
 	fleetd/core/silence.c \
 	fleetd/core/effects.c fleetd/core/effects.h \
 	fleetd/core/hosts.c fleetd/core/hosts.h \
+	fleetd/core/lease.c \
 	fleetd/core/status.c \
 	fleetd/core/voters.c fleetd/core/voters.h
 
@@ -75,6 +76,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/journal_entry.c fleetd/journal_entry.h \
 	fleetd/joining.c fleetd/joining.h \
 	fleetd/leading.c \
+	fleetd/leading_lease.c \
 	fleetd/member.c fleetd/member.h \
 	fleetd/observing.c \
 	fleetd/prober.c fleetd/prober.h \

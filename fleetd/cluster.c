@@ -276,6 +276,7 @@ static int become_member(struct daemon *daemon, struct err *err)
     daemon->uplink = hosting_uplink_new(daemon);
     uplink_set_members(daemon->uplink, &daemon->member.peers);
     daemon->downlink = leading_downlink_new(daemon);
+    daemon->lessor = lessor_new(daemon);
     daemon->gate = leading_gate_new(daemon);
     daemon->prober = leading_prober_new(daemon);
     patience = patience_new("opening the log", PATIENCE_STEP_MS);

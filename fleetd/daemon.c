@@ -80,9 +80,12 @@ static void on_timer(uv_timer_t *timer);
 static void arm_timer(struct daemon *daemon)
 {
     uint64_t deadline = core_deadline_ms(daemon->core), api = api_deadline_ms(daemon->api), now;
+    uint64_t lessor = lessor_deadline_ms(daemon->lessor);
 
     if (api < deadline)
         deadline = api;
+    if (lessor < deadline)
+        deadline = lessor;
     if (deadline == UINT64_MAX) {
         uv_timer_stop(&daemon->timer);
         return;
@@ -107,8 +110,10 @@ static void on_prepare(uv_prepare_t *prepare)
     if (daemon->api == NULL || daemon->store == NULL)
         return;
     leading_step(daemon);
-    if (!daemon->stopping)
-        arm_timer(daemon);
+    if (daemon->stopping)
+        return;
+    lessor_step(daemon->lessor);
+    arm_timer(daemon);
 }
 
 /* Addresses come and go with leases and cables (fleet-behaviour.md §5.4: once a minute). */
@@ -341,6 +346,7 @@ void daemon_free(struct daemon *daemon)
 {
     if (daemon->downlink != NULL)
         downlink_free(daemon->downlink);
+    lessor_free(daemon->lessor);
     if (daemon->gate != NULL)
         gate_free(daemon->gate);
     core_free(daemon->core);

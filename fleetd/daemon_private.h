@@ -53,6 +53,7 @@ struct daemon {
     struct downlink *downlink;
     struct farewell *farewell; /* While it is said. */
     struct prober *prober;     /* Asks after hosts that are silent, while this one leads. */
+    struct lessor *lessor;
     struct router *router;
     struct agent *agent;
     struct host_queries *queries;
@@ -113,6 +114,16 @@ void leading_probe(struct daemon *daemon); /* Once a second. */
 struct downlink *leading_downlink_new(struct daemon *daemon);
 struct prober *leading_prober_new(struct daemon *daemon);
 struct gate *leading_gate_new(struct daemon *daemon);
+
+/* leading_lease.c: answers to heartbeats that ask for a lease. */
+struct lessor *lessor_new(struct daemon *daemon);
+void lessor_free(struct lessor *lessor);
+void lessor_ask(struct lessor *lessor, const char *machine_id, uint64_t session_id, uint64_t sequence,
+                bool urgent);
+void lessor_step(struct lessor *lessor); /* Once in a turn of the loop. */
+uint64_t lessor_deadline_ms(const struct lessor *lessor);
+void lessor_yield(struct lessor *lessor);                            /* This host does not lead any more. */
+void lessor_set(struct daemon *daemon, const struct effect *effect); /* EFFECT_LEASE */
 
 /* hosting.c */
 void hosting_describe(struct daemon *daemon); /* Fills daemon->machine from configuration and identity. */

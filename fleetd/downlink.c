@@ -170,6 +170,9 @@ static void on_heartbeat(struct link *link, const Fleet__Heartbeat *heartbeat)
     message.message_case = FLEET__SESSION_DOWN__MESSAGE_HEARTBEAT;
     message.heartbeat = &answer;
     send_down(link, &message);
+    if (heartbeat->lease && !link->closing)
+        link->downlink->callbacks.on_lease(link->machine_id, link->session_id, heartbeat->sequence,
+                                           heartbeat->urgent, link->downlink->data);
 }
 
 static void dispatch(struct link *link, const Fleet__SessionUp *message)

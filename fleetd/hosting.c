@@ -13,8 +13,10 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "fleetd/agent_dropin.h"
 #include "fleetd/daemon_private.h"
 #include "fleetd/http_listen.h"
+#include "fleetd/lease_page.h"
 #include "fleetd/messages.h"
 #include "raftstore/limits.h"
 
@@ -265,6 +267,7 @@ static int want_unit(const Fleet__ShareUnit *message, struct agent_unit *ret)
         .generation = message->generation,
         .token = message->token,
         .restart = message->restart,
+        .stop_ms = message->stop_ms,
     };
     return 0;
 }
@@ -295,6 +298,8 @@ static int carry_out_share(struct daemon *daemon, const struct share_buffer *sha
     }
     if (r >= 0)
         r = agent_want(daemon->agent, wanted, wanted_count, removed, removed_count, complete, &err);
+    if (r >= 0 && agent_wants_lease(daemon->agent) && daemon->uplink != NULL)
+        uplink_beat(daemon->uplink); /* Nothing of it is started before the leader has answered this. */
     if (r < 0)
         log_warn("The leader's share cannot be carried out: %s. Asking for all of it again",
                  err_text(&err, r));
@@ -357,6 +362,23 @@ static void on_host_reply(const Fleet__HostReply *reply, void *data)
         uplink_send(daemon->uplink, &message);
 }
 
+static bool on_beat(uint64_t sequence, void *data)
+{
+    struct daemon *daemon = data;
+
+    if (!agent_wants_lease(daemon->agent))
+        return false;
+    agent_lease_sent(daemon->agent, sequence);
+    return true;
+}
+
+static void on_lease(uint64_t sequence, uint64_t lease_ms, void *data)
+{
+    struct daemon *daemon = data;
+
+    agent_lease_granted(daemon->agent, sequence, lease_ms);
+}
+
 static void on_lost(const char *why, void *data)
 {
     struct daemon *daemon = data;
@@ -364,6 +386,7 @@ static void on_lost(const char *why, void *data)
     log_info("The session to the leader has ended: %s. Units run on; looking for the leader", why);
     share_clear(&daemon->share);
     host_queries_cancel_all(daemon->queries);
+    agent_lease_session_lost(daemon->agent);
     if (daemon->router != NULL)
         router_disconnected(daemon->router);
     farewell_answered(daemon);
@@ -381,6 +404,8 @@ struct uplink *hosting_uplink_new(struct daemon *daemon)
         .on_open = on_open,
         .on_accepted = on_accepted,
         .on_share = on_share,
+        .on_beat = on_beat,
+        .on_lease = on_lease,
         .on_api_reply = on_api_reply,
         .on_farewell = on_farewell,
         .on_host_request = on_host_request,
@@ -520,6 +545,8 @@ int hosting_start(struct daemon *daemon, struct err *err)
     struct agent_config agent_config = {
         .units_directory = daemon->config.units_directory,
         .state_file = state_file,
+        .lease_file = daemon->config.systemd_user ? NULL : LEASE_PAGE_FILE,
+        .dropin_directory = daemon->config.systemd_user ? NULL : AGENT_DROPIN_DIRECTORY,
         .user_bus = daemon->config.systemd_user,
     };
     int r = agent_new(daemon->loop, &agent_config, &agent_callbacks, daemon, &daemon->agent, err);

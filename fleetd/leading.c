@@ -146,6 +146,7 @@ static void fill_share_unit(const struct daemon *daemon, const char *machine_id,
                           : unit->generation;
     ret->token = unit->token;
     ret->restart = unit->restart;
+    ret->stop_ms = unit->requirements->stop_ms;
     if (report == NULL || !streq(report->hash, unit->content->hash))
         ret->text =
             (ProtobufCBinaryData){.len = unit->content->text_size, .data = (uint8_t *)unit->content->text};
@@ -233,6 +234,7 @@ static void carry_out(struct daemon *daemon, struct effects *effects)
 
         switch (effect->kind) {
         case EFFECT_SCHEDULE: do_schedule(daemon, effect); break;
+        case EFFECT_LEASE: lessor_set(daemon, effect); break;
         case EFFECT_SHARE: do_share(daemon, effect); break;
         case EFFECT_SETTLED:
             if (daemon->api != NULL) /* It goes before the store does. */
@@ -311,6 +313,7 @@ void leading_stop(struct daemon *daemon)
     log_message(LOG_NOTICE, log_fields(MESSAGE_YIELDS), "This host does not lead any more");
     daemon->engine.leader_since_ms = 0;
     core_yield(daemon->core);
+    lessor_yield(daemon->lessor);
     hosting_report_all(daemon); /* From now on this is what is known here. */
     if (daemon->api != NULL)
         api_yield(daemon->api);
@@ -632,6 +635,13 @@ static void on_goodbye(const char *machine_id, uint64_t session_id, void *data)
     store_propose(daemon->store, &command, on_goodbye_noted, goodbye);
 }
 
+static void on_lease(const char *machine_id, uint64_t session_id, uint64_t sequence, bool urgent, void *data)
+{
+    struct daemon *daemon = data;
+
+    lessor_ask(daemon->lessor, machine_id, session_id, sequence, urgent);
+}
+
 static void on_closed(const char *machine_id, uint64_t session_id, void *data)
 {
     struct daemon *daemon = data;
@@ -663,6 +673,7 @@ struct downlink *leading_downlink_new(struct daemon *daemon)
         .on_session = on_session,
         .on_reports = on_reports,
         .on_heard = on_heard,
+        .on_lease = on_lease,
         .on_closed = on_closed,
         .on_goodbye = on_goodbye,
         .on_machine = on_machine,

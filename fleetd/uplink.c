@@ -83,13 +83,15 @@ static void give_up(struct uplink *uplink, const char *why)
         conn_close(uplink->conn, why);
 }
 
-static void beat(struct uplink *uplink)
+static void beat(struct uplink *uplink, bool urgent)
 {
     Fleet__Heartbeat heartbeat = FLEET__HEARTBEAT__INIT;
     Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
 
     heartbeat.sequence = ++uplink->sequence;
     heartbeat.share_version = uplink->share_version;
+    heartbeat.urgent = urgent;
+    heartbeat.lease = uplink->callbacks.on_beat(heartbeat.sequence, uplink->data);
     message.message_case = FLEET__SESSION_UP__MESSAGE_HEARTBEAT;
     message.heartbeat = &heartbeat;
     if (!send_up(uplink, &message))
@@ -109,7 +111,7 @@ static void on_timer(uv_timer_t *timer)
             give_up(uplink, "the leader is silent");
             break;
         }
-        beat(uplink);
+        beat(uplink, false);
         wait_ms(uplink, uplink->heartbeat_ms);
         break;
     case UPLINK_CLOSED: break;
@@ -180,8 +182,13 @@ static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, voi
     case FLEET__SESSION_DOWN__MESSAGE_HOST_CANCEL:
         uplink->callbacks.on_host_cancel(message->host_cancel->id, uplink->data);
         break;
+    case FLEET__SESSION_DOWN__MESSAGE_HEARTBEAT:
+        if (message->heartbeat->lease_ms > 0 && uplink->state == UPLINK_OPEN)
+            uplink->callbacks.on_lease(message->heartbeat->sequence, message->heartbeat->lease_ms,
+                                       uplink->data);
+        break;
     case FLEET__SESSION_DOWN__MESSAGE_REFUSED: give_up(uplink, message->refused); break;
-    default: break; /* A heartbeat, or something that a newer leader knows. */
+    default: break; /* Something that a newer leader knows. */
     }
     fleet__session_down__free_unpacked(message, NULL);
 }
@@ -304,6 +311,12 @@ void uplink_set_members(struct uplink *uplink, const struct strlist *addresses)
     strlist_done(&uplink->members);
     for (size_t i = 0; i < addresses->count; i++)
         strlist_add(&uplink->members, addresses->items[i]);
+}
+
+void uplink_beat(struct uplink *uplink)
+{
+    if (uplink->state == UPLINK_OPEN && uplink->conn != NULL)
+        beat(uplink, true);
 }
 
 bool uplink_is_opening(const struct uplink *uplink)

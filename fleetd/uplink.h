@@ -26,6 +26,9 @@ struct uplink_callbacks {
     void (*on_accepted)(const Fleet__SessionAccepted *accepted, void *data);
     /* The share. A negative return ends the session, so that it begins anew with all that the host has. */
     int (*on_share)(const Fleet__Share *share, void *data);
+    /* A heartbeat is about to be sent: whether it is to ask for a lease. And the answer that grants one. */
+    bool (*on_beat)(uint64_t sequence, void *data);
+    void (*on_lease)(uint64_t sequence, uint64_t lease_ms, void *data);
     void (*on_api_reply)(const Fleet__ApiReply *reply, void *data);
     void (*on_farewell)(void *data); /* The leader has noted a goodbye. */
     /* The leader asks about a unit here, or does not want the answer any more. */
@@ -46,6 +49,8 @@ void uplink_set_members(struct uplink *uplink, const struct strlist *addresses);
 
 /* How many shares of the present session have arrived whole. */
 uint64_t uplink_share_count(const struct uplink *uplink);
+/* Sends a heartbeat now, if it is open; what it asks for is waited for. */
+void uplink_beat(struct uplink *uplink);
 
 bool uplink_is_open(const struct uplink *uplink);
 const char *

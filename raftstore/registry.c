@@ -126,6 +126,7 @@ struct registry_unit *registry_unit_add(struct registry *registry, const char *n
     unit->content = content;
     unit->reason = xstrdup("");
     unit_set_requirements(unit);
+    unit->stop_ms = unit->requirements->stop_ms;
     HASH_ADD_KEYPTR(hh, registry->units, unit->name, strlen(unit->name), unit);
     free(registry->sorted_units);
     registry->sorted_units = NULL;
@@ -155,12 +156,14 @@ static void departed_remove(struct registry *registry, struct departed *departed
     free(departed);
 }
 
-void registry_departed_remember(struct registry *registry, const char *name, struct strlist *machines)
+void registry_departed_remember(struct registry *registry, const char *name, struct strlist *machines,
+                                uint64_t stop_ms)
 {
     struct departed *departed = NEW0(struct departed);
 
     departed->name = xstrdup(name);
     departed->machines = *machines;
+    departed->stop_ms = stop_ms;
     *machines = (struct strlist){0};
     HASH_ADD_KEYPTR(hh, registry->departed, departed->name, strlen(departed->name), departed);
     if (HASH_COUNT(registry->departed) > DEPARTED_REMEMBERED_MAX)
@@ -172,7 +175,7 @@ static void unit_destroy(struct registry *registry, struct registry_unit *unit)
     if (unit->target[0] != '\0')
         strlist_add(&unit->former, unit->target);
     if (unit->former.count > 0)
-        registry_departed_remember(registry, unit->name, &unit->former);
+        registry_departed_remember(registry, unit->name, &unit->former, unit->stop_ms);
     unit_remove(registry, unit);
 }
 
@@ -186,6 +189,8 @@ static void unit_inherit(struct registry *registry, struct registry_unit *unit)
         return;
     unit->former = departed->machines;
     departed->machines = (struct strlist){0};
+    if (departed->stop_ms > unit->stop_ms)
+        unit->stop_ms = departed->stop_ms;
     departed_remove(registry, departed);
 }
 
@@ -217,6 +222,15 @@ static int check_unit_change(struct registry *registry, const Fleet__UnitChange 
     if (change->restart && (unit == NULL || unit->desired == UNIT_STATE_INACTIVE))
         return refuse(registry, -EINVAL, "unit %s is inactive: it cannot be restarted", change->name);
     return 0;
+}
+
+/* As long as an older copy may run somewhere, its time to stop counts, too. */
+static void unit_set_stop(struct registry_unit *unit)
+{
+    bool alone = unit->target[0] == '\0' && unit->former.count == 0;
+
+    if (alone || unit->requirements->stop_ms > unit->stop_ms)
+        unit->stop_ms = unit->requirements->stop_ms;
 }
 
 static void unit_set_target(struct registry_unit *unit, const char *target, const char *reason)
@@ -259,6 +273,7 @@ static bool unit_set_text(struct registry *registry, struct registry_unit *unit,
     unit->content = content;
     unit->handover = false; /* What its former machines run is not what is wanted any more. */
     unit_set_requirements(unit);
+    unit_set_stop(unit);
     return true;
 }
 
@@ -318,6 +333,7 @@ static void place_unit(struct registry *registry, struct registry_unit *unit,
 {
     if (placement->former_gone)
         strlist_done(&unit->former);
+    unit_set_stop(unit);
     if (unit->target[0] != '\0' && streq(unit->target, placement->to)) {
         unit->handover = false; /* Nothing else: what is wanted of its machine is as before. */
         return;
@@ -614,6 +630,13 @@ static int apply_change_settings(struct registry *registry, const Fleet__ChangeS
     return 0;
 }
 
+static int apply_set_lease(struct registry *registry, const Fleet__SetLease *command)
+{
+    registry->version++;
+    registry->lease_ms = command->lease_ms;
+    return 0;
+}
+
 static int apply_body(struct registry *registry, const Fleet__Command *command)
 {
     switch (command->body_case) {
@@ -629,6 +652,7 @@ static int apply_body(struct registry *registry, const Fleet__Command *command)
         return apply_change_machines(registry, command->change_machines, command->wall_ms);
     case FLEET__COMMAND__BODY_CHANGE_SETTINGS:
         return apply_change_settings(registry, command->change_settings);
+    case FLEET__COMMAND__BODY_SET_LEASE: return apply_set_lease(registry, command->set_lease);
     default: return refuse(registry, -ENOTSUP, "%s", "this version does not know that command");
     }
 }
@@ -715,6 +739,11 @@ const uint8_t *registry_cluster_id(const struct registry *registry)
 uint64_t registry_version(const struct registry *registry)
 {
     return registry->version;
+}
+
+uint64_t registry_lease_ms(const struct registry *registry)
+{
+    return registry->lease_ms;
 }
 
 unsigned registry_voters(const struct registry *registry)

@@ -60,8 +60,10 @@ struct registry_unit {
     struct strlist former;        /* Where it was before, and may still be: a machine must let go of it before
                                      another one gets it. The leader knows which ones have; a new leader waits
                                      for them to call. */
-    bool handover; /* A planned move: former machines keep what they run until it is active at its
-                      target. Ends when they have let go. */
+    bool handover;    /* A planned move: former machines keep what they run until it is active at its
+                         target. Ends when they have let go. */
+    uint64_t stop_ms; /* The longest that a copy which may still run may take to stop when its lease ends: the
+                         content may have changed since it was started. 0: none has OnDisconnect=stop. */
     uint64_t generation, token;
     uint64_t restart; /* The generation of the last restart that was asked for, 0: none. Whatever was started
                          for an older one is restarted. */
@@ -134,6 +136,8 @@ const uint8_t *
 registry_cluster_id(const struct registry *registry); /* CLUSTER_ID_SIZE bytes, zero if there is none. */
 uint64_t registry_version(const struct registry *registry);
 unsigned registry_voters(const struct registry *registry);
+uint64_t registry_lease_ms(const struct registry *registry); /* No longer lease was ever granted that may
+                                                                still hold; 0: none at all. */
 
 const struct registry_unit *registry_unit(const struct registry *registry, const char *name);
 const struct registry_machine *registry_machine(const struct registry *registry,

@@ -18,6 +18,7 @@ struct request {
 struct departed {
     char *name;
     struct strlist machines;
+    uint64_t stop_ms; /* As of struct registry_unit. */
     UT_hash_handle hh;
 };
 
@@ -25,6 +26,7 @@ struct registry {
     uint8_t cluster_id[CLUSTER_ID_SIZE];
     uint64_t version;
     unsigned voters;
+    uint64_t lease_ms;
     struct registry_content *contents;
     struct registry_unit *units;
     struct registry_machine *machines;
@@ -74,6 +76,7 @@ void registry_change_metadata(struct registry *registry, const Fleet__MetadataCh
 void registry_request_remember(struct registry *registry, const void *id,
                                const struct registry_result *result);
 /* Takes over what is in 'machines'. */
-void registry_departed_remember(struct registry *registry, const char *name, struct strlist *machines);
+void registry_departed_remember(struct registry *registry, const char *name, struct strlist *machines,
+                                uint64_t stop_ms);
 void registry_clear(
     struct registry *registry); /* Frees what it holds; contents go with their last reference. */

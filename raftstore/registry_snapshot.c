@@ -38,6 +38,7 @@ static void add_unit(struct strbuf *to, const struct registry_unit *unit)
     message.generation = unit->generation;
     message.token = unit->token;
     message.restart = unit->restart;
+    message.stop_ms = unit->stop_ms;
     message.reason = unit->reason;
     message.placed_wall_ms = unit->placed_wall_ms;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_UNIT;
@@ -121,6 +122,7 @@ static void add_departed(struct strbuf *to, const struct departed *departed)
     message.name = departed->name;
     message.machines = departed->machines.items;
     message.n_machines = departed->machines.count;
+    message.stop_ms = departed->stop_ms;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_DEPARTED;
     record.departed = &message;
     add_record(to, &record);
@@ -158,6 +160,7 @@ static uint8_t *make_header(const struct registry *registry, const struct strbuf
         (ProtobufCBinaryData){.len = sizeof registry->cluster_id, .data = (uint8_t *)registry->cluster_id};
     message.version = registry->version;
     message.voters = registry->voters;
+    message.lease_ms = registry->lease_ms;
     message.contents = HASH_COUNT(registry->contents);
     message.units = HASH_COUNT(registry->units);
     message.machines = HASH_COUNT(registry->machines);
@@ -287,6 +290,7 @@ static int restore_unit(struct registry *registry, const Fleet__SnapshotUnit *me
     unit->generation = message->generation;
     unit->token = message->token;
     unit->restart = message->restart;
+    unit->stop_ms = message->stop_ms;
     unit->placed_wall_ms = message->placed_wall_ms;
     free(unit->reason);
     unit->reason = xstrdup(message->reason);
@@ -338,7 +342,7 @@ static int restore_departed(struct registry *registry, const Fleet__SnapshotDepa
         return err_set(err, -EBADMSG, "unit %s of the snapshot is destroyed and is not", message->name);
     for (size_t i = 0; i < message->n_machines; i++)
         strlist_add(&machines, message->machines[i]);
-    registry_departed_remember(registry, message->name, &machines);
+    registry_departed_remember(registry, message->name, &machines, message->stop_ms);
     return 0;
 }
 
@@ -386,6 +390,7 @@ static int restore_all(struct registry *registry, Fleet__SnapshotHeader *header,
     memcpy(registry->cluster_id, header->cluster_id.data, CLUSTER_ID_SIZE);
     registry->version = header->version;
     registry->voters = header->voters;
+    registry->lease_ms = header->lease_ms;
     r = restore_contents(registry, reader, header->contents);
     if (r >= 0)
         r = check_sum(header, reader, reader->err);

@@ -122,6 +122,8 @@ int unit_name_check(const char *name, struct err *err)
     }
     if (name[0] == '@')
         return err_set(err, -EINVAL, "unit name cannot start in \"@\"");
+    if (streq(name, "fleetd.service") || streq(name, "fleet-lease.service"))
+        return err_set(err, -EINVAL, "unit name %s is taken by fleet itself", name);
     return 0;
 }
 

@@ -24,7 +24,7 @@ struct unit_name_parts {
 int unit_name_split(const char *name, struct unit_name_parts *ret);
 
 /* The server's rules and texts (§2.2), plus: a type that systemd cannot load from a file (busname, snapshot,
- * scope) is refused. -EINVAL. */
+ * scope) is refused, and so are the names of fleet's own units, which are on every host. -EINVAL. */
 int unit_name_check(const char *name, struct err *err);
 
 /* Whether a running unit of this name must be restarted for new content to be in force. Not targets (a start

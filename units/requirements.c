@@ -28,6 +28,7 @@ enum kind {
     GLOBAL,
     FAILURE_BURST,
     FAILURE_INTERVAL,
+    ON_DISCONNECT,
 };
 
 static const struct {
@@ -47,6 +48,7 @@ static const struct {
     {"Global", GLOBAL},
     {"FailureLimitBurst", FAILURE_BURST},
     {"FailureLimitIntervalSec", FAILURE_INTERVAL},
+    {"OnDisconnect", ON_DISCONNECT},
 };
 
 static bool find_kind(const char *option, enum kind *ret)
@@ -134,6 +136,16 @@ static void set_failure_interval(struct requirements *r, const char *text)
     r->failure_interval_ms = ms;
 }
 
+/* The last one counts, but every one must make sense. */
+static void set_on_disconnect(struct requirements *r, const char *text)
+{
+    const bool stop = streq(text, "stop");
+
+    r->stop_ms = stop ? REQUIREMENTS_STOP_DEFAULT_MS : 0;
+    if (!stop && !streq(text, "keep") && text[0] != '\0' && r->wrong_disconnect == NULL)
+        r->wrong_disconnect = xstrdup(text);
+}
+
 static void add_machine_id(struct reader *rd, enum kind kind, const char *text)
 {
     if (rd->r->has_machine_id && rd->machine_id_kind <= kind)
@@ -181,6 +193,7 @@ static void add_value(struct reader *rd, enum kind kind, const char *value)
     case GLOBAL: rd->r->global = is_true(text); break; /* The last one counts. */
     case FAILURE_BURST: set_failure_burst(rd->r, text); break;
     case FAILURE_INTERVAL: set_failure_interval(rd->r, text); break;
+    case ON_DISCONNECT: set_on_disconnect(rd->r, text); break;
     }
 }
 
@@ -221,6 +234,36 @@ static size_t largest_size(const char *text)
     return size;
 }
 
+static bool is_stop_timeout(const struct unit_option *option)
+{
+    if (streq(option->section, "Service") && streq(option->name, "TimeoutStopSec"))
+        return true;
+    return streq(option->name, "TimeoutSec") &&
+           (streq(option->section, "Service") || streq(option->section, "Socket") ||
+            streq(option->section, "Mount") || streq(option->section, "Swap"));
+}
+
+/* How long the unit may take to stop: the last one counts, an empty one is the default (systemd.service(5)).
+ */
+static void read_stop_timeout(struct requirements *r, const struct unit_file *file)
+{
+    const char *text = "";
+
+    if (r->stop_ms == 0)
+        return;
+    for (size_t i = 0; i < file->count; i++)
+        if (is_stop_timeout(&file->options[i]))
+            text = file->options[i].value;
+    if (text[0] == '\0')
+        return;
+    /* For systemd 0 means without a limit, like "infinity". */
+    if (duration_parse(text, &r->stop_ms, NULL) < 0 || r->stop_ms == 0 ||
+        r->stop_ms > REQUIREMENTS_STOP_MAX_MS) {
+        r->stop_ms = REQUIREMENTS_STOP_MAX_MS;
+        r->wrong_stop_timeout = xstrdup(text);
+    }
+}
+
 struct requirements *requirements_new(const struct unit_file *file, const char *name)
 {
     struct reader rd = {.r = NEW0(struct requirements), .name = name};
@@ -237,6 +280,7 @@ struct requirements *requirements_new(const struct unit_file *file, const char *
         else
             add_values(&rd, kind, option->value);
     }
+    read_stop_timeout(rd.r, file);
     return rd.r;
 }
 
@@ -254,6 +298,8 @@ void requirements_free(struct requirements *r)
     strlist_done(&r->conflicts);
     strlist_done(&r->replaces);
     free(r->wrong_failure_limit);
+    free(r->wrong_disconnect);
+    free(r->wrong_stop_timeout);
     free(r);
 }
 
@@ -324,6 +370,25 @@ static int check_peers(const struct requirements *r, const struct strlist *patte
     return code;
 }
 
+static int check_on_disconnect(const struct requirements *r, struct err *err)
+{
+    _cleanup_(freep) char *quoted = NULL;
+
+    if (r->wrong_disconnect != NULL) {
+        quoted = text_quote(r->wrong_disconnect);
+        return err_set(err, -EINVAL, "OnDisconnect must be keep or stop, not %s", quoted);
+    }
+    if (r->wrong_stop_timeout != NULL) {
+        quoted = text_quote(r->wrong_stop_timeout);
+        return err_set(
+            err, -EINVAL,
+            "OnDisconnect=stop needs a TimeoutStopSec of at most %d s, not %s: so long every start on"
+            " another machine waits",
+            REQUIREMENTS_STOP_MAX_MS / 1000, quoted);
+    }
+    return 0;
+}
+
 int requirements_check(const struct requirements *r, struct err *err)
 {
     const bool peers = r->machine_of.count > 0, conflicts = r->conflicts.count > 0,
@@ -339,6 +404,8 @@ int requirements_check(const struct requirements *r, struct err *err)
         {r->global && peers, "Global cannot be used with Peers"},
         {r->global && replaces, "Global cannot be used with Replaces"},
         {conflicts && replaces, "Conflicts cannot be used with Replaces"},
+        {r->global && r->stop_ms > 0,
+         "Global cannot be used with OnDisconnect=stop: all machines have their own"},
     };
     int code;
 
@@ -355,7 +422,8 @@ int requirements_check(const struct requirements *r, struct err *err)
     for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
         if (rules[i].refused)
             return err_set(err, -EINVAL, "%s", rules[i].text);
-    return check_failure_limit(r, err);
+    code = check_failure_limit(r, err);
+    return code < 0 ? code : check_on_disconnect(r, err);
 }
 
 /* --- Globs: Go's path.Match, step by step, so that odd patterns mean the same. --- */

@@ -3,6 +3,10 @@
  * split, specifiers replaced for the unit's name, deprecated spellings folded into the modern ones. Plain
  * data; deciding where a unit goes is constraints/'s.
  *
+ * OnDisconnect=stop asks for more than a place: at most one copy of the unit runs anywhere, ever
+ * (docs/leases.md). How long it may take to stop then is read here too, because the leader waits for it: the
+ * unit's own TimeoutStopSec= (TimeoutSec=), REQUIREMENTS_STOP_DEFAULT_MS without one.
+ *
  * The limits bound what is kept and compared, whatever the input: what is beyond them is left out, and
  * 'too_large' makes requirements_check() refuse the unit. They count the text before specifiers are replaced,
  * each '%' for the longest name, so that they say the same for a template and for all its instances. */
@@ -19,6 +23,10 @@
 #define REQUIREMENTS_VALUES_MAX 1024        /* After splitting. */
 #define FAILURE_BURST_MAX       32          /* FailureLimitBurst= */
 #define FAILURE_INTERVAL_MAX_MS (24u * 3600 * 1000)
+
+/* For units with OnDisconnect=stop. */
+#define REQUIREMENTS_STOP_DEFAULT_MS 10000
+#define REQUIREMENTS_STOP_MAX_MS     300000
 
 struct requirements_metadata { /* Any of 'values' will do for 'key'; different keys must all be met. */
     char *key;
@@ -38,6 +46,9 @@ struct requirements {
     unsigned failure_burst; /* With has_failure_limit: so many failures on one machine, 0: never mind... */
     uint64_t failure_interval_ms; /* ...within so long; 0: the cluster's. */
     char *wrong_failure_limit;    /* "Option=value" that makes no sense, or NULL. */
+    uint64_t stop_ms; /* OnDisconnect=stop: so long it may take to stop, never 0. 0: OnDisconnect=keep. */
+    char *wrong_disconnect;   /* An OnDisconnect= that is neither; NULL: none. */
+    char *wrong_stop_timeout; /* With OnDisconnect=stop: a stop time that is none, or too long; NULL: none. */
     bool too_large;
 };
 
@@ -52,6 +63,9 @@ bool requirements_are_all_that_differs(const struct unit_file *a, const struct u
 
 /* Refuses combinations that can never be placed (§2.5): -EINVAL and the first fleet's text. -E2BIG: a limit
  * was met. For new and replaced units alike, on requirements read without a name. */
+/* Refuses combinations that can never be placed (§2.5): -EINVAL and the first fleet's text; and an
+ * OnDisconnect= that cannot be kept. -E2BIG: a limit was met. For new and replaced units alike, on
+ * requirements read without a name. */
 int requirements_check(const struct requirements *r, struct err *err);
 
 /* Names in [X-Fleet] of 'file' that fleet does not know, for a warning; borrowed from 'file', NULL when none

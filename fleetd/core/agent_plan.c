@@ -19,6 +19,7 @@
  *   launched  other  not known            check (is a restart needed?)
  *   any       other  -                    write
  *   any       none   -                    write
+ *   launched  same   drop-in other, not up  write
  *   any       same   not linked           link
  *   any       same   stale unknown        ask
  *   any       same   stale                reload
@@ -33,6 +34,7 @@
  *   launched  same   active, no job       settle (adopted)
  *   launched  same   asked, no job        settle (it has run: once per generation)
  *   launched  same   -                    start
+ *   (a start or restart without the lease that it needs: none)
  */
 /* clang-format on */
 #include <config.h>
@@ -97,12 +99,12 @@ static enum agent_op plan_launched(const struct agent_facts *f)
     if (f->job == AGENT_JOB_START && f->asked)
         return AGENT_OP_NONE;
     if (f->restart && agent_facts_up(f))
-        return f->gentle ? AGENT_OP_START : AGENT_OP_RESTART;
+        return f->no_lease ? AGENT_OP_NONE : f->gentle ? AGENT_OP_START : AGENT_OP_RESTART;
     if (f->done)
         return AGENT_OP_NONE;
     if (f->job == AGENT_JOB_NONE && (f->active == AGENT_ACTIVE_ACTIVE || f->asked))
         return AGENT_OP_SETTLE;
-    return AGENT_OP_START;
+    return f->no_lease ? AGENT_OP_NONE : AGENT_OP_START;
 }
 
 enum agent_op agent_plan_unit(const struct agent_facts *f)
@@ -116,6 +118,8 @@ enum agent_op agent_plan_unit(const struct agent_facts *f)
     if (f->file == AGENT_FILE_OTHER)
         return plan_other(f);
     if (f->file == AGENT_FILE_NONE)
+        return AGENT_OP_WRITE;
+    if (f->dropin_other && f->wish == AGENT_WISH_LAUNCHED && !agent_facts_up(f))
         return AGENT_OP_WRITE;
     if (!f->linked)
         return AGENT_OP_LINK;

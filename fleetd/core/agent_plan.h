@@ -59,14 +59,16 @@ struct agent_facts {
     enum agent_active active;
     enum agent_job job; /* That systemd has for it. */
     enum agent_stale stale;
-    bool busy;    /* A call is under way, or it waits for a retry. */
-    bool known;   /* What systemd says of it is known. */
-    bool linked;  /* systemd's search path leads to the file. */
-    bool restart; /* A process of older content may run although the file is the wanted one. */
-    bool asked;   /* systemd has accepted a start for the wanted generation. */
-    bool done;    /* The wanted generation was carried out. */
-    bool gentle;  /* A start is enough where others need a restart: target, slice, device. */
-    bool fixed;   /* systemd cannot stop it: a device, or one that it never stops. */
+    bool busy;         /* A call is under way, or it waits for a retry. */
+    bool known;        /* What systemd says of it is known. */
+    bool linked;       /* systemd's search path leads to the file. */
+    bool restart;      /* A process of older content may run although the file is the wanted one. */
+    bool asked;        /* systemd has accepted a start for the wanted generation. */
+    bool done;         /* The wanted generation was carried out. */
+    bool gentle;       /* A start is enough where others need a restart: target, slice, device. */
+    bool fixed;        /* systemd cannot stop it: a device, or one that it never stops. */
+    bool dropin_other; /* What stands beside the file is not what is wanted. */
+    bool no_lease;     /* It must not be started now. */
 };
 
 enum agent_op {

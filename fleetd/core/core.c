@@ -76,7 +76,7 @@ static void mark_host(struct core *core, const struct host *host)
 
     for (size_t i = 0; i < count; i++)
         if (units[i]->requirements->global || streq(units[i]->target, host->id) ||
-            strlist_has(&units[i]->former, host->id))
+            strlist_has(&units[i]->former, host->id) || core_needs_lease(units[i]))
             mark(core, units[i]->name);
     mark_held(core, host);
     core->plan_wanted = true;
@@ -107,23 +107,53 @@ static void dirty_clear(struct core *core)
 
 /* ---- shares ---- */
 
+static bool runs(const struct core_report *report)
+{
+    return streq(report->active_state, "active") || streq(report->active_state, "activating") ||
+           streq(report->active_state, "reloading");
+}
+
+/* Whether a host of which nothing is known (any more) may run a unit under a lease that has not surely ended.
+ */
+static bool may_run_unheard(const struct core *core, const struct host *host,
+                            const struct registry_unit *unit)
+{
+    return (host->state == MACHINE_LOST || host->state == MACHINE_HUNG || !host->called) &&
+           core_lease_end_ms(core, host, unit) != 0;
+}
+
+/* Who may run, unheard, what there must never be two of. It need not be known as a place of this unit:
+ * another one of the same name may have been destroyed while its machine was not heard. */
+static const struct host *held_by_lease(const struct core *core, const struct registry_unit *unit,
+                                        const struct host *target)
+{
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (host != target && may_run_unheard(core, host, unit))
+            return host;
+    return NULL;
+}
+
 const struct host *core_held_by(const struct core *core, const struct registry_unit *unit,
                                 const char *machine_id)
 {
     const struct core_report *own;
-    const struct host *target = host_find(core->hosts, machine_id);
+    const struct host *target = host_find(core->hosts, machine_id), *holder;
 
     if (target != NULL && host_lets_go(target, unit->name))
         return target;
     if (unit->requirements->global)
         return NULL;
-    /* It runs there already: nothing begins, so nothing can be doubled by it. */
+    /* It runs there already: nothing begins, so nothing can be doubled by it. What a lease has stopped
+     * begins. */
     own = target != NULL ? host_report(target, unit->name) : NULL;
-    if (own != NULL && own->launched)
+    if (own != NULL && own->launched && (!core_needs_lease(unit) || runs(own)))
         return NULL;
+    holder = held_by_lease(core, unit, target);
+    if (holder != NULL)
+        return holder;
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
         if (host->state != MACHINE_LOST && !streq(host->id, machine_id) && host_may_have(host, unit->name) &&
-            !core_hands_over(core, host, unit))
+            !core_hands_over(core, host, unit) && !core_lease_ends(host, unit))
             return host;
     if (unit->handover)
         return NULL; /* Whoever it was may have it. */
@@ -131,7 +161,8 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
     for (size_t i = 0; i < unit->former.count; i++) {
         const struct host *former = host_find(core->hosts, unit->former.items[i]);
 
-        if (former != NULL && host_is_unknown(former) && !streq(former->id, machine_id))
+        if (former != NULL && host_is_unknown(former) && !streq(former->id, machine_id) &&
+            !core_lease_ends(former, unit))
             return former;
     }
     return NULL;
@@ -144,6 +175,8 @@ bool core_former_gone(const struct core *core, const struct registry_unit *unit)
 
         if (former != NULL && former->state != MACHINE_LOST &&
             (host_is_unknown(former) || host_may_have(former, unit->name)))
+            return false;
+        if (former != NULL && may_run_unheard(core, former, unit))
             return false;
     }
     return true;
@@ -199,7 +232,11 @@ static void take_away(const struct core *core, struct host *host, const char *na
 
 static bool must_wait(const struct core *core, struct host *host, const struct registry_unit *unit)
 {
-    if (core_held_by(core, unit, host->id) != NULL || core_awaited_peer(core, host, unit) != NULL)
+    const struct host *holder = core_held_by(core, unit, host->id);
+
+    if (holder != NULL)
+        core_lease_await(core, host, holder, unit);
+    if (holder != NULL || core_awaited_peer(core, host, unit) != NULL)
         return true;
     if (core_awaited_conflict(host, unit) == NULL)
         return false;
@@ -317,6 +354,8 @@ static void forget_leaving(struct core *core, struct effects *out)
 
         if (!host->leaving || !(empty || host->state == MACHINE_LOST))
             continue;
+        if (host->state == MACHINE_LOST && core_lease_binds(core, host))
+            continue;
         core_drop_session(host, out);
         host_remove(&core->hosts, host);
     }
@@ -351,6 +390,7 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
         core->plan_wanted = false;
         core_decide(core, out);
     }
+    core_lease_decide(core, out);
     update_shares(core, out);
     forget_leaving(core, out);
     for (const struct dirty *dirty = core->dirty; dirty != NULL; dirty = dirty->hh.next)
@@ -397,6 +437,7 @@ void core_set_ttl(struct core *core, uint64_t ttl_ms, uint64_t now_ms)
         return;
     core->ttl_ms = ttl_ms;
     core->now_ms = now_ms;
+    core->longer_until_ms = now_ms + registry_lease_ms(core->registry);
     for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
         host->heard_ms = now_ms;
 }
@@ -445,6 +486,9 @@ static void expect_targets(struct core *core, uint64_t now_ms)
     for (size_t i = 0; i < count; i++)
         if (units[i]->target[0] != '\0')
             host_get(&core->hosts, units[i]->target, now_ms);
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < units[i]->former.count && core_needs_lease(units[i]); j++)
+            host_get(&core->hosts, units[i]->former.items[j], now_ms);
 }
 
 void core_lead(struct core *core, uint64_t term, uint64_t now_ms, struct effects *out)
@@ -457,6 +501,7 @@ void core_lead(struct core *core, uint64_t term, uint64_t now_ms, struct effects
     core->gather_until_ms = now_ms + CORE_GATHER_MS;
     expect_targets(core, now_ms);
     expect_machines(core, now_ms);
+    core_lease_lead(core);
     mark_all(core);
     settle(core, now_ms, out);
 }
@@ -644,12 +689,27 @@ void core_set_placing(struct core *core, bool placing, uint64_t now_ms, struct e
 
 /* ---- time ---- */
 
+/* A lease has ended that somebody waited for. */
+static void mark_leased(struct core *core)
+{
+    size_t count;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        host->awaited_ms = 0; /* Who still waits says so when it is looked at. */
+    for (size_t i = 0; i < count; i++)
+        if (core_needs_lease(units[i]))
+            mark(core, units[i]->name);
+}
+
 void core_tick(struct core *core, uint64_t now_ms, struct effects *out)
 {
     if (!core->leads)
         return;
     advance(core, now_ms, core_silence_late_ms(core, now_ms));
     core_judge_silence(core, out);
+    if (now_ms >= core_lease_awaited_ms(core))
+        mark_leased(core);
     settle(core, now_ms, out);
 }
 
@@ -664,7 +724,11 @@ uint64_t core_deadline_ms(const struct core *core)
         deadline = core_failures_deadline_ms(core);
     decision =
         core->plan_wanted && !core->idle && !core->schedule_in_flight ? decision_due_ms(core) : UINT64_MAX;
-    return decision < deadline ? decision : deadline;
+    if (decision < deadline)
+        deadline = decision;
+    if (core_lease_deadline_ms(core) < deadline)
+        deadline = core_lease_deadline_ms(core);
+    return core_lease_awaited_ms(core) < deadline ? core_lease_awaited_ms(core) : deadline;
 }
 
 /* ---- the registry ---- */
@@ -689,6 +753,8 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
     }
     if (changes->everything)
         mark_all(core);
+    if (changes->everything || changes->units.count > 0)
+        core_lease_look(core);
     for (size_t i = 0; i < changes->units.count; i++)
         mark(core, changes->units.items[i]);
     if (changes->units.count > 0) {

@@ -30,6 +30,9 @@
  *    nothing of it, and is told to have it again only after that.
  *  - A unit is given to its machine with the units that it has in MachineOf, or after them, never before.
  *  - Nor before a unit that it conflicts with has been stopped there.
+ *  - A unit with OnDisconnect=stop is given to a machine only when every other one has said that it has
+ * nothing of it, or is LOST and its last lease has ended, and after that the unit's time to stop
+ * (docs/leases.md).
  *  - A machine that is no member any more is told to have nothing, and forgotten when that is so, or LOST. */
 #pragma once
 
@@ -94,6 +97,8 @@ struct core_status {
 enum effect_kind {
     EFFECT_SCHEDULE, /* Propose 'placements' as one Schedule command with if_term = 'term'; tell
                         core_schedule_done() the same term. */
+    EFFECT_LEASE,    /* Propose 'lease_ms' as a SetLease command with if_term = 'term'; tell core_lease_done()
+                        the same term. */
     EFFECT_SHARE,    /* Send 'machine_id' a share: units 'names' (by name), 'removed'. */
     EFFECT_SETTLED,  /* Something about unit names[0] has changed: look at its status again.  */
     EFFECT_VERDICT,  /* Propose that the machines 'names' are lost, and 'removed' are back, with if_term =
@@ -134,6 +139,7 @@ struct effect {
     struct core_placement *placements;
     size_t placement_count, placement_capacity;
     size_t bytes; /* That the placements take, by estimate. */
+    uint64_t lease_ms;
     int priority; /* LOG: of the message... */
     enum core_news news;
     char *text, *reason; /* ...the whole of it, and why it is so ("": the text says all). */
@@ -192,6 +198,12 @@ void core_registry_touched(struct core *core);
 void core_registry_changed(struct core *core, const struct registry_changes *changes, uint64_t now_ms,
                            struct effects *out);
 void core_schedule_done(struct core *core, uint64_t term, bool applied, uint64_t now_ms, struct effects *out);
+/* Grants this session's machine a lease for a heartbeat that arrived at 'heard_ms', and returns its length,
+ * counted from when the machine sent it; 0: none. To be called only after a barrier of the store that began
+ * after 'heard_ms' has shown that this host led then. */
+uint64_t core_lease_grant(struct core *core, const char *machine_id, uint64_t session_id, uint64_t heard_ms);
+void core_lease_done(struct core *core, uint64_t term, bool applied, uint64_t now_ms);
+
 void core_tick(struct core *core, uint64_t now_ms, struct effects *out);
 uint64_t
 core_deadline_ms(const struct core *core); /* When core_tick() wants to be called; UINT64_MAX: never. */

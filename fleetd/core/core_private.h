@@ -29,6 +29,10 @@
  */
 #define CORE_SCHEDULE_BYTES (COMMAND_MAX / 2)
 
+/* What a host may be late in stopping what its lease has kept: its keeper's and systemd's time to react,
+ * under load, and clocks that do not run alike. */
+#define CORE_LEASE_MARGIN_MS 2000u
+
 struct dirty {
     char *unit;
     const struct registry_unit *found; /* While shares are updated; NULL: no such unit. */
@@ -69,7 +73,11 @@ struct core {
     bool plan_wanted;    /* Something that placement depends on has changed. */
     uint64_t retry_ms;   /* A refused decision is not made again before. */
     bool braking;        /* Some machine is MISSING: it was said. */
-    bool schedule_in_flight; /* One decision at a time: the next one is made with its outcome known. */
+    bool schedule_in_flight;  /* One decision at a time: the next one is made with its outcome known. */
+    bool lease_wanted;        /* A unit needs leases. */
+    bool lease_in_flight;     /* The longest lease is being written down. */
+    uint64_t lease_due_ms;    /* Not before. */
+    uint64_t longer_until_ms; /* Leases as long as the registry says may hold until then. */
 };
 
 /* ---- core.c ---- */
@@ -81,6 +89,24 @@ void core_drop_session(struct host *host, struct effects *out);
  * the machine's own, which is still about to stop what it had. */
 const struct host *core_held_by(const struct core *core, const struct registry_unit *unit,
                                 const char *machine_id);
+
+/* lease.c. core_lease_end_ms(): when a unit that needs a lease has surely ended on a host that is not heard
+ * any more; 0: now. */
+bool core_needs_lease(const struct registry_unit *unit);
+uint64_t core_lease_end_ms(const struct core *core, const struct host *host,
+                           const struct registry_unit *unit);
+/* Whether the unit does not run on where fleetd hangs, since nobody prolongs its lease there. */
+bool core_lease_ends(const struct host *host, const struct registry_unit *unit);
+bool core_lease_binds(const struct core *core, const struct host *host); /* Any unit. */
+/* Something of 'host' waits until a lease of 'holder' has ended, if that is what it waits for; and the first
+ * end that anything waits for. */
+void core_lease_await(const struct core *core, struct host *host, const struct host *holder,
+                      const struct registry_unit *unit);
+uint64_t core_lease_awaited_ms(const struct core *core);
+void core_lease_lead(struct core *core);
+void core_lease_look(struct core *core); /* The units have changed. */
+void core_lease_decide(struct core *core, struct effects *out);
+uint64_t core_lease_deadline_ms(const struct core *core);
 
 /* Whether none of the machines that had the unit before its present one has anything of it any more. */
 bool core_former_gone(const struct core *core, const struct registry_unit *unit);

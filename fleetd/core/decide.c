@@ -85,6 +85,16 @@ static bool wants_away(const struct core *core, const struct registry_unit *unit
     return unit->target[0] != '\0' && core_leaves_failing(core, unit);
 }
 
+/* Where the unit is placed, as far as the plan is concerned: a place where its lease ends is none. */
+static const char *place_of(const struct core *core, const struct registry_unit *unit)
+{
+    const struct host *host = host_find(core->hosts, unit->target);
+
+    if (unit->target[0] == '\0' || (host != NULL && core_lease_ends(host, unit)))
+        return NULL;
+    return unit->target;
+}
+
 static void add_units(const struct core *core, bool drained, struct decision *decision)
 {
     size_t count;
@@ -96,9 +106,7 @@ static void add_units(const struct core *core, bool drained, struct decision *de
             .name = units[i]->name,
             .requirements = units[i]->requirements,
             .desired = units[i]->desired,
-            .target = units[i]->target[0] != '\0' && !(drained && wants_away(core, units[i]))
-                          ? units[i]->target
-                          : NULL,
+            .target = drained && wants_away(core, units[i]) ? NULL : place_of(core, units[i]),
         };
     decision->facts.units = decision->units;
     decision->facts.unit_count = count;

@@ -200,7 +200,7 @@ bool core_may_hand_over(const struct core *core, const struct registry_unit *uni
 
     return host != NULL && host->state == MACHINE_READY && report != NULL && report->launched &&
            (streq(report->active_state, "active") || streq(report->active_state, "reloading")) &&
-           !conflicts_with_itself(unit);
+           !conflicts_with_itself(unit) && !core_needs_lease(unit);
 }
 
 bool core_handover_is_through(const struct core *core, const struct registry_unit *unit)

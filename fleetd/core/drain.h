@@ -7,9 +7,9 @@
  *                                                \-- fails on B, or B is lost: A runs it on
  *
  * A unit is started on its new machine before it is stopped on the old one, unless it is not active on the
- * old one, or conflicts with itself (its Conflicts= matches its own name): then the old one lets go of it
- * first, as in every other move. Units that belong together (MachineOf) leave together or not at all; what
- * fits nowhere else stays. */
+ * old one, or conflicts with itself (its Conflicts= matches its own name), or has OnDisconnect=stop: then the
+ * old one lets go of it first, as in every other move. Units that belong together (MachineOf) leave together
+ * or not at all; what fits nowhere else stays. */
 #pragma once
 
 #include "fleetd/core/core_private.h"

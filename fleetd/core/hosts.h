@@ -30,12 +30,15 @@ struct host {
     uint64_t session_id; /* 0: it has no session. */
     uint64_t heard_ms;   /* When it was last heard, or when this leader began. */
     bool called;         /* It has told this leader what it has. */
-    bool history;        /* LOST, but long ago, or not by this leader alone: the brake does not count it. */
+    uint64_t
+        lease_until_ms; /* No lease that it may hold ends later, by this host's clock; 0: it never had any. */
+    bool history;       /* LOST, but long ago, or not by this leader alone: the brake does not count it. */
     enum machine_state verdict; /* LOST or READY: what was proposed last to the registry, and when. */
     uint64_t verdict_ms;
     bool answers;         /* Its kernel did, on fleetd's port, while fleetd was silent... */
     uint64_t answered_ms; /* ...and when it did last. */
     uint64_t give_up_ms;  /* MISSING: lost then if it has not called, for the brake is off; 0: it is on. */
+    uint64_t awaited_ms;  /* The first end of a lease that something here waits for; 0: nothing does. */
     bool leaving;         /* It is registered no more: forgotten as soon as it has nothing, or is lost. */
     struct host_report *reports;
     struct host_told *told;

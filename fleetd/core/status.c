@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <config.h>
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,6 +225,9 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
         return xasprintf("%s has not called the leader yet", name);
     if (host->state == MACHINE_SUSPECTED)
         return xasprintf("%s does not answer at the moment", name);
+    if (core_lease_ends(host, unit))
+        return xasprintf("fleetd does not answer on %s, and its lease ends: it is placed anew where it fits",
+                         name);
     if (host->state == MACHINE_HUNG)
         return xasprintf("fleetd does not answer on %s, though the machine does: what runs there runs on",
                          name);
@@ -232,6 +236,10 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
                          name);
     if (holder == host)
         return xasprintf("%s is still stopping what it had", name);
+    if (holder != NULL && core_lease_end_ms(core, holder, unit) != 0 && !host_may_have(holder, unit->name))
+        return xasprintf("%s %s, and may run it for another %" PRIu64 " s", hostname_of(core, holder->id),
+                         holder->state == MACHINE_LOST ? "is lost" : "has not called the leader yet",
+                         (core_lease_end_ms(core, holder, unit) - core->now_ms + 999) / 1000);
     if (holder != NULL)
         return xasprintf("%s must let go of it first", hostname_of(core, holder->id));
     if (peer != NULL)

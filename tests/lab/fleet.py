@@ -20,6 +20,7 @@ from lab import Host, Lab, LabError, wait_until
 
 TOP = Path(__file__).resolve().parents[2]
 SERVICE = TOP / "data" / "fleetd.service"
+LEASE_SERVICE = TOP / "data" / "fleet-lease.service"
 PORT = 7390
 READY_DEADLINE_S = 30.0
 
@@ -83,13 +84,15 @@ class Cluster:
     def install(self, host: Host, build: Path | None = None) -> None:
         """Copies the programs and the unit file; again with another build, it is an upgrade without a restart."""
         build = build or self.build
-        for program, path in (("fleetd/fleetd", "/usr/sbin/fleetd"), ("fleetctl/fleetctl", "/usr/bin/fleetctl")):
+        for program, path in (("fleetd/fleetd", "/usr/sbin/fleetd"), ("fleetctl/fleetctl", "/usr/bin/fleetctl"),
+                              ("fleetd/fleet-lease", "/usr/libexec/fleet-lease")):
             if not (build / program).exists():
                 raise LabError(f"{build / program} does not exist: build first")
             host.install(build / program, path)
         if not self.service.exists():
             raise LabError(f"{self.service} does not exist: it is what starts fleetd on a host")
         host.install(self.service, "/etc/systemd/system/fleetd.service", 0o644)
+        host.install(LEASE_SERVICE, "/etc/systemd/system/fleet-lease.service", 0o644)
         host.run(["systemctl", "daemon-reload"])
         # Enabled: after a power cut, the host is to find its way back by itself.
         host.run(["systemctl", "enable", "--quiet", "fleetd.service"])

@@ -1014,6 +1014,49 @@ int agent_files_remove(int fd, const char *name, struct err *err)
     return 0;
 }
 
+/* ---- agent_dropin.h, lease_page.h: no unit of the menu needs a lease ---- */
+
+struct agent_dropin agent_dropin_read(const char *directory, const char *unit)
+{
+    return (struct agent_dropin){0};
+}
+
+int agent_dropin_write(const char *directory, const char *unit, const struct agent_dropin *dropin,
+                       struct err *err)
+{
+    return 0;
+}
+
+int agent_dropin_remove(const char *directory, const char *unit, struct err *err)
+{
+    return 0;
+}
+
+struct lease_page {
+    uint64_t until_ms;
+};
+
+int lease_page_open(const char *path, bool write, struct lease_page **ret, struct err *err)
+{
+    *ret = NEW0(struct lease_page);
+    return 0;
+}
+
+void lease_page_close(struct lease_page *page)
+{
+    free(page);
+}
+
+uint64_t lease_page_until_ms(const struct lease_page *page)
+{
+    return page->until_ms;
+}
+
+void lease_page_prolong(struct lease_page *page, uint64_t until_ms)
+{
+    page->until_ms = until_ms;
+}
+
 /* ---- agent_record.h: what is noted is there at once ---- */
 
 void agent_records_open(struct agent_records *records, const char *path,

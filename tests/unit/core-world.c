@@ -40,6 +40,7 @@ static void mail_free(struct mail *mail)
     strlist_done(&mail->names);
     strlist_done(&mail->removed);
     free(mail->generations);
+    free(mail->stop_ms);
     if (mail->report != NULL)
         fleet__unit_report__free_unpacked(mail->report, NULL);
     free(mail);
@@ -75,7 +76,7 @@ static void effect_free(struct effect *effect)
 
 void world_forget(struct world *w)
 {
-    w->schedules = w->shares = w->drops = w->logs = w->placements = w->verdicts = 0;
+    w->schedules = w->shares = w->drops = w->logs = w->placements = w->verdicts = w->leases = 0;
     strlist_done(&w->settled);
     w->settled = (struct strlist){0};
 }
@@ -207,11 +208,13 @@ static void send_report(struct world *w, struct machine *m, const struct item *i
 
 /* ---- the agent ---- */
 
-static void want(struct world *w, struct machine *m, const char *unit, uint64_t generation)
+static void want(struct world *w, struct machine *m, const char *unit, uint64_t generation, uint64_t stop_ms)
 {
     struct item *item = item_get(m, unit);
 
     item->wanted = generation;
+    if (stop_ms > item->stop_ms) /* What runs may be an older content. */
+        item->stop_ms = stop_ms;
     item->busy_until_ms = w->now_ms + world_random(w, WORK_MS_MAX);
 }
 
@@ -221,12 +224,12 @@ static void take_share(struct world *w, struct machine *m, const struct mail *ma
     m->shares_taken = mail->number;
     for (size_t i = 0; i < mail->removed.count; i++)
         if (item_of(m, mail->removed.items[i]) != NULL)
-            want(w, m, mail->removed.items[i], 0);
+            want(w, m, mail->removed.items[i], 0, 0);
     for (size_t i = 0; i < mail->names.count; i++)
-        want(w, m, mail->names.items[i], mail->generations[i]);
+        want(w, m, mail->names.items[i], mail->generations[i], mail->stop_ms[i]);
     for (size_t i = 0; mail->complete && i < m->count; i++)
         if (!strlist_has(&mail->names, m->items[i].unit))
-            want(w, m, m->items[i].unit, 0);
+            want(w, m, m->items[i].unit, 0, 0);
 }
 
 /* A pretend agent gets on with its work; true if it did something. */
@@ -284,6 +287,21 @@ static void write_effect(struct world *w, const struct effect *effect)
         fprintf(w->transcript, " %s:%.4s>%.4s(%s)", effect->placements[i].unit, effect->placements[i].from,
                 effect->placements[i].to, effect->placements[i].reason);
     fprintf(w->transcript, "\n");
+}
+
+/* The law of OnDisconnect=stop: nobody may be given it while another one may still run it, heard or not. */
+static void check_leases(struct world *w, const struct machine *to, const struct registry_unit *unit)
+{
+    for (size_t i = 0; i < MACHINES_ALL; i++) {
+        const struct machine *m = &w->machines[i];
+        const struct item *item = item_of(m, unit->name);
+        uint64_t stop_ms = item != NULL ? item->stop_ms : 0;
+
+        if (m != to && stop_ms > 0 && w->now_ms < m->lease_until_ms + stop_ms)
+            fail_msg("%llu: %s is given to %.1s while %.1s may run it until %llu",
+                     (unsigned long long)w->now_ms, unit->name, to->id, m->id,
+                     (unsigned long long)(m->lease_until_ms + stop_ms));
+    }
 }
 
 /* The law: who is given a unit anew is alone with it. What a host has that has not called this leader yet is
@@ -358,14 +376,18 @@ static void do_share(struct world *w, const struct effect *effect)
     mail->complete = effect->complete;
     mail->number = effect->share_number;
     mail->generations = xcalloc(effect->names.count, sizeof *mail->generations);
+    mail->stop_ms = xcalloc(effect->names.count, sizeof *mail->stop_ms);
     for (size_t i = 0; i < effect->names.count; i++) {
         const char *name = effect->names.items[i];
 
         assert_true(i == 0 || strcmp(effect->names.items[i - 1], name) < 0);
         check_alone(w, m, name);
         check_company(w, m, effect, name);
+        if (core_needs_lease(registry_unit(w->registry, name)) && !may_have(m, name))
+            check_leases(w, m, registry_unit(w->registry, name));
         strlist_add(&mail->names, name);
         mail->generations[i] = registry_unit(w->registry, name)->generation;
+        mail->stop_ms[i] = registry_unit(w->registry, name)->requirements->stop_ms;
     }
     for (size_t i = 0; i < effect->removed.count; i++)
         strlist_add(&mail->removed, effect->removed.items[i]);
@@ -462,6 +484,23 @@ static void do_verdict(struct world *w, const struct effect *effect)
     apply_verdicts(w, &effect->removed, FLEET__VERDICT__VERDICT_BACK);
 }
 
+static void do_lease(struct world *w, const struct effect *effect)
+{
+    Fleet__Command command = FLEET__COMMAND__INIT;
+    Fleet__SetLease body = FLEET__SET_LEASE__INIT;
+    bool applied = !w->refuse_lease;
+
+    w->leases++;
+    assert_int_equal(effect->term, w->term);
+    body.lease_ms = effect->lease_ms;
+    command.body_case = FLEET__COMMAND__BODY_SET_LEASE;
+    command.set_lease = &body;
+    if (applied)
+        apply(w, &command);
+    w->refuse_lease = false;
+    core_lease_done(w->core, effect->term, applied, w->now_ms);
+}
+
 static void schedule_ends(struct world *w, const struct effect *effect, bool applied)
 {
     struct effects effects = {0};
@@ -511,15 +550,19 @@ static void carry_out(struct world *w, struct effects *effects)
         case EFFECT_DROP: do_drop(w, effect); break;
         case EFFECT_SETTLED: strlist_add(&w->settled, effect->names.items[0]); break;
         case EFFECT_LOG: w->logs++; break;
+        case EFFECT_LEASE:
         case EFFECT_SCHEDULE:
         case EFFECT_VERDICT: break;
         }
     }
-    for (size_t i = 0; i < effects->count; i++)
+    for (size_t i = 0; i < effects->count; i++) {
         if (effects->items[i].kind == EFFECT_VERDICT)
             do_verdict(w, &effects->items[i]);
         else if (effects->items[i].kind == EFFECT_SCHEDULE)
             do_schedule(w, &effects->items[i]);
+        else if (effects->items[i].kind == EFFECT_LEASE)
+            do_lease(w, &effects->items[i]);
+    }
     effects_done(effects);
 }
 
@@ -695,13 +738,24 @@ void falls_silent(struct world *w, const char *name)
     machine_of(w, name)->beats = false;
 }
 
+/* A heartbeat with which a lease is asked for; the store is quick. */
+static void beat(struct world *w, struct machine *m)
+{
+    uint64_t lease_ms;
+
+    m->heard_ms = w->now_ms;
+    core_session_heard(w->core, m->id, m->session, w->now_ms);
+    lease_ms = core_lease_grant(w->core, m->id, m->session, w->now_ms);
+    if (lease_ms > 0 && w->now_ms + lease_ms > m->lease_until_ms)
+        m->lease_until_ms = w->now_ms + lease_ms;
+}
+
 void is_heard(struct world *w, const char *name)
 {
     struct machine *m = machine_of(w, name);
 
     m->beats = true;
-    m->heard_ms = w->now_ms;
-    core_session_heard(w->core, m->id, m->session, w->now_ms);
+    beat(w, m);
 }
 
 static struct item *carries_out(struct world *w, struct machine *m, const char *unit)
@@ -755,6 +809,16 @@ void refuses(struct world *w, const char *name, const char *unit, const char *ac
 
     strcpy(item->active, active);
     strcpy(item->result, "error");
+    send_report(w, m, item, false);
+}
+
+void is_stopped_by_its_lease(struct world *w, const char *name, const char *unit)
+{
+    struct machine *m = machine_of(w, name);
+    struct item *item = item_of(m, unit);
+
+    item->carried_out = 0;
+    strcpy(item->active, "inactive");
     send_report(w, m, item, false);
 }
 
@@ -856,10 +920,8 @@ static void happen(struct world *w)
     for (size_t i = 0; i < MACHINES_ALL; i++) {
         struct machine *m = &w->machines[i];
 
-        if (m->session != 0 && m->beats && w->now_ms - m->heard_ms >= BEAT_MS) {
-            m->heard_ms = w->now_ms;
-            core_session_heard(w->core, m->id, m->session, w->now_ms);
-        }
+        if (m->session != 0 && m->beats && w->now_ms - m->heard_ms >= BEAT_MS)
+            beat(w, m);
         while (w->slow && m->beats && (mail_arrives(w, m) || agent_works(w, m)))
             ;
     }

@@ -18,6 +18,7 @@ struct item {
     char *unit;
     uint64_t wanted, carried_out;         /* Generations; 'wanted' 0: to be removed. */
     char active[16], sub[16], result[16]; /* "" sub: the usual one. */
+    uint64_t stop_ms;                     /* 0: OnDisconnect=keep. */
     bool launched;
     uint64_t asked;         /* As in its report; by a machine that cannot say so: 0. */
     uint64_t busy_until_ms; /* An agent that works by itself is done with it then. */
@@ -26,7 +27,7 @@ struct item {
 /* A message between a machine and the leader, on its way. */
 struct mail {
     struct strlist names, removed; /* Down: a share... */
-    uint64_t *generations, number;
+    uint64_t *generations, *stop_ms, number;
     bool complete;
     Fleet__UnitReport *report; /* ...up: a report. */
     uint64_t due_ms;
@@ -38,7 +39,7 @@ struct machine {
     uint64_t session;      /* 0: none. */
     uint64_t shares_taken; /* In it. */
     bool beats;            /* It is heard as long as it has a session. */
-    uint64_t heard_ms;
+    uint64_t heard_ms, lease_until_ms;
     struct item *items;
     size_t count, capacity;
     struct mail *down, *up;
@@ -54,14 +55,16 @@ struct world {
     unsigned refuse;      /* So many of the next schedules are refused. */
     bool hold;            /* The outcome of a schedule stays open... */
     struct effect *held;  /* ...of this one. */
+    bool refuse_lease;    /* The next longest lease is refused. */
     bool refuse_verdicts; /* They get lost on their way to the registry. */
-    unsigned schedules, shares, drops, logs, placements, verdicts;
+    unsigned schedules, shares, drops, logs, placements, verdicts, leases;
     struct strlist settled; /* Since world_forget(). */
     FILE *transcript;       /* All effects as text; may be NULL. */
     uint64_t chance;        /* State of the generator. */
 };
 
 #define PLAIN "[Service]\nExecStart=/bin/sleep inf\n"
+#define STOP  "[X-Fleet]\nOnDisconnect=stop\n" /* Behind another text. */
 
 void world_init(struct world *w);
 void world_done(struct world *w);
@@ -94,6 +97,7 @@ void reports_sub(struct world *w, const char *name, const char *unit, const char
 void fails(struct world *w, const char *name, const char *unit, const char *result);
 /* systemd refuses the content; 'active': what becomes, or was left, of an older one. */
 void refuses(struct world *w, const char *name, const char *unit, const char *active);
+void is_stopped_by_its_lease(struct world *w, const char *name, const char *unit);
 void lets_go(struct world *w, const char *name, const char *unit);
 /* That it has nothing of the unit, said when it had taken only so many shares: the others were on their way.
  */

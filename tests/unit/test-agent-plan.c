@@ -13,7 +13,7 @@
 #include "fleetd/core/agent_plan.h"
 
 #define FACTS_COUNT \
-    (AGENT_WISH_COUNT * AGENT_FILE_COUNT * AGENT_ACTIVE_COUNT * AGENT_JOB_COUNT * AGENT_STALE_COUNT * 256)
+    (AGENT_WISH_COUNT * AGENT_FILE_COUNT * AGENT_ACTIVE_COUNT * AGENT_JOB_COUNT * AGENT_STALE_COUNT * 1024)
 
 /* Every combination there is, by number. */
 static struct agent_facts facts_of(unsigned n)
@@ -39,6 +39,8 @@ static struct agent_facts facts_of(unsigned n)
     f.done = TAKE(2);
     f.gentle = TAKE(2);
     f.fixed = TAKE(2);
+    f.dropin_other = TAKE(2);
+    f.no_lease = TAKE(2);
 #undef TAKE
     return f;
 }
@@ -47,9 +49,9 @@ static void show(const struct agent_facts *f, enum agent_op op)
 {
     fprintf(stderr,
             "wish %d file %d active %d job %d stale %d busy %d known %d linked %d restart %d asked %d done "
-            "%d gentle %d fixed %d: %s\n",
+            "%d gentle %d fixed %d dropin_other %d no_lease %d: %s\n",
             f->wish, f->file, f->active, f->job, f->stale, f->busy, f->known, f->linked, f->restart, f->asked,
-            f->done, f->gentle, f->fixed, agent_op_to_string(op));
+            f->done, f->gentle, f->fixed, f->dropin_other, f->no_lease, agent_op_to_string(op));
 }
 
 /* What the table of agent_plan.c promises, said the other way round: when an operation is allowed at all. */
@@ -71,16 +73,18 @@ static bool is_lawful(const struct agent_facts *f, enum agent_op op)
         return f->wish == AGENT_WISH_ABSENT && f->file != AGENT_FILE_NONE && f->known && !up &&
                f->job == AGENT_JOB_NONE;
     case AGENT_OP_CHECK: return !f->known && f->file != AGENT_FILE_NONE;
-    case AGENT_OP_WRITE: return wanted && f->file != AGENT_FILE_SAME;
+    case AGENT_OP_WRITE: /* Beside a file that is right, only what is about to be started. */
+        return wanted &&
+               (f->file != AGENT_FILE_SAME || (f->dropin_other && f->wish == AGENT_WISH_LAUNCHED && !up));
     case AGENT_OP_LINK: return wanted && f->file == AGENT_FILE_SAME && !f->linked;
     case AGENT_OP_ASK: return wanted && f->file == AGENT_FILE_SAME && f->stale == AGENT_STALE_UNKNOWN;
     case AGENT_OP_RELOAD: return wanted && f->file == AGENT_FILE_SAME && f->stale == AGENT_STALE_YES;
     case AGENT_OP_START: /* Once per generation; never what runs already. */
         if (launch && f->restart && up)
-            return f->gentle;
-        return launch && !f->done && !(f->asked && f->job == AGENT_JOB_NONE) &&
+            return f->gentle && !f->no_lease;
+        return launch && !f->done && !f->no_lease && !(f->asked && f->job == AGENT_JOB_NONE) &&
                !(f->active == AGENT_ACTIVE_ACTIVE && f->job == AGENT_JOB_NONE);
-    case AGENT_OP_RESTART: return launch && f->restart && up && !f->gentle;
+    case AGENT_OP_RESTART: return launch && f->restart && up && !f->gentle && !f->no_lease;
     case AGENT_OP_SETTLE: return ready && !f->done;
     case AGENT_OP_FORGET: return f->wish == AGENT_WISH_ABSENT && f->file == AGENT_FILE_NONE;
     default: return false;
@@ -113,6 +117,7 @@ static void carry_out(struct agent_facts *f, enum agent_op op)
         f->restart |= agent_facts_up(f) && !f->done;
         f->stale = f->file == AGENT_FILE_OTHER ? AGENT_STALE_UNKNOWN : AGENT_STALE_NO;
         f->file = AGENT_FILE_SAME;
+        f->dropin_other = false;
         break;
     case AGENT_OP_LINK: f->linked = true; break;
     case AGENT_OP_ASK: f->stale = AGENT_STALE_YES; break;
@@ -158,7 +163,7 @@ static void test_every_state_converges(void **state)
         enum agent_op op = AGENT_OP_NONE;
         int steps = 0;
 
-        f.busy = false;
+        f.busy = f.no_lease = false; /* There will be one. */
         for (; steps < 20; steps++) {
             op = agent_plan_unit(&f);
             if ((op == AGENT_OP_NONE && f.job == AGENT_JOB_NONE) || op == AGENT_OP_FORGET)
@@ -226,6 +231,13 @@ static const struct row rows[] = {
     {"a device that is not wanted, awaited",
      {WANTED(ABSENT), HERE, .fixed = true, .job = AGENT_JOB_START},
      AGENT_OP_STOP},
+    {"without its lease", {WANTED(LAUNCHED), HERE, .no_lease = true}, AGENT_OP_NONE},
+    {"without its lease, runs", {WANTED(LAUNCHED), RUNS, .no_lease = true}, AGENT_OP_SETTLE},
+    {"without its lease, new content",
+     {WANTED(LAUNCHED), RUNS, .restart = true, .no_lease = true},
+     AGENT_OP_NONE},
+    {"another token", {WANTED(LAUNCHED), HERE, .dropin_other = true}, AGENT_OP_WRITE},
+    {"another token, runs", {WANTED(LAUNCHED), RUNS, .done = true, .dropin_other = true}, AGENT_OP_NONE},
     {"to be loaded", {WANTED(LOADED), HERE}, AGENT_OP_SETTLE},
     {"to be loaded, runs", {WANTED(LOADED), RUNS}, AGENT_OP_STOP},
     {"loaded, started by an operator", {WANTED(LOADED), RUNS, .done = true}, AGENT_OP_NONE},

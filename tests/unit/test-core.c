@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "fleetd/core/core_private.h"
+#include "fleetd/core/drain.h"
 #include "tests/unit/core-world.h"
 
 #define LOADED   FLEET__DESIRED_STATE__DESIRED_LOADED
@@ -447,6 +448,237 @@ static void test_another_ttl_begins_anew(void **state)
     assert_int_equal(state_of(&w, "a"), MACHINE_READY);
     advance(&w, TTL_MS);
     assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    world_done(&w);
+}
+
+/* ---- leases ---- */
+
+#define LEASE_MS (TTL_MS - TTL_MS / 10)
+#define STOP_3S  PLAIN "TimeoutStopSec=3\n" STOP
+
+/* x.service runs on a, and a has just been granted a lease. */
+static void a_leased_unit(struct world *w, const char *text)
+{
+    three_machines(w);
+    user_submits(w, "x.service", text, LAUNCHED);
+    assert_string_equal(placed_on(w, "x.service"), "a");
+    reports(w, "a", "x.service", "active");
+    advance(w, BEAT_MS);
+    is_heard(w, "a");
+    assert_int_equal(machine_of(w, "a")->lease_until_ms, w->now_ms + LEASE_MS);
+}
+
+static bool is_told_another(struct world *w, const char *unit)
+{
+    return is_told(w, "b", unit) || is_told(w, "c", unit);
+}
+
+/* Not before; and then at once. */
+static void assert_moves_after(struct world *w, uint64_t ms)
+{
+    advance(w, ms - 1);
+    assert_false(is_told_another(w, "x.service"));
+    advance(w, 1);
+    assert_true(is_told_another(w, "x.service"));
+    assert_string_not_equal(placed_on(w, "x.service"), "a");
+}
+
+static void test_a_leased_unit_moves_when_its_lease_has_ended(void **state)
+{
+    struct world w;
+
+    a_leased_unit(&w, STOP_3S);
+    falls_silent(&w, "a");
+    assert_moves_after(&w, LEASE_MS + 3000 + CORE_LEASE_MARGIN_MS);
+    world_done(&w);
+}
+
+static void test_status_says_how_long_a_lease_is_waited_for(void **state)
+{
+    struct world w;
+
+    a_leased_unit(&w, PLAIN STOP);
+    falls_silent(&w, "a");
+    advance(&w, TTL_MS);
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    assert_string_equal(reason_of(&w, "x.service"), "host-a is lost, and may run it for another 11 s");
+    world_done(&w);
+}
+
+static void test_a_new_leader_waits_for_leases_it_did_not_grant(void **state)
+{
+    struct world w;
+
+    a_leased_unit(&w, STOP_3S);
+    leads(&w);
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    assert_moves_after(&w, LEASE_MS + 3000 + CORE_LEASE_MARGIN_MS);
+    world_done(&w);
+}
+
+static void test_a_longer_lease_is_waited_for_after_the_ttl_was_shortened(void **state)
+{
+    for (int new_leader = 0; new_leader < 2; new_leader++) {
+        struct world w;
+
+        a_leased_unit(&w, STOP_3S);
+        core_set_ttl(w.core, 3 * TTL_MS, w.now_ms);
+        advance(&w, 1); /* The longer lease is written down before it is granted. */
+        assert_int_equal(registry_lease_ms(w.registry), 3 * LEASE_MS);
+        is_heard(&w, "a");
+        assert_int_equal(machine_of(&w, "a")->lease_until_ms, w.now_ms + 3 * LEASE_MS);
+        falls_silent(&w, "a");
+        core_set_ttl(w.core, TTL_MS, w.now_ms);
+        if (new_leader) {
+            leads(&w);
+            machine_calls(&w, "b");
+            machine_calls(&w, "c");
+        }
+        assert_int_equal(registry_lease_ms(w.registry), 3 * LEASE_MS);
+        assert_moves_after(&w, 3 * LEASE_MS + 3000 + CORE_LEASE_MARGIN_MS);
+        assert_int_equal(registry_lease_ms(w.registry), LEASE_MS); /* No longer one holds any more. */
+        world_done(&w);
+    }
+}
+
+static void test_what_may_run_counts_and_not_what_is_wanted(void **state)
+{
+    struct world w;
+
+    a_leased_unit(&w, STOP_3S);
+    user_submits(&w, "x.service", PLAIN "TimeoutStopSec=60\n" STOP, LAUNCHED);
+    is_heard(&w, "a");
+    falls_silent(&w, "a");
+    user_submits(&w, "x.service", STOP_3S, LAUNCHED); /* a may have carried out the one in between. */
+    assert_moves_after(&w, LEASE_MS + 60000 + CORE_LEASE_MARGIN_MS);
+    world_done(&w);
+}
+
+static void test_the_same_name_again_while_the_first_may_run(void **state)
+{
+    struct world w;
+
+    a_leased_unit(&w, STOP_3S);
+    falls_silent(&w, "a");
+    advance(&w, TTL_MS);
+    user_destroys(&w, "x.service");
+    user_submits(&w, "x.service", STOP_3S, LAUNCHED);
+    assert_moves_after(&w, LEASE_MS + 3000 + CORE_LEASE_MARGIN_MS - TTL_MS);
+    world_done(&w);
+}
+
+static void test_a_removed_machine_may_run_what_it_had(void **state)
+{
+    struct world w;
+
+    a_leased_unit(&w, STOP_3S);
+    falls_silent(&w, "a");
+    is_removed(&w, "a");
+    assert_moves_after(&w, LEASE_MS + 3000 + CORE_LEASE_MARGIN_MS);
+    world_done(&w);
+}
+
+/* Where fleetd hangs everything else runs on and stays; but nobody prolongs the lease. */
+static void test_a_leased_unit_leaves_a_machine_that_hangs(void **state)
+{
+    struct world w;
+
+    a_leased_unit(&w, STOP_3S);
+    user_submits(&w, "kept.service", ON_A, LAUNCHED);
+    falls_silent(&w, "a");
+    for (unsigned ms = 0; ms < LEASE_MS + 3000 + CORE_LEASE_MARGIN_MS - 500; ms += 500) {
+        advance(&w, 500);
+        core_probed(w.core, machine_of(&w, "a")->id, true, w.now_ms);
+        assert_false(is_told_another(&w, "x.service"));
+    }
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    assert_string_not_equal(placed_on(&w, "x.service"), "a");
+    advance(&w, 500);
+    assert_true(is_told_another(&w, "x.service"));
+    assert_string_equal(placed_on(&w, "kept.service"), "a");
+    machine_calls(&w, "a"); /* It has something left of it, but does not get it back. */
+    assert_false(is_told(&w, "a", "x.service"));
+    assert_true(is_told_another(&w, "x.service"));
+    world_done(&w);
+}
+
+static void test_a_leased_unit_leaves_a_machine_that_hangs_from_the_first(void **state)
+{
+    struct world w;
+
+    a_leased_unit(&w, STOP_3S);
+    leads(&w);
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    advance_probing(&w, "a", true, LEASE_MS + 3000 + CORE_LEASE_MARGIN_MS - 1);
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    assert_false(is_told_another(&w, "x.service"));
+    advance_probing(&w, "a", true, 1);
+    assert_true(is_told_another(&w, "x.service"));
+    world_done(&w);
+}
+
+static void test_a_lease_survives_a_change_of_leader(void **state)
+{
+    struct world w;
+
+    a_leased_unit(&w, STOP_3S);
+    leads(&w);
+    machine_calls(&w, "a"); /* It runs there: nobody else is waited for. */
+    assert_true(is_told(&w, "a", "x.service"));
+    assert_string_equal(outcome_of(&w, "x.service"), "active");
+    world_done(&w);
+}
+
+static void test_stopped_by_its_lease_it_is_started_like_a_new_one(void **state)
+{
+    struct world w;
+
+    a_leased_unit(&w, STOP_3S);
+    is_stopped_by_its_lease(&w, "a", "x.service");
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    leads(&w);
+    machine_calls(&w, "a");
+    machine_calls(&w, "b");
+    lets_go(&w, "a", "x.service");
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    assert_string_equal(reason_of(&w, "x.service"),
+                        "host-c has not called the leader yet, and may run it for another 14 s");
+    machine_calls(&w, "c");
+    assert_true(is_told(&w, "a", "x.service"));
+    world_done(&w);
+}
+
+static void test_a_drained_unit_with_a_lease_stops_first(void **state)
+{
+    struct world w;
+
+    a_leased_unit(&w, STOP_3S);
+    assert_false(core_may_hand_over(w.core, registry_unit(w.registry, "x.service")));
+    world_done(&w);
+}
+
+static void test_who_gets_no_lease(void **state)
+{
+    struct world w;
+    struct machine *a;
+
+    three_machines(&w);
+    a = machine_of(&w, "a");
+    assert_int_equal(core_lease_grant(w.core, a->id, a->session, w.now_ms), 0); /* Nobody needs one. */
+    w.refuse_lease = true;
+    user_submits(&w, "x.service", STOP_3S, LAUNCHED);
+    assert_int_equal(core_lease_grant(w.core, a->id, a->session, w.now_ms), 0); /* Not written down. */
+    advance(&w, CORE_RETRY_MS);
+    assert_int_equal(core_lease_grant(w.core, a->id, a->session, w.now_ms), LEASE_MS);
+    assert_int_equal(core_lease_grant(w.core, a->id, a->session + 100, w.now_ms), 0);
+    assert_int_equal(core_lease_grant(w.core, a->id, 0, w.now_ms), 0);
+    falls_silent(&w, "a");
+    advance(&w, TTL_MS);
+    assert_int_equal(core_lease_grant(w.core, a->id, 1, w.now_ms), 0);
+    core_yield(w.core);
+    assert_int_equal(core_lease_grant(w.core, a->id, a->session, w.now_ms), 0);
     world_done(&w);
 }
 
@@ -1821,6 +2053,9 @@ static const char *some_text(struct world *w)
                                         ON_A,
                                         ON_B,
                                         ON_C,
+                                        PLAIN STOP,
+                                        STOP_3S,
+                                        PLAIN "TimeoutStopSec=40\n" STOP,
                                         PLAIN "[X-Fleet]\nConflicts=u*\n",
                                         PLAIN "[X-Fleet]\nMachineOf=u0.service\n",
                                         PLAIN "[X-Fleet]\nMachineOf=u1.service\n",
@@ -2197,6 +2432,19 @@ int main(void)
         cmocka_unit_test(test_the_leader_stands_still),
         cmocka_unit_test(test_the_leader_stands_still_for_a_moment),
         cmocka_unit_test(test_another_ttl_begins_anew),
+        cmocka_unit_test(test_a_leased_unit_moves_when_its_lease_has_ended),
+        cmocka_unit_test(test_status_says_how_long_a_lease_is_waited_for),
+        cmocka_unit_test(test_a_new_leader_waits_for_leases_it_did_not_grant),
+        cmocka_unit_test(test_a_longer_lease_is_waited_for_after_the_ttl_was_shortened),
+        cmocka_unit_test(test_what_may_run_counts_and_not_what_is_wanted),
+        cmocka_unit_test(test_the_same_name_again_while_the_first_may_run),
+        cmocka_unit_test(test_a_removed_machine_may_run_what_it_had),
+        cmocka_unit_test(test_a_leased_unit_leaves_a_machine_that_hangs),
+        cmocka_unit_test(test_a_leased_unit_leaves_a_machine_that_hangs_from_the_first),
+        cmocka_unit_test(test_a_lease_survives_a_change_of_leader),
+        cmocka_unit_test(test_stopped_by_its_lease_it_is_started_like_a_new_one),
+        cmocka_unit_test(test_who_gets_no_lease),
+        cmocka_unit_test(test_a_drained_unit_with_a_lease_stops_first),
         cmocka_unit_test(test_a_session_is_replaced),
         cmocka_unit_test(test_a_stale_session_is_not_listened_to),
         cmocka_unit_test(test_who_cannot_be_taken_in_is_dropped),

@@ -643,6 +643,56 @@ static void test_destroyed_units_are_remembered(void **state)
     assert_former(registry_unit(registry, name), ID_A, NULL);
 }
 
+static void set_lease(struct registry *registry, uint64_t lease_ms)
+{
+    Fleet__Command command = FLEET__COMMAND__INIT;
+    Fleet__SetLease lease = FLEET__SET_LEASE__INIT;
+
+    lease.lease_ms = lease_ms;
+    command.body_case = FLEET__COMMAND__BODY_SET_LEASE;
+    command.set_lease = &lease;
+    assert_int_equal(apply(registry, &command)->status, 0);
+}
+
+#define STOP(seconds) \
+    "[X-Fleet]\nOnDisconnect=stop\n[Service]\nExecStart=/bin/a\nTimeoutStopSec=" seconds "\n"
+
+static uint64_t stop_ms(const struct registry *registry, const char *name)
+{
+    return registry_unit(registry, name)->stop_ms;
+}
+
+/* What counts is the longest time to stop of any content that may still run somewhere. */
+static void test_leases(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t size;
+
+    assert_int_equal(registry_lease_ms(registry), 0);
+    set_lease(registry, 9000);
+    change_unit(registry, &(struct change){.name = "l.service", .text = STOP("5"), .desired = LAUNCHED});
+    assert_int_equal(stop_ms(registry, "l.service"), 5000);
+    change_unit(registry, &(struct change){.name = "l.service", .text = STOP("3")}); /* It was nowhere yet. */
+    assert_int_equal(stop_ms(registry, "l.service"), 3000);
+    place(registry, "l.service", ID_A);
+    change_unit(registry, &(struct change){.name = "l.service", .text = STOP("7")});
+    change_unit(registry, &(struct change){.name = "l.service", .text = STOP("2")});
+    assert_int_equal(stop_ms(registry, "l.service"), 7000);
+    change_unit(registry, &(struct change){.name = "l.service", .destroy = true});
+    bytes = snapshot(registry, &size);
+    assert_int_equal(registry_restore(copy, bytes, size, NULL), 0);
+    assert_int_equal(registry_lease_ms(copy), 9000);
+    change_unit(copy, &(struct change){.name = "l.service", .text = STOP("1"), .desired = LAUNCHED});
+    assert_int_equal(stop_ms(copy, "l.service"), 7000);
+    place(copy, "l.service", ID_B);
+    assert_int_equal(stop_ms(copy, "l.service"), 7000);
+    change_unit(copy, &(struct change){.name = "l.service", .desired = INACTIVE});
+    change_unit(copy, &(struct change){.name = "l.service", .desired = LAUNCHED});
+    place_clean(copy, "l.service", ID_C); /* Nothing runs any more. */
+    assert_int_equal(stop_ms(copy, "l.service"), 1000);
+}
+
 static void test_changes(void **state)
 {
     _cleanup_(registry_freep) struct registry *registry = full_registry();
@@ -944,6 +994,7 @@ int main(void)
         cmocka_unit_test(test_inactive_is_nowhere),
         cmocka_unit_test(test_void_placements),
         cmocka_unit_test(test_destroyed_units_are_remembered),
+        cmocka_unit_test(test_leases),
         cmocka_unit_test(test_changes),
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_requests_are_forgotten),

@@ -78,6 +78,16 @@ static void test_check_refuses(void **state)
         {"Global=1\nReplaces=b\nMachineOf=y\n", "Global cannot be used with Peers"},
         {"Global=1\nReplaces=b\nConflicts=y\n", "Global cannot be used with Replaces"},
         {"Conflicts=y\nReplaces=b\n", "Conflicts cannot be used with Replaces"},
+        {"OnDisconnect=Stop\n", "OnDisconnect must be keep or stop, not \"Stop\""},
+        {"OnDisconnect=yes\nOnDisconnect=stop\n", "OnDisconnect must be keep or stop, not \"yes\""},
+        {"Global=yes\nOnDisconnect=stop\n",
+         "Global cannot be used with OnDisconnect=stop: all machines have their own"},
+        {"OnDisconnect=stop\n[Service]\nTimeoutStopSec=infinity\n",
+         "OnDisconnect=stop needs a TimeoutStopSec of at most 300 s, not \"infinity\": so long every start on"
+         " another machine waits"},
+        {"OnDisconnect=stop\n[Service]\nTimeoutStopSec=0\n", NULL}, /* For systemd: infinity. */
+        {"OnDisconnect=stop\n[Service]\nTimeoutStopSec=301\n", NULL},
+        {"OnDisconnect=stop\n[Socket]\nTimeoutSec=1h\n", NULL},
         {"X-ConditionMachineBootID=\nX-Conflicts=y\n", "MachineID cannot be used with Conflicts"},
         {"FailureLimitBurst=many\n", "\"FailureLimitBurst=many\": FailureLimitBurst is a number up to 32, "
                                      "FailureLimitIntervalSec a time up to a day"},
@@ -494,10 +504,38 @@ static void test_glob(void **state)
             fail_msg("glob \"%s\" on \"%s\"", table[i].pattern, table[i].name);
 }
 
+static void test_on_disconnect(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t stop_ms;
+    } table[] = {
+        {"[Service]\nTimeoutStopSec=3\n", 0},
+        {"[X-Fleet]\nOnDisconnect=keep\n", 0},
+        {"[X-Fleet]\nOnDisconnect=\n", 0},
+        {"[X-Fleet]\nOnDisconnect=stop\n", REQUIREMENTS_STOP_DEFAULT_MS},
+        {"[X-Fleet]\nOnDisconnect=stop\nOnDisconnect=keep\n", 0}, /* The last one counts. */
+        {"[X-Fleet]\nOnDisconnect=stop\n[Service]\nTimeoutStopSec=1min 500ms\n", 60500},
+        {"[X-Fleet]\nOnDisconnect=stop\n[Service]\nTimeoutStopSec=1\nTimeoutSec=2\n", 2000},
+        {"[X-Fleet]\nOnDisconnect=stop\n[Service]\nTimeoutStopSec=1\nTimeoutStopSec=\n",
+         REQUIREMENTS_STOP_DEFAULT_MS},
+        {"[X-Fleet]\nOnDisconnect=stop\n[Unit]\nTimeoutStopSec=1\n", REQUIREMENTS_STOP_DEFAULT_MS},
+        {"[X-Fleet]\nOnDisconnect=stop\n[Service]\nTimeoutStopSec=300\n", REQUIREMENTS_STOP_MAX_MS},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        _cleanup_(requirements_freep) struct requirements *r = read_requirements(table[i].text, "a.service");
+
+        assert_int_equal(requirements_check(r, NULL), 0);
+        assert_int_equal(r->stop_ms, table[i].stop_ms);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_failure_limit),
+        cmocka_unit_test(test_on_disconnect),
         cmocka_unit_test(test_check_refuses),
         cmocka_unit_test(test_check_takes),
         cmocka_unit_test(test_limits),

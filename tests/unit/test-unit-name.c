@@ -66,6 +66,8 @@ static void test_check_refuses_in_order(void **state)
         /* Rule 8. */
         {"@foo.service", "unit name cannot start in \"@\""},
         {"@.service", "unit name cannot start in \"@\""},
+        {"fleetd.service", "unit name fleetd.service is taken by fleet itself"},
+        {"fleet-lease.service", "unit name fleet-lease.service is taken by fleet itself"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
