@@ -23,6 +23,7 @@ from pathlib import Path
 
 INTERVAL_S = 0.05
 USUAL_S = 0.5  # A nap of INTERVAL_S and the sync of one byte that take longer are a stall.
+SMOOTH_S = 0.2  # What is between is a disturbance: others have the machine's disk, or its processors.
 
 
 class _Watch:
@@ -32,6 +33,7 @@ class _Watch:
         self._file = tempfile.TemporaryFile(dir=directory)
         self._lock = threading.Lock()
         self._stalled_s = 0.0
+        self._disturbed_s = 0.0
         self._begin = time.monotonic()  # Of the round that is under way.
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -44,6 +46,7 @@ class _Watch:
             with self._lock:
                 end = time.monotonic()
                 self._stalled_s += self._excess(end)
+                self._disturbed_s += max(0.0, end - self._begin - SMOOTH_S)
                 self._begin = end
 
     def _excess(self, now: float) -> float:
@@ -53,6 +56,10 @@ class _Watch:
     def stalled_s(self) -> float:
         with self._lock:
             return self._stalled_s + self._excess(time.monotonic())
+
+    def disturbed_s(self) -> float:
+        with self._lock:
+            return self._disturbed_s + max(0.0, time.monotonic() - self._begin - SMOOTH_S)
 
     def end(self) -> None:
         self._ended.set()
@@ -79,6 +86,11 @@ def watch(directory: Path) -> Iterator[None]:
 def stalled_s() -> float:
     """How long the machine stood still since the watch began; 0 without one."""
     return _watch.stalled_s() if _watch else 0.0
+
+
+def disturbed_s() -> float:
+    """The same, with all that was slower than SMOOTH_S: what a failure in this time means is not certain."""
+    return _watch.disturbed_s() if _watch else 0.0
 
 
 def now() -> float:
