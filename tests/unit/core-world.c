@@ -318,7 +318,7 @@ static void check_alone(struct world *w, const struct machine *to, const char *n
         enum machine_state state = core_machine_state(w->core, m->id);
 
         if (m == to || !may_have(m, name) || w->now_ms - m->heard_ms >= TTL_MS || state == MACHINE_LOST ||
-            (state == MACHINE_EXPECTED && !strlist_has(&unit->former, m->id)) ||
+            (m->called_term != w->term && !strlist_has(&unit->former, m->id)) ||
             host_find(w->core->hosts, m->id) == NULL || (unit->handover && strlist_has(&unit->former, m->id)))
             continue;
         fail_msg("%llu: %s is given to %.1s while %.1s (%s) may have it", (unsigned long long)w->now_ms, name,
@@ -702,6 +702,7 @@ void machine_calls(struct world *w, const char *name)
 
     mail_lost(m);
     m->session = ++w->sessions;
+    m->called_term = w->term;
     m->shares_taken = 0;
     m->beats = true;
     m->heard_ms = w->now_ms;

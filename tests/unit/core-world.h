@@ -38,6 +38,7 @@ struct machine {
     char id[MACHINE_ID_SIZE];
     uint64_t session;      /* 0: none. */
     uint64_t shares_taken; /* In it. */
+    uint64_t called_term;  /* The latest leader that it has called. */
     bool beats;            /* It is heard as long as it has a session. */
     uint64_t heard_ms, lease_until_ms;
     struct item *items;

@@ -1132,6 +1132,51 @@ static void test_a_new_leader_meets_a_hung_machine(void **state)
     world_done(&w);
 }
 
+/* It was told to let go of a unit, by the leader before this one, and has not called since: nobody knows
+ * whether it has. */
+static void test_a_hung_machine_keeps_what_it_may_have(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    falls_silent(&w, "a");
+    user_submits(&w, "x.service", ON_B, LAUNCHED);
+    leads(&w);
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    advance_probing(&w, "a", true, 3 * TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    assert_false(is_told(&w, "b", "x.service"));
+    assert_string_equal(reason_of(&w, "x.service"), "host-a must let go of it first");
+    user_stops(&w, "x.service");
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    user_starts(&w, "x.service");
+    machine_calls(&w, "a");
+    assert_false(is_told(&w, "b", "x.service"));
+    lets_go(&w, "a", "x.service");
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
+static void test_a_missing_machine_keeps_what_it_may_have(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "abc");
+    user_submits(&w, "on-a.service", ONLY_ON("dddddddd"), LAUNCHED);
+    leads(&w);
+    for (const char *const *name = (const char *const[]){"d", "e", "f", NULL}; *name != NULL; name++)
+        machine_calls(&w, *name);
+    advance(&w, 3 * TTL_MS);
+    assert_int_equal(state_of(&w, "a"), MACHINE_MISSING);
+    assert_false(is_told(&w, "d", "on-a.service"));
+    is_confirmed_lost(&w, "a");
+    assert_true(is_told(&w, "d", "on-a.service"));
+    world_done(&w);
+}
+
 /* Refused: fleetd is not there. A machine that has just been booted does that, too, and runs nothing. */
 static void test_a_machine_without_fleetd_is_lost(void **state)
 {
@@ -2466,6 +2511,8 @@ int main(void)
         cmocka_unit_test(test_a_fleetd_that_hangs_moves_nothing),
         cmocka_unit_test(test_a_hung_machine_that_dies_is_lost),
         cmocka_unit_test(test_a_new_leader_meets_a_hung_machine),
+        cmocka_unit_test(test_a_hung_machine_keeps_what_it_may_have),
+        cmocka_unit_test(test_a_missing_machine_keeps_what_it_may_have),
         cmocka_unit_test(test_a_machine_without_fleetd_is_lost),
         cmocka_unit_test(test_a_fleetd_that_was_stopped_moves_nothing),
         cmocka_unit_test(test_a_machine_that_dies_after_its_fleetd_was_stopped),
