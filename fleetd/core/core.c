@@ -519,6 +519,8 @@ static void excuse_silence(struct core *core, uint64_t ms)
             host->give_up_ms += ms;
         else if (host->state != MACHINE_MISSING && host->state != MACHINE_LOST)
             host->heard_ms = later(core, host->heard_ms, ms);
+        if (host->answers)
+            host->answered_ms = later(core, host->answered_ms, ms);
     }
 }
 

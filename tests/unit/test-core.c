@@ -1177,6 +1177,73 @@ static void test_a_missing_machine_keeps_what_it_may_have(void **state)
     world_done(&w);
 }
 
+/* Whoever does not listen hears no answer either. */
+static void test_the_leader_stands_still_while_a_machine_hangs(void **state)
+{
+    struct world w;
+
+    running_on_a(&w);
+    falls_silent(&w, "a");
+    advance_probing(&w, "a", true, 3 * TTL_MS);
+    for (uint64_t ms = TTL_MS / 2; ms < 4 * TTL_MS; ms += TTL_MS / 4) {
+        stands_still(&w, ms);
+        assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+        advance_probing(&w, "a", true, 2 * TTL_MS);
+    }
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    assert_int_equal(w.schedules + w.verdicts, 0);
+    advance(&w, TTL_MS); /* But it is not excused for ever. */
+    assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    world_done(&w);
+}
+
+/* advance() fails if the core wants to be called again and again. */
+static void test_another_ttl_while_some_hang_and_are_missing(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "abcd");
+    for (unsigned i = 0; i < 30; i++) {
+        core_probed(w.core, machine_of(&w, "a")->id, true, w.now_ms);
+        advance(&w, 1000);
+    }
+    machine_calls(&w, "d");
+    machine_calls(&w, "c");
+    falls_silent(&w, "c"); /* The brake is off: who is missing has a ttl to call. */
+    advance(&w, 1000);
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    assert_int_equal(state_of(&w, "b"), MACHINE_MISSING);
+    core_set_ttl(w.core, 8 * TTL_MS, w.now_ms);
+    advance(&w, 8 * TTL_MS - 1);
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    assert_int_equal(state_of(&w, "b"), MACHINE_MISSING);
+    assert_int_equal(w.schedules, 0);
+    is_confirmed_lost(&w, "b"); /* Counts at once, whatever the ttl. */
+    advance(&w, 1);
+    assert_int_equal(state_of(&w, "b"), MACHINE_LOST);
+    world_done(&w);
+}
+
+/* It was taken for missing while its answers did not come through. */
+static void test_a_missing_machine_answers_again(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "abc");
+    advance(&w, 3 * TTL_MS);
+    assert_int_equal(core_missing(w.core, NULL), 3);
+    for (unsigned i = 0; i < 30; i++) {
+        core_probed(w.core, machine_of(&w, "a")->id, true, w.now_ms);
+        core_probed(w.core, machine_of(&w, "b")->id, true, w.now_ms);
+        advance(&w, 1000);
+    }
+    assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+    assert_int_equal(state_of(&w, "b"), MACHINE_HUNG);
+    assert_int_equal(state_of(&w, "c"), MACHINE_LOST); /* One of four. */
+    assert_string_equal(placed_on(&w, "on-a.service"), "a");
+    world_done(&w);
+}
+
 /* Refused: fleetd is not there. A machine that has just been booted does that, too, and runs nothing. */
 static void test_a_machine_without_fleetd_is_lost(void **state)
 {
@@ -2513,6 +2580,9 @@ int main(void)
         cmocka_unit_test(test_a_new_leader_meets_a_hung_machine),
         cmocka_unit_test(test_a_hung_machine_keeps_what_it_may_have),
         cmocka_unit_test(test_a_missing_machine_keeps_what_it_may_have),
+        cmocka_unit_test(test_the_leader_stands_still_while_a_machine_hangs),
+        cmocka_unit_test(test_another_ttl_while_some_hang_and_are_missing),
+        cmocka_unit_test(test_a_missing_machine_answers_again),
         cmocka_unit_test(test_a_machine_without_fleetd_is_lost),
         cmocka_unit_test(test_a_fleetd_that_was_stopped_moves_nothing),
         cmocka_unit_test(test_a_machine_that_dies_after_its_fleetd_was_stopped),
