@@ -407,6 +407,7 @@ struct core *core_new(const struct registry *registry, uint64_t ttl_ms)
     core->registry = registry;
     core->ttl_ms = ttl_ms;
     core->failure_interval_ms = FAILURE_INTERVAL_DEFAULT_MS;
+    core->failures_due_ms = UINT64_MAX;
     return core;
 }
 
@@ -755,8 +756,10 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
     }
     if (changes->everything)
         mark_all(core);
-    if (changes->everything || changes->units.count > 0)
+    if (changes->everything || changes->units.count > 0) {
         core_lease_look(core);
+        core_review_failures(core);
+    }
     for (size_t i = 0; i < changes->units.count; i++)
         mark(core, changes->units.items[i]);
     if (changes->units.count > 0) {

@@ -66,9 +66,11 @@ struct core {
     struct host *hosts;
     unsigned failure_burst; /* Of units that do not say their own; 0: off. */
     uint64_t failure_interval_ms;
-    struct failing *failing;   /* In the order of their first failure. */
-    struct dirty *dirty;       /* Units whose shares and status must be looked at again. */
-    struct decision *decision; /* The present one; NULL: to be made when it is asked for. */
+    struct failing_unit *failing; /* In the order of their first failure. */
+    size_t avoided_count;         /* Of their machines: those that are avoided. */
+    uint64_t failures_due_ms;     /* No failure is to be forgotten before. */
+    struct dirty *dirty;          /* Units whose shares and status must be looked at again. */
+    struct decision *decision;    /* The present one; NULL: to be made when it is asked for. */
     struct drain *drain; /* The same without the machines that are drained; NULL, too, if there are none. */
     bool plan_wanted;    /* Something that placement depends on has changed. */
     uint64_t retry_ms;   /* A refused decision is not made again before. */
@@ -142,7 +144,7 @@ void core_decision_free(struct decision *decision);
 
 /* ---- drain.c ---- */
 
-/* Borrowed until anything changes; NULL: no machine is drained. */
+/* Borrowed until anything changes; NULL: no machine is drained, and none is avoided. */
 const struct drain *core_drain(const struct core *core);
 void core_drain_free(struct drain *drain);
 

@@ -64,16 +64,15 @@ static void add_machines(const struct core *core, bool drained, struct decision 
 static void add_avoided(const struct core *core, struct decision *decision)
 {
     const struct failing *failing;
-    size_t count = 0, used = 0;
+    size_t used = 0;
 
-    DL_COUNT(core->failing, failing, count);
-    decision->avoided = xcalloc(count, sizeof *decision->avoided);
-    for (size_t i = 0; count > 0 && i < decision->facts.unit_count; i++) {
+    decision->avoided = xcalloc(core->avoided_count, sizeof *decision->avoided);
+    for (size_t i = 0; core->avoided_count > 0 && i < decision->facts.unit_count; i++) {
         struct plan_unit *unit = &decision->units[i];
 
         unit->avoided = decision->avoided + used;
-        DL_FOREACH (core->failing, failing)
-            if (failing->avoided && streq(failing->unit, unit->name))
+        LL_FOREACH (core_failures(core, unit->name), failing)
+            if (failing->avoided)
                 decision->avoided[used++] = failing->machine_id;
         unit->avoided_count = (size_t)(decision->avoided + used - unit->avoided);
     }

@@ -9,8 +9,8 @@
 #include "base/cleanup.h"
 #include "fleetd/core/failing.h"
 
-/* How far MachineOf is followed: chains are short. */
-#define FOLLOW_DEPTH_MAX 16u
+/* How many peers of peers (MachineOf) are looked at, all in all: groups are small. */
+#define FOLLOWED_MAX 64u
 
 bool core_is_drained(const struct core *core, const struct registry_unit *unit)
 {
@@ -23,24 +23,26 @@ bool core_is_drained(const struct core *core, const struct registry_unit *unit)
 
 /* Follows MachineOf upwards; a circle is refused at submit, and ends here in any case. */
 static const struct failing *fails_above(const struct core *core, const struct registry_unit *unit,
-                                         unsigned depth)
+                                         unsigned *left)
 {
     const struct failing *failing = core_avoids(core, unit, unit->target);
     const struct strlist *peers = &unit->requirements->machine_of;
 
-    for (size_t i = 0; failing == NULL && depth > 0 && i < peers->count; i++) {
+    for (size_t i = 0; failing == NULL && *left > 0 && i < peers->count; i++) {
         const struct registry_unit *peer = registry_unit(core->registry, peers->items[i]);
 
+        (*left)--;
         if (peer != NULL && streq(peer->target, unit->target))
-            failing = fails_above(core, peer, depth - 1);
+            failing = fails_above(core, peer, left);
     }
     return failing;
 }
 
 bool core_leaves_failing(const struct core *core, const struct registry_unit *unit)
 {
-    return core->failing != NULL && !unit->requirements->global &&
-           fails_above(core, unit, FOLLOW_DEPTH_MAX) != NULL;
+    unsigned left = FOLLOWED_MAX;
+
+    return core->avoided_count > 0 && !unit->requirements->global && fails_above(core, unit, &left) != NULL;
 }
 
 char *core_leave_reason(const struct core *core, const struct registry_unit *unit,
@@ -154,17 +156,23 @@ void core_drain_free(struct drain *drain)
     free(drain);
 }
 
-const struct drain *core_drain(const struct core *borrowed)
+/* Whether anything may have to leave. */
+static bool is_wanted(const struct core *core)
 {
-    struct core *core = (struct core *)borrowed; /* Like the plan only a cache. */
     size_t count;
     const struct registry_machine *const *machines = registry_machines(core->registry, &count);
 
-    bool wanted = core->failing != NULL;
-
     for (size_t i = 0; i < count; i++)
-        wanted = wanted || machines[i]->availability == MACHINE_DRAINING;
-    if (wanted && core->drain == NULL)
+        if (machines[i]->availability == MACHINE_DRAINING)
+            return true;
+    return core->avoided_count > 0;
+}
+
+const struct drain *core_drain(const struct core *borrowed)
+{
+    struct core *core = (struct core *)borrowed; /* Like the plan only a cache. */
+
+    if (core->drain == NULL && is_wanted(core))
         core->drain = drain_new(core);
     return core->drain;
 }

@@ -1403,6 +1403,25 @@ static void test_what_failed_for_good_is_tried_on_each_machine(void **state)
     world_done(&w);
 }
 
+/* It is said once, and not planned again for each time. */
+static void test_what_fails_on_and_on_is_no_news(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A "FailureLimitBurst=2\n", LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    world_forget(&w);
+    for (unsigned i = 0; i < 50; i++) {
+        restarts(&w, "a", "x.service");
+        advance(&w, 100);
+    }
+    assert_int_equal(w.logs, 1);
+    assert_int_equal(w.schedules, 0);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    world_done(&w);
+}
+
 static void test_without_a_limit_a_failing_unit_stays(void **state)
 {
     struct world w;
@@ -1459,6 +1478,30 @@ static void test_who_belongs_to_a_failing_unit_leaves_with_it(void **state)
     fails(&w, "a", "db.service", "failed");
     assert_string_equal(placed_on(&w, "db.service"), "b");
     assert_string_equal(placed_on(&w, "log.service"), "b");
+    world_done(&w);
+}
+
+/* Each unit of a floor follows all three of the floor below: 3^20 ways lead down. */
+static void test_a_high_pile_of_peers(void **state)
+{
+    _cleanup_(freep) char *text = xstrdup(LIMITED(1));
+    struct world w;
+
+    three_machines(&w);
+    for (unsigned floor = 0; floor < 20; floor++) {
+        for (unsigned i = 0; i < 3; i++) {
+            _cleanup_(freep) char *name = xasprintf("u%u-%u.service", floor, i);
+
+            user_submits(&w, name, text, LAUNCHED);
+        }
+        free(text);
+        text = xasprintf(PLAIN "[X-Fleet]\nMachineOf=u%u-0.service u%u-1.service u%u-2.service\n", floor,
+                         floor, floor);
+    }
+    user_submits(&w, "other.service", LIMITED(1), LAUNCHED);
+    fails(&w, placed_on(&w, "other.service"), "other.service", "failed");
+    advance(&w, TTL_MS);
+    assert_string_equal(placed_on(&w, "u19-0.service"), placed_on(&w, "u0-0.service"));
     world_done(&w);
 }
 
@@ -2469,6 +2512,54 @@ static void test_what_it_costs(void **state)
     assert_true(large.report_s < 40 * small.report_s + 1e-5);
 }
 
+/* What is reported of 'unit' where it is. */
+static void says(struct world *w, const char *unit, const char *active, const char *sub)
+{
+    Fleet__UnitReport report = FLEET__UNIT_REPORT__INIT, *list[] = {&report};
+    const struct registry_unit *known = registry_unit(w->registry, unit);
+    struct effects effects = {0};
+
+    report.name = (char *)unit;
+    report.active_state = (char *)active;
+    report.sub_state = (char *)sub;
+    report.generation = known->generation;
+    report.launched = true;
+    core_session_report(w->core, known->target, strtoull(known->target, NULL, 16), list, 1, w->now_ms,
+                        &effects);
+    effects_done(&effects);
+}
+
+/* Seconds until all units of a cluster have failed once, and have been started again. */
+static double costs_of_failures(size_t machines, size_t units, unsigned burst)
+{
+    struct world w;
+    double begin, passed;
+    char name[64];
+
+    big_world(&w, machines, units);
+    core_set_failure_limit(w.core, burst, FAILURE_INTERVAL_DEFAULT_MS);
+    begin = seconds();
+    for (size_t i = 0; i < units; i++) {
+        snprintf(name, sizeof name, "unit-%zu.service", i);
+        says(&w, name, "activating", "auto-restart");
+        says(&w, name, "active", "running");
+    }
+    user_starts(&w, "late.service");
+    passed = seconds() - begin;
+    assert_string_not_equal(registry_unit(w.registry, "late.service")->target, "");
+    world_done(&w);
+    return passed;
+}
+
+/* Failures are counted at the cost of reports. */
+static void test_what_failures_cost(void **state)
+{
+    double without = costs_of_failures(200, 10000, 0), with = costs_of_failures(200, 10000, 5);
+
+    fprintf(stderr, "20000 reports: %.0f ms; with failures counted: %.0f ms\n", without * 1e3, with * 1e3);
+    assert_true(with < 4 * without);
+}
+
 static void test_a_large_plan_is_carried_out_in_pieces(void **state)
 {
     struct world w;
@@ -2591,9 +2682,11 @@ int main(void)
         cmocka_unit_test(test_a_unit_that_keeps_failing_is_tried_elsewhere),
         cmocka_unit_test(test_failures_long_ago_do_not_count),
         cmocka_unit_test(test_what_failed_for_good_is_tried_on_each_machine),
+        cmocka_unit_test(test_what_fails_on_and_on_is_no_news),
         cmocka_unit_test(test_without_a_limit_a_failing_unit_stays),
         cmocka_unit_test(test_somebody_has_mended_it),
         cmocka_unit_test(test_who_belongs_to_a_failing_unit_leaves_with_it),
+        cmocka_unit_test(test_a_high_pile_of_peers),
         cmocka_unit_test(test_a_cordoned_machine_keeps_what_it_has),
         cmocka_unit_test(test_a_drained_unit_is_handed_over),
         cmocka_unit_test(test_a_drained_unit_that_fails_elsewhere_runs_on),
@@ -2630,6 +2723,7 @@ int main(void)
         cmocka_unit_test(test_a_seed_reproduces),
         cmocka_unit_test(test_a_large_plan_is_carried_out_in_pieces),
         cmocka_unit_test(test_what_it_costs),
+        cmocka_unit_test(test_what_failures_cost),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
