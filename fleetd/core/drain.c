@@ -117,12 +117,14 @@ static void keep_together(const struct core *core, struct drain *drain,
     }
 }
 
-/* Also of units that the plan takes for new ones. */
+/* Also of units that the plan takes for new ones. Who does not answer keeps what it has until it does, or is
+ * lost: what runs there is not known, or cannot be stopped. */
 static bool can_leave(const struct core *core, const struct plan_change *change)
 {
     const struct registry_unit *unit = registry_unit(core->registry, change->unit);
 
     return change->to != NULL && unit->target[0] != '\0' && !streq(change->to, unit->target) &&
+           core_machine_state(core, unit->target) == MACHINE_READY &&
            (core_is_drained(core, unit) ||
             (core_leaves_failing(core, unit) && core_avoids(core, unit, change->to) == NULL));
 }

@@ -9,7 +9,8 @@
  * A unit is started on its new machine before it is stopped on the old one, unless it is not active on the
  * old one, or conflicts with itself (its Conflicts= matches its own name), or has OnDisconnect=stop: then the
  * old one lets go of it first, as in every other move. Units that belong together (MachineOf) leave together
- * or not at all; what fits nowhere else stays. */
+ * or not at all; what fits nowhere else stays, and so does everything on a machine that does not answer, until
+ * it does. */
 #pragma once
 
 #include "fleetd/core/core_private.h"

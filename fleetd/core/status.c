@@ -329,8 +329,9 @@ static void status_placed(struct core_status *status, const struct core *core,
             xasprintf("it failed on %s, and is about to be tried elsewhere", hostname_of(core, host->id)));
     else if (outcome == OUTCOME_FAILED)
         set(status, outcome, placed_failure_text(core, unit, host, report));
-    else if (outcome == OUTCOME_WAITING)
-        set(status, outcome, waiting_text(core, unit, host, report));
+    else if (outcome == OUTCOME_WAITING ||
+             (host->state != MACHINE_READY && core_is_drained(core, unit))) /* It cannot leave yet. */
+        set(status, OUTCOME_WAITING, waiting_text(core, unit, host, report));
     else
         status_settled(status, core, unit, outcome);
     status->done_count = status->outcome != OUTCOME_WAITING && status->outcome != OUTCOME_FAILED;

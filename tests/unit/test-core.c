@@ -1624,6 +1624,44 @@ static void test_a_new_leader_goes_on_with_a_handover(void **state)
     world_done(&w);
 }
 
+/* What it runs is not known yet: it can only be handed over when it has called. */
+static void test_a_new_leader_goes_on_with_a_drain(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    leads(&w);
+    is_set(&w, "a", DRAINING);
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    advance(&w, TTL_MS / 4);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    machine_calls(&w, "a");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_true(is_handed_over(&w, "x.service"));
+    assert_true(is_told(&w, "a", "x.service"));
+    world_done(&w);
+}
+
+static void test_a_drained_machine_is_silent_for_a_moment(void **state)
+{
+    struct world w;
+
+    running_on_a(&w);
+    machine_hangs_up(&w, "a");
+    is_set(&w, "a", DRAINING);
+    advance(&w, 1000);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    assert_non_null(strstr(reason_of(&w, "x.service"), "does not answer"));
+    machine_calls(&w, "a");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_true(is_handed_over(&w, "x.service"));
+    assert_true(is_told(&w, "a", "x.service"));
+    world_done(&w);
+}
+
 static void test_a_stop_ends_a_handover(void **state)
 {
     struct world w;
@@ -2692,6 +2730,8 @@ int main(void)
         cmocka_unit_test(test_a_drained_unit_that_fails_elsewhere_runs_on),
         cmocka_unit_test(test_the_new_machine_is_lost_meanwhile),
         cmocka_unit_test(test_a_new_leader_goes_on_with_a_handover),
+        cmocka_unit_test(test_a_new_leader_goes_on_with_a_drain),
+        cmocka_unit_test(test_a_drained_machine_is_silent_for_a_moment),
         cmocka_unit_test(test_a_stop_ends_a_handover),
         cmocka_unit_test(test_new_content_ends_a_handover),
         cmocka_unit_test(test_a_unit_that_conflicts_with_itself_is_stopped_first),
