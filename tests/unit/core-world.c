@@ -242,8 +242,9 @@ static bool agent_works(struct world *w, struct machine *m)
             continue;
         item->carried_out = item->wanted;
         item->launched = true;
-        strcpy(item->active, "active");
-        strcpy(item->result, "done");
+        item->sub[0] = '\0';
+        strcpy(item->active, w->failing > 0 && world_random(w, w->failing) == 0 ? "failed" : "active");
+        strcpy(item->result, streq(item->active, "failed") ? "failed" : "done");
         send_report(w, m, item, item->wanted == 0);
         if (item->wanted == 0)
             item_remove(m, item);
@@ -317,7 +318,8 @@ static void check_alone(struct world *w, const struct machine *to, const char *n
         const struct machine *m = &w->machines[i];
         enum machine_state state = core_machine_state(w->core, m->id);
 
-        if (m == to || !may_have(m, name) || w->now_ms - m->heard_ms >= TTL_MS || state == MACHINE_LOST ||
+        if (m == to || !may_have(m, name) || state == MACHINE_LOST || m->given_up ||
+            (state == MACHINE_HUNG && unit->requirements->stop_ms > 0) || /* That is for check_leases(). */
             (m->called_term != w->term && !strlist_has(&unit->former, m->id)) ||
             host_find(w->core->hosts, m->id) == NULL || (unit->handover && strlist_has(&unit->former, m->id)))
             continue;
@@ -372,6 +374,8 @@ static void do_share(struct world *w, const struct effect *effect)
     if (m == NULL)
         return;
     assert_true(m->session != 0);
+    if (m->off)
+        return;
     mail = NEW0(struct mail);
     mail->complete = effect->complete;
     mail->number = effect->share_number;
@@ -564,6 +568,11 @@ static void carry_out(struct world *w, struct effects *effects)
             do_lease(w, &effects->items[i]);
     }
     effects_done(effects);
+    for (size_t i = 0; i < MACHINES_ALL; i++) {
+        const struct host *host = host_find(w->core->hosts, w->machines[i].id);
+
+        w->machines[i].given_up |= host == NULL || host->state == MACHINE_LOST;
+    }
 }
 
 /* ---- what happens ---- */
@@ -668,6 +677,27 @@ void advance_probing(struct world *w, const char *name, bool accepts, uint64_t m
     }
 }
 
+void loses_power(struct world *w, const char *name)
+{
+    struct machine *m = machine_of(w, name);
+
+    mail_lost(m);
+    while (m->count > 0)
+        item_remove(m, m->items);
+    m->off = true;
+    m->beats = false;
+    m->kernel = KERNEL_SILENT;
+}
+
+void is_mended(struct world *w, const char *name)
+{
+    struct machine *m = machine_of(w, name);
+
+    for (size_t i = 0; i < m->count; i++)
+        if (!streq(m->items[i].active, "active"))
+            m->items[i].carried_out = 0;
+}
+
 void is_confirmed_lost(struct world *w, const char *name)
 {
     struct strlist ids = {0};
@@ -701,6 +731,8 @@ void machine_calls(struct world *w, const char *name)
     size_t count = m->count;
 
     mail_lost(m);
+    m->off = m->given_up = false;
+    m->kernel = KERNEL_SILENT;
     m->session = ++w->sessions;
     m->called_term = w->term;
     m->shares_taken = 0;
@@ -913,6 +945,11 @@ static void tick(struct world *w)
     carry_out(w, &effects);
 }
 
+static uint64_t probe_due_ms(const struct machine *m)
+{
+    return m->probed_ms + 1000;
+}
+
 /* All that is due at this moment. */
 static void happen(struct world *w)
 {
@@ -923,6 +960,10 @@ static void happen(struct world *w)
 
         if (m->session != 0 && m->beats && w->now_ms - m->heard_ms >= BEAT_MS)
             beat(w, m);
+        if (m->kernel != KERNEL_SILENT && core_wants_probe(w->core, m->id) && probe_due_ms(m) <= w->now_ms) {
+            m->probed_ms = w->now_ms;
+            core_probed(w->core, m->id, m->kernel == KERNEL_ACCEPTS, w->now_ms);
+        }
         while (w->slow && m->beats && (mail_arrives(w, m) || agent_works(w, m)))
             ;
     }
@@ -942,6 +983,8 @@ static uint64_t earliest(const struct world *w, uint64_t until)
 
         if (m->session != 0 && m->beats && m->heard_ms + BEAT_MS < when)
             when = m->heard_ms + BEAT_MS;
+        if (m->kernel != KERNEL_SILENT && core_wants_probe(w->core, m->id) && probe_due_ms(m) < when)
+            when = probe_due_ms(m);
         if (!w->slow || !m->beats)
             continue;
         if (m->down != NULL && m->down->due_ms < when)
