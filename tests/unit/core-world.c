@@ -461,20 +461,26 @@ static void apply_schedule(struct world *w, const struct effect *effect)
     apply(w, &command);
 }
 
+static void change_machine(struct world *w, Fleet__MachineChange *change)
+{
+    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    body.changes = &change;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
+    command.change_machines = &body;
+    apply(w, &command);
+}
+
 static void apply_verdicts(struct world *w, const struct strlist *ids, Fleet__Verdict verdict)
 {
     for (size_t i = 0; i < ids->count; i++) {
-        Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *list[] = {&change};
-        Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
-        Fleet__Command command = FLEET__COMMAND__INIT;
+        Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT;
 
         change.machine_id = ids->items[i];
         change.verdict = verdict;
-        body.changes = list;
-        body.n_changes = 1;
-        command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
-        command.change_machines = &body;
-        apply(w, &command);
+        change_machine(w, &change);
     }
 }
 
@@ -639,33 +645,21 @@ void is_removed(struct world *w, const char *name)
 
 void is_set(struct world *w, const char *name, Fleet__Availability availability)
 {
-    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *list[] = {&change};
-    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
-    Fleet__Command command = FLEET__COMMAND__INIT;
+    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT;
 
     change.machine_id = machine_of(w, name)->id;
     change.availability = availability;
-    body.changes = list;
-    body.n_changes = 1;
-    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
-    command.change_machines = &body;
-    apply(w, &command);
+    change_machine(w, &change);
 }
 
 void is_stopped(struct world *w, const char *name)
 {
-    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *list[] = {&change};
-    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
-    Fleet__Command command = FLEET__COMMAND__INIT;
+    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT;
 
     machine_hangs_up(w, name);
     change.machine_id = machine_of(w, name)->id;
     change.daemon = FLEET__DAEMON_STATE__DAEMON_STOPPED;
-    body.changes = list;
-    body.n_changes = 1;
-    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
-    command.change_machines = &body;
-    apply(w, &command);
+    change_machine(w, &change);
 }
 
 void advance_probing(struct world *w, const char *name, bool accepts, uint64_t ms)
@@ -700,11 +694,11 @@ void is_mended(struct world *w, const char *name)
 
 void is_confirmed_lost(struct world *w, const char *name)
 {
-    struct strlist ids = {0};
+    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT;
 
-    strlist_add(&ids, machine_of(w, name)->id);
-    apply_verdicts(w, &ids, FLEET__VERDICT__VERDICT_LOST);
-    strlist_done(&ids);
+    change.machine_id = machine_of(w, name)->id;
+    change.verdict = FLEET__VERDICT__VERDICT_LOST;
+    change_machine(w, &change);
 }
 
 void gets_metadata(struct world *w, const char *name, const char *key, const char *value)
