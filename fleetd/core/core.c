@@ -420,6 +420,7 @@ void core_yield(struct core *core)
     while (core->hosts != NULL)
         host_remove(&core->hosts, core->hosts);
     core_forget_all_failures(core);
+    effects_done(&core->news);
     core_forget_plan(core);
     dirty_clear(core);
 }
@@ -774,7 +775,7 @@ void core_schedule_done(struct core *core, uint64_t term, bool applied, uint64_t
     if (!core->leads || term != core->term)
         return; /* Another leadership's. */
     advance(core, now_ms, 0);
-    core->schedule_in_flight = false;
+    core_decision_done(core, out);
     if (!applied) {
         core->plan_wanted = true;
         core->retry_ms = now_ms + CORE_RETRY_MS;

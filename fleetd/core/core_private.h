@@ -76,6 +76,7 @@ struct core {
     uint64_t retry_ms;   /* A refused decision is not made again before. */
     bool braking;        /* Some machine is MISSING: it was said. */
     bool schedule_in_flight;  /* One decision at a time: the next one is made with its outcome known. */
+    struct effects news;      /* Of that decision, for the journal when it has come true. */
     bool lease_wanted;        /* A unit needs leases. */
     bool lease_in_flight;     /* The longest lease is being written down. */
     uint64_t lease_due_ms;    /* Not before. */
@@ -155,3 +156,5 @@ enum unit_outcome core_judge_report(enum unit_state desired, const struct core_r
 
 /* Adds an EFFECT_SCHEDULE if the plan changes anything. Sets plan_wanted if that was not all of it. */
 void core_decide(struct core *core, struct effects *out);
+/* Ends a decision: adds an EFFECT_LOG for each of its placements that the registry has now. */
+void core_decision_done(struct core *core, struct effects *out);

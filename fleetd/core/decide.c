@@ -251,7 +251,26 @@ void core_decide(struct core *core, struct effects *out)
     core->schedule_in_flight = true;
     *effects_add(out, EFFECT_SCHEDULE) = schedule;
     for (size_t i = 0; i < schedule.placement_count; i++)
-        log_placement(core, &schedule.placements[i], out);
+        log_placement(core, &schedule.placements[i], &core->news);
+}
+
+static bool has_come_true(const struct core *core, const struct effect *news)
+{
+    const struct registry_unit *unit = registry_unit(core->registry, news->names.items[0]);
+
+    return unit != NULL && streq(unit->target, news->news == NEWS_PLACED ? news->machine_id : "");
+}
+
+void core_decision_done(struct core *core, struct effects *out)
+{
+    core->schedule_in_flight = false;
+    for (size_t i = 0; i < core->news.count; i++) {
+        if (!has_come_true(core, &core->news.items[i]))
+            continue;
+        *effects_add(out, EFFECT_LOG) = core->news.items[i];
+        core->news.items[i] = (struct effect){0}; /* Given away. */
+    }
+    effects_done(&core->news);
 }
 
 /* ---- questions ---- */

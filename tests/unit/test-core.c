@@ -1786,6 +1786,31 @@ static void test_a_refused_decision_is_made_again(void **state)
     world_done(&w);
 }
 
+/* However often it was refused: what is decided is said when it has come true. */
+static void test_a_decision_is_said_once(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    advance(&w, TTL_MS);
+    world_forget(&w);
+    w.refuse = 50;
+    user_starts(&w, "x.service");
+    advance(&w, 20000);
+    assert_true(w.refuse < 15);
+    assert_int_equal(w.logs, 0);
+    w.refuse = 0;
+    advance(&w, 1000);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    assert_int_equal(w.logs, 1);
+    w.hold = true;
+    user_starts(&w, "y.service");
+    user_stops(&w, "y.service"); /* Before it is through. */
+    held_is(&w, true);
+    assert_int_equal(w.logs, 1);
+    world_done(&w);
+}
+
 static void test_one_decision_at_a_time(void **state)
 {
     struct world w;
@@ -2781,6 +2806,7 @@ int main(void)
         cmocka_unit_test(test_what_belongs_together_leaves_together),
         cmocka_unit_test(test_nobody_is_left_behind),
         cmocka_unit_test(test_a_refused_decision_is_made_again),
+        cmocka_unit_test(test_a_decision_is_said_once),
         cmocka_unit_test(test_one_decision_at_a_time),
         cmocka_unit_test(test_a_decision_of_an_older_term),
         cmocka_unit_test(test_a_leader_that_yields_says_nothing),
