@@ -548,9 +548,28 @@ void held_is(struct world *w, bool applied)
     effect_free(effect);
 }
 
+/* The laws of loss: nobody is lost who was heard within the ttl, or whose kernel has answered for so long,
+ * unless a person has said so. */
+static void check_lost(struct world *w)
+{
+    for (size_t i = 0; i < MACHINES_ALL; i++) {
+        struct machine *m = &w->machines[i];
+        const struct host *host = host_find(w->core->hosts, m->id);
+        const struct registry_machine *known = registry_machine(w->registry, m->id);
+        bool given_up = host == NULL || host->state == MACHINE_LOST;
+
+        if (host != NULL && given_up && !m->given_up && known != NULL && known->registered && !known->lost &&
+            (w->now_ms - m->heard_ms < TTL_MS ||
+             (m->kernel == KERNEL_ACCEPTS && w->now_ms - m->kernel_since_ms >= TTL_MS)))
+            fail_msg("%llu: %.1s is lost, though it is there", (unsigned long long)w->now_ms, m->id);
+        m->given_up |= given_up;
+    }
+}
+
 /* Decisions come last: the outcome of one is a later event. */
 static void carry_out(struct world *w, struct effects *effects)
 {
+    check_lost(w);
     for (size_t i = 0; i < effects->count; i++) {
         const struct effect *effect = &effects->items[i];
 
@@ -574,11 +593,6 @@ static void carry_out(struct world *w, struct effects *effects)
             do_lease(w, &effects->items[i]);
     }
     effects_done(effects);
-    for (size_t i = 0; i < MACHINES_ALL; i++) {
-        const struct host *host = host_find(w->core->hosts, w->machines[i].id);
-
-        w->machines[i].given_up |= host == NULL || host->state == MACHINE_LOST;
-    }
 }
 
 /* ---- what happens ---- */
@@ -669,6 +683,14 @@ void advance_probing(struct world *w, const char *name, bool accepts, uint64_t m
             core_probed(w->core, machine_of(w, name)->id, accepts, w->now_ms);
         advance(w, ms - passed < 1000 ? ms - passed : 1000);
     }
+}
+
+void accepts_probes(struct world *w, const char *name, bool accepts)
+{
+    struct machine *m = machine_of(w, name);
+
+    m->kernel = accepts ? KERNEL_ACCEPTS : KERNEL_REFUSES;
+    m->kernel_since_ms = w->now_ms;
 }
 
 void loses_power(struct world *w, const char *name)

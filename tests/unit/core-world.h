@@ -48,7 +48,7 @@ struct machine {
         KERNEL_ACCEPTS,
         KERNEL_REFUSES
     } kernel; /* What it does with probes, once a second. */
-    uint64_t probed_ms;
+    uint64_t probed_ms, kernel_since_ms;
     struct item *items;
     size_t count, capacity;
     struct mail *down, *up;
@@ -97,6 +97,8 @@ void is_stopped(struct world *w, const char *name); /* Its fleetd, on purpose: i
  * port. */
 void advance_probing(struct world *w, const char *name, bool accepts, uint64_t ms);
 void gets_metadata(struct world *w, const char *name, const char *key, const char *value);
+void accepts_probes(struct world *w, const char *name,
+                    bool accepts); /* Its kernel, though fleetd is silent. */
 void loses_power(struct world *w, const char *name);
 void is_mended(struct world *w, const char *name); /* What has failed there is started again. */
 void machine_calls(struct world *w, const char *name);

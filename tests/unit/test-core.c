@@ -2334,14 +2334,14 @@ static void something_of_a_machine(struct world *w)
         if (member && m->session != 0) {
             is_stopped(w, name);
             m->beats = false;
-            m->kernel = KERNEL_REFUSES;
+            accepts_probes(w, name, false);
         }
         break;
     case 11: loses_power(w, name); break;
     case 12:
         falls_silent(w, name);
         if (!m->off)
-            m->kernel = world_random(w, 2) == 0 ? KERNEL_ACCEPTS : KERNEL_REFUSES;
+            accepts_probes(w, name, world_random(w, 2) == 0);
         break;
     case 13:
         if (m->session != 0 && m->beats)
