@@ -2395,6 +2395,14 @@ static void something(struct world *w)
         if (world_random(w, 4) == 0)
             stands_still(w, world_random(w, 3 * TTL_MS));
         break;
+    case 5:
+        if (world_random(w, 4) == 0)
+            core_set_ttl(w->core, (1 + world_random(w, 3)) * TTL_MS, w->now_ms);
+        break;
+    case 6:
+        if (world_random(w, 4) == 0)
+            may_place(w, world_random(w, 2) == 0);
+        break;
     default:
         if (world_random(w, 2) == 0)
             something_of_a_user(w);
@@ -2410,6 +2418,8 @@ static void calm_down(struct world *w)
     w->hold = false;
     w->refuse = 0;
     w->failing = 0;
+    may_place(w, true);
+    core_set_ttl(w->core, TTL_MS, w->now_ms);
     if (w->held != NULL)
         held_is(w, true);
     for (unsigned i = 0; i < MACHINES_ALL; i++) {
