@@ -386,6 +386,10 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
         core_forget_plan(core);
         core->plan_wanted = true;
     }
+    if (now_ms >= core->ends_due_ms) {
+        core->ends_due_ms = UINT64_MAX;
+        core->plan_wanted = true;
+    }
     if (core->plan_wanted && !core->idle && !core->schedule_in_flight && now_ms >= decision_due_ms(core)) {
         core->plan_wanted = false;
         core_decide(core, out);
@@ -408,6 +412,7 @@ struct core *core_new(const struct registry *registry, uint64_t ttl_ms)
     core->ttl_ms = ttl_ms;
     core->failure_interval_ms = FAILURE_INTERVAL_DEFAULT_MS;
     core->failures_due_ms = UINT64_MAX;
+    core->ends_due_ms = UINT64_MAX;
     return core;
 }
 
@@ -416,6 +421,7 @@ void core_yield(struct core *core)
     core->leads = false;
     core->schedule_in_flight = false;
     core->plan_wanted = false;
+    core->ends_due_ms = UINT64_MAX;
     core->braking = false;
     while (core->hosts != NULL)
         host_remove(&core->hosts, core->hosts);
@@ -627,8 +633,8 @@ static void take_report(struct core *core, const struct host *host, const char *
     mark(core, name);
     if (unit != NULL && report != NULL && !was_failing && core_is_failing(report))
         take_failure(core, host, unit, out);
-    if (unit != NULL && unit->handover && core_former_gone(core, unit))
-        core->plan_wanted = true;
+    if (unit != NULL && unit->handover && core->ends_due_ms == UINT64_MAX && core_former_gone(core, unit))
+        core->ends_due_ms = core->now_ms + CORE_ENDS_MS;
 }
 
 void core_session_report(struct core *core, const char *machine_id, uint64_t session_id,
@@ -726,6 +732,8 @@ uint64_t core_deadline_ms(const struct core *core)
     deadline = core_silence_deadline_ms(core);
     if (core_failures_deadline_ms(core) < deadline)
         deadline = core_failures_deadline_ms(core);
+    if (core->ends_due_ms < deadline)
+        deadline = core->ends_due_ms;
     decision =
         core->plan_wanted && !core->idle && !core->schedule_in_flight ? decision_due_ms(core) : UINT64_MAX;
     if (decision < deadline)

@@ -25,6 +25,9 @@
 /* How long to wait before a decision that the store refused is made again. */
 #define CORE_RETRY_MS 500u
 
+/* How long the ends of handovers gather before the registry is told: nobody waits for that. */
+#define CORE_ENDS_MS 1000u
+
 /* What one Schedule command may hold, by estimate: the rest of a large plan is decided when that is through.
  */
 #define CORE_SCHEDULE_BYTES (COMMAND_MAX / 2)
@@ -71,10 +74,11 @@ struct core {
     uint64_t failures_due_ms;     /* No failure is to be forgotten before. */
     struct dirty *dirty;          /* Units whose shares and status must be looked at again. */
     struct decision *decision;    /* The present one; NULL: to be made when it is asked for. */
-    struct drain *drain; /* The same without the machines that are drained; NULL, too, if there are none. */
-    bool plan_wanted;    /* Something that placement depends on has changed. */
-    uint64_t retry_ms;   /* A refused decision is not made again before. */
-    bool braking;        /* Some machine is MISSING: it was said. */
+    struct drain *drain;  /* The same without the machines that are drained; NULL, too, if there are none. */
+    bool plan_wanted;     /* Something that placement depends on has changed. */
+    uint64_t ends_due_ms; /* Handovers are through: that is decided then; UINT64_MAX: none is. */
+    uint64_t retry_ms;    /* A refused decision is not made again before. */
+    bool braking;         /* Some machine is MISSING: it was said. */
     bool schedule_in_flight;  /* One decision at a time: the next one is made with its outcome known. */
     struct effects news;      /* Of that decision, for the journal when it has come true. */
     bool lease_wanted;        /* A unit needs leases. */

@@ -179,6 +179,12 @@ static bool add_placement(struct core *core, struct effect *schedule, const stru
     return true;
 }
 
+/* Who runs it while it is handed over goes on with that until the next machine has it. */
+static bool is_handed_on(const struct core *core, const struct registry_unit *unit)
+{
+    return unit->handover && !core_former_gone(core, unit);
+}
+
 /* Of what the plan changes, or else of what leaves the machines that are drained: a plan without them is made
  * from a cluster that is as the plan with them wants it. A plan names each unit once. */
 static bool add_moves(struct core *core, struct effect *schedule)
@@ -189,9 +195,8 @@ static bool add_moves(struct core *core, struct effect *schedule)
     for (size_t i = 0; i < plan->change_count; i++) {
         const struct registry_unit *unit = registry_unit(core->registry, plan->changes[i].unit);
 
-        /* Who runs it while it is handed over goes on with that until the next machine has it. */
         if (!add_placement(core, schedule, unit, plan->changes[i].to, plan->changes[i].reason,
-                           unit->handover))
+                           is_handed_on(core, unit)))
             return false;
     }
     drain = plan->change_count == 0 ? core_drain(core) : NULL;
@@ -201,7 +206,7 @@ static bool add_moves(struct core *core, struct effect *schedule)
         _cleanup_(freep) char *reason = drain->leaves[i] ? core_leave_reason(core, unit, change) : NULL;
 
         if (drain->leaves[i] && !add_placement(core, schedule, unit, change->to, reason,
-                                               unit->handover || core_may_hand_over(core, unit)))
+                                               is_handed_on(core, unit) || core_may_hand_over(core, unit)))
             return false;
     }
     return true;

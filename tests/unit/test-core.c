@@ -1560,8 +1560,9 @@ static void test_a_drained_unit_is_handed_over(void **state)
     assert_string_equal(outcome_of(&w, "x.service"), "waiting");
     assert_string_equal(reason_of(&w, "x.service"), "host-a still stops it");
     lets_go(&w, "a", "x.service");
-    assert_false(is_handed_over(&w, "x.service"));
     assert_string_equal(outcome_of(&w, "x.service"), "active");
+    advance(&w, CORE_ENDS_MS);
+    assert_false(is_handed_over(&w, "x.service"));
     world_forget(&w);
     advance(&w, 10 * TTL_MS);
     assert_int_equal(w.schedules, 0);
@@ -1620,7 +1621,58 @@ static void test_a_new_leader_goes_on_with_a_handover(void **state)
     machine_calls(&w, "c");
     assert_false(is_told(&w, "a", "x.service"));
     lets_go(&w, "a", "x.service");
+    advance(&w, CORE_ENDS_MS);
     assert_false(is_handed_over(&w, "x.service"));
+    world_done(&w);
+}
+
+/* The old machine has let go, which the registry does not know yet: a move is a move like any other. */
+static void test_a_handover_that_is_through_is_over(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    gets_metadata(&w, "a", "role", "web");
+    gets_metadata(&w, "b", "role", "web");
+    gets_metadata(&w, "c", "role", "web");
+    user_submits(&w, "x.service", ON_WEB, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    is_set(&w, "a", DRAINING);
+    reports(&w, "b", "x.service", "active");
+    lets_go(&w, "a", "x.service");
+    gets_metadata(&w, "b", "role", "db");
+    assert_string_equal(placed_on(&w, "x.service"), "c");
+    assert_false(is_handed_over(&w, "x.service"));
+    assert_false(is_told(&w, "b", "x.service") || is_told(&w, "c", "x.service"));
+    lets_go(&w, "b", "x.service");
+    assert_true(is_told(&w, "c", "x.service"));
+    world_done(&w);
+}
+
+/* Many that are through within a moment are noted together: each decision plans for everything. */
+static void test_handovers_end_together(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    is_set(&w, "b", CORDONED);
+    is_set(&w, "c", CORDONED);
+    for (unsigned i = 0; i < 30; i++) {
+        _cleanup_(freep) char *name = xasprintf("u%u.service", i);
+
+        user_starts(&w, name);
+        reports(&w, "a", name, "active");
+    }
+    is_set(&w, "b", ACTIVE);
+    is_set(&w, "a", DRAINING);
+    for (unsigned i = 0; i < 30; i++)
+        reports(&w, "b", (const char *)registry_units(w.registry, &(size_t){0})[i]->name, "active");
+    world_forget(&w);
+    for (unsigned i = 0; i < 30; i++)
+        lets_go(&w, "a", machine_of(&w, "a")->items[0].unit);
+    advance(&w, TTL_MS);
+    assert_int_equal(w.schedules, 1);
+    assert_int_equal(w.placements, 30);
     world_done(&w);
 }
 
@@ -2808,6 +2860,8 @@ int main(void)
         cmocka_unit_test(test_a_new_leader_goes_on_with_a_handover),
         cmocka_unit_test(test_a_new_leader_goes_on_with_a_drain),
         cmocka_unit_test(test_a_drained_machine_is_silent_for_a_moment),
+        cmocka_unit_test(test_a_handover_that_is_through_is_over),
+        cmocka_unit_test(test_handovers_end_together),
         cmocka_unit_test(test_a_stop_ends_a_handover),
         cmocka_unit_test(test_new_content_ends_a_handover),
         cmocka_unit_test(test_a_unit_that_conflicts_with_itself_is_stopped_first),
