@@ -147,6 +147,11 @@ void core_forget_plan(struct core *core);
 struct decision *core_decision_new(const struct core *core, bool drained);
 void core_decision_free(struct decision *decision);
 
+/* Adds an EFFECT_SCHEDULE if the plan changes anything. Sets plan_wanted if that was not all of it. */
+void core_decide(struct core *core, struct effects *out);
+/* Ends a decision: adds an EFFECT_LOG for each of its placements that the registry has now. */
+void core_decision_done(struct core *core, struct effects *out);
+
 /* ---- drain.c ---- */
 
 /* Borrowed until anything changes; NULL: no machine is drained, and none is avoided. */
@@ -157,8 +162,3 @@ void core_drain_free(struct drain *drain);
 
 /* What a host's report of the wanted generation comes to. */
 enum unit_outcome core_judge_report(enum unit_state desired, const struct core_report *report);
-
-/* Adds an EFFECT_SCHEDULE if the plan changes anything. Sets plan_wanted if that was not all of it. */
-void core_decide(struct core *core, struct effects *out);
-/* Ends a decision: adds an EFFECT_LOG for each of its placements that the registry has now. */
-void core_decision_done(struct core *core, struct effects *out);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Planned moves: what leaves a machine that is being drained, where it goes, and the handover of a unit from
- * its old machine to its new one. Part of the core.
+/* Planned moves: what leaves a machine that is being drained, or where it keeps failing (failing.h); where it
+ * goes; and the handover of a unit from its old machine to its new one. Part of the core.
  *
  *      runs on A --placed on B, handover--> A runs it, B starts it --active on B--> A stops it
  *                                                |
