@@ -209,6 +209,7 @@ bool core_may_hand_over(const struct core *core, const struct registry_unit *uni
     const struct core_report *report = host != NULL ? host_report(host, unit->name) : NULL;
 
     return host != NULL && host->state == MACHINE_READY && report != NULL && report->launched &&
+           report->generation >= unit->generation && /* Or it is about to be restarted there. */
            (streq(report->active_state, "active") || streq(report->active_state, "reloading")) &&
            !conflicts_with_itself(unit) && !core_needs_lease(unit);
 }

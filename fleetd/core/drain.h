@@ -10,7 +10,7 @@
  * old one, or conflicts with itself (its Conflicts= matches its own name), or has OnDisconnect=stop: then the
  * old one lets go of it first, as in every other move. Units that belong together (MachineOf) leave together
  * or not at all; what fits nowhere else stays, and so does everything on a machine that does not answer, until
- * it does. */
+ * it does. What is just being changed there is stopped first, too. */
 #pragma once
 
 #include "fleetd/core/core_private.h"
