@@ -624,13 +624,28 @@ static void take_failure(struct core *core, const struct host *host, const struc
                     "%s keeps failing here: it is tried elsewhere, if it fits", unit->name);
 }
 
+/* Whether the unit is to leave the host when it is not being changed there any more. */
+static bool is_held_up(const struct core *core, const struct host *host, const char *name)
+{
+    const struct registry_unit *unit = registry_unit(core->registry, name);
+
+    return unit != NULL && streq(unit->target, host->id) &&
+           (core_is_drained(core, unit) || core_leaves_failing(core, unit)) &&
+           core_is_being_changed(core, unit);
+}
+
+/* 'was_failing', 'was_changing': by its report before. */
 static void take_report(struct core *core, const struct host *host, const char *name, bool was_failing,
-                        struct effects *out)
+                        bool was_changing, struct effects *out)
 {
     const struct registry_unit *unit = registry_unit(core->registry, name);
     const struct core_report *report = host_report(host, name);
 
     mark(core, name);
+    if (was_changing && !core_is_being_changed(core, unit)) { /* It may have waited for that to leave. */
+        core_forget_plan(core);
+        core->plan_wanted = true;
+    }
     if (unit != NULL && report != NULL && !was_failing && core_is_failing(report))
         take_failure(core, host, unit, out);
     if (unit != NULL && unit->handover && core->ends_due_ms == UINT64_MAX && core_former_gone(core, unit))
@@ -650,10 +665,11 @@ void core_session_report(struct core *core, const char *machine_id, uint64_t ses
     for (size_t i = 0; i < report_count; i++) {
         const struct core_report *before = host_report(host, reports[i]->name);
         bool was_failing = before != NULL && core_is_failing(before);
+        bool was_changing = is_held_up(core, host, reports[i]->name);
 
         if (!host_set_report(host, reports[i]))
             continue;
-        take_report(core, host, reports[i]->name, was_failing, out);
+        take_report(core, host, reports[i]->name, was_failing, was_changing, out);
         if (reports[i]->gone && host->kept_waiting)
             mark_waiting(core, host);
     }

@@ -117,14 +117,22 @@ static void keep_together(const struct core *core, struct drain *drain,
     }
 }
 
+bool core_is_being_changed(const struct core *core, const struct registry_unit *unit)
+{
+    const struct core_report *report = core_report(core, unit->target, unit->name);
+
+    return report != NULL && report->launched && report->generation < unit->generation;
+}
+
 /* Also of units that the plan takes for new ones. Who does not answer keeps what it has until it does, or is
- * lost: what runs there is not known, or cannot be stopped. */
+ * lost: what runs there is not known, or cannot be stopped. What is about to be restarted there would begin
+ * on both machines. */
 static bool can_leave(const struct core *core, const struct plan_change *change)
 {
     const struct registry_unit *unit = registry_unit(core->registry, change->unit);
 
     return change->to != NULL && unit->target[0] != '\0' && !streq(change->to, unit->target) &&
-           core_machine_state(core, unit->target) == MACHINE_READY &&
+           core_machine_state(core, unit->target) == MACHINE_READY && !core_is_being_changed(core, unit) &&
            (core_is_drained(core, unit) ||
             (core_leaves_failing(core, unit) && core_avoids(core, unit, change->to) == NULL));
 }
@@ -209,7 +217,6 @@ bool core_may_hand_over(const struct core *core, const struct registry_unit *uni
     const struct core_report *report = host != NULL ? host_report(host, unit->name) : NULL;
 
     return host != NULL && host->state == MACHINE_READY && report != NULL && report->launched &&
-           report->generation >= unit->generation && /* Or it is about to be restarted there. */
            (streq(report->active_state, "active") || streq(report->active_state, "reloading")) &&
            !conflicts_with_itself(unit) && !core_needs_lease(unit);
 }

@@ -1766,18 +1766,19 @@ static void test_what_does_not_run_needs_no_handover(void **state)
 }
 
 /* It is about to be restarted where it is: it would begin there while it begins elsewhere. */
-static void test_what_is_being_changed_is_stopped_first(void **state)
+static void test_what_is_being_changed_waits_for_that(void **state)
 {
     struct world w;
 
     running_on_a(&w);
     user_submits(&w, "x.service", PLAIN "Environment=A=B\n", LAUNCHED);
     is_set(&w, "a", DRAINING); /* "a" has not said yet that it runs the new content. */
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+    reports(&w, "a", "x.service", "active");
     assert_string_equal(placed_on(&w, "x.service"), "b");
-    assert_false(is_handed_over(&w, "x.service"));
-    assert_false(is_told(&w, "a", "x.service") || is_told(&w, "b", "x.service"));
-    lets_go(&w, "a", "x.service");
-    assert_true(is_told(&w, "b", "x.service"));
+    assert_true(is_handed_over(&w, "x.service"));
+    assert_true(is_told(&w, "a", "x.service"));
     world_done(&w);
 }
 
@@ -2882,7 +2883,7 @@ int main(void)
         cmocka_unit_test(test_new_content_ends_a_handover),
         cmocka_unit_test(test_a_unit_that_conflicts_with_itself_is_stopped_first),
         cmocka_unit_test(test_what_does_not_run_needs_no_handover),
-        cmocka_unit_test(test_what_is_being_changed_is_stopped_first),
+        cmocka_unit_test(test_what_is_being_changed_waits_for_that),
         cmocka_unit_test(test_what_fits_nowhere_else_stays),
         cmocka_unit_test(test_what_belongs_together_leaves_together),
         cmocka_unit_test(test_nobody_is_left_behind),
