@@ -22,7 +22,8 @@ static void changes_free(void *data)
     fleet__change_machines__free_unpacked(changes, NULL);
 }
 
-/* Returns the id of a member, borrowed from 'json', or NULL with *r and 'err' set. */
+/* Returns the id of a member, borrowed from 'json', or NULL with *r and 'err' set. Of a request that was
+ * carried out before: it was a member then. */
 static const char *read_id(const struct api_request *request, const json_t *json, int *r, struct err *err)
 {
     const char *id = json_string_value(json);
@@ -31,7 +32,7 @@ static const char *read_id(const struct api_request *request, const json_t *json
     *r = 0;
     if (id == NULL)
         *r = err_set(err, -EINVAL, "unable to decode body: a machine is no string");
-    else if (machine == NULL || !machine->registered)
+    else if (api_earlier(request) == NULL && (machine == NULL || !machine->registered))
         *r = err_set(err, -ENOENT, "machine %s does not exist", id);
     return *r < 0 ? NULL : id;
 }

@@ -258,7 +258,7 @@ static void on_schedule_done(enum store_outcome outcome, const struct registry_r
     struct daemon *daemon = ticket->daemon;
     struct effects effects = {0};
 
-    if (outcome != STORE_APPLIED)
+    if (outcome != STORE_APPLIED || result->status < 0)
         metrics_count_failed(&daemon->engine, ticket->left, ticket->arrived);
     leading_step(daemon); /* What the decision has changed comes first, then that it is through. */
     core_schedule_done(daemon->core, ticket->term, outcome == STORE_APPLIED, now_ms(), &effects);

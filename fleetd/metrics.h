@@ -36,6 +36,7 @@ struct metrics_engine {
 
 /* Counts one placement of a decision. */
 void metrics_count_placement(struct metrics_engine *engine, bool leaves, bool arrives, bool machine_away);
+/* It was not carried out: the store, or the registry, has refused it. */
 void metrics_count_failed(struct metrics_engine *engine, size_t left, size_t arrived);
 
 enum metrics_machine {

@@ -386,6 +386,10 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
         core_forget_plan(core);
         core->plan_wanted = true;
     }
+    if (now_ms >= core->ends_due_ms) {
+        core->ends_due_ms = UINT64_MAX;
+        core->plan_wanted = true;
+    }
     if (core->plan_wanted && !core->idle && !core->schedule_in_flight && now_ms >= decision_due_ms(core)) {
         core->plan_wanted = false;
         core_decide(core, out);
@@ -407,6 +411,8 @@ struct core *core_new(const struct registry *registry, uint64_t ttl_ms)
     core->registry = registry;
     core->ttl_ms = ttl_ms;
     core->failure_interval_ms = FAILURE_INTERVAL_DEFAULT_MS;
+    core->failures_due_ms = UINT64_MAX;
+    core->ends_due_ms = UINT64_MAX;
     return core;
 }
 
@@ -415,10 +421,12 @@ void core_yield(struct core *core)
     core->leads = false;
     core->schedule_in_flight = false;
     core->plan_wanted = false;
+    core->ends_due_ms = UINT64_MAX;
     core->braking = false;
     while (core->hosts != NULL)
         host_remove(&core->hosts, core->hosts);
     core_forget_all_failures(core);
+    effects_done(&core->news);
     core_forget_plan(core);
     dirty_clear(core);
 }
@@ -519,6 +527,8 @@ static void excuse_silence(struct core *core, uint64_t ms)
             host->give_up_ms += ms;
         else if (host->state != MACHINE_MISSING && host->state != MACHINE_LOST)
             host->heard_ms = later(core, host->heard_ms, ms);
+        if (host->answers)
+            host->answered_ms = later(core, host->answered_ms, ms);
     }
 }
 
@@ -614,17 +624,32 @@ static void take_failure(struct core *core, const struct host *host, const struc
                     "%s keeps failing here: it is tried elsewhere, if it fits", unit->name);
 }
 
+/* Whether the unit is to leave the host when it is not being changed there any more. */
+static bool is_held_up(const struct core *core, const struct host *host, const char *name)
+{
+    const struct registry_unit *unit = registry_unit(core->registry, name);
+
+    return unit != NULL && streq(unit->target, host->id) &&
+           (core_is_drained(core, unit) || core_leaves_failing(core, unit)) &&
+           core_is_being_changed(core, unit);
+}
+
+/* 'was_failing', 'was_changing': by its report before. */
 static void take_report(struct core *core, const struct host *host, const char *name, bool was_failing,
-                        struct effects *out)
+                        bool was_changing, struct effects *out)
 {
     const struct registry_unit *unit = registry_unit(core->registry, name);
     const struct core_report *report = host_report(host, name);
 
     mark(core, name);
+    if (was_changing && !core_is_being_changed(core, unit)) { /* It may have waited for that to leave. */
+        core_forget_plan(core);
+        core->plan_wanted = true;
+    }
     if (unit != NULL && report != NULL && !was_failing && core_is_failing(report))
         take_failure(core, host, unit, out);
-    if (unit != NULL && unit->handover && core_former_gone(core, unit))
-        core->plan_wanted = true;
+    if (unit != NULL && unit->handover && core->ends_due_ms == UINT64_MAX && core_former_gone(core, unit))
+        core->ends_due_ms = core->now_ms + CORE_ENDS_MS;
 }
 
 void core_session_report(struct core *core, const char *machine_id, uint64_t session_id,
@@ -640,10 +665,11 @@ void core_session_report(struct core *core, const char *machine_id, uint64_t ses
     for (size_t i = 0; i < report_count; i++) {
         const struct core_report *before = host_report(host, reports[i]->name);
         bool was_failing = before != NULL && core_is_failing(before);
+        bool was_changing = is_held_up(core, host, reports[i]->name);
 
         if (!host_set_report(host, reports[i]))
             continue;
-        take_report(core, host, reports[i]->name, was_failing, out);
+        take_report(core, host, reports[i]->name, was_failing, was_changing, out);
         if (reports[i]->gone && host->kept_waiting)
             mark_waiting(core, host);
     }
@@ -722,6 +748,8 @@ uint64_t core_deadline_ms(const struct core *core)
     deadline = core_silence_deadline_ms(core);
     if (core_failures_deadline_ms(core) < deadline)
         deadline = core_failures_deadline_ms(core);
+    if (core->ends_due_ms < deadline)
+        deadline = core->ends_due_ms;
     decision =
         core->plan_wanted && !core->idle && !core->schedule_in_flight ? decision_due_ms(core) : UINT64_MAX;
     if (decision < deadline)
@@ -753,8 +781,10 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
     }
     if (changes->everything)
         mark_all(core);
-    if (changes->everything || changes->units.count > 0)
+    if (changes->everything || changes->units.count > 0) {
         core_lease_look(core);
+        core_review_failures(core);
+    }
     for (size_t i = 0; i < changes->units.count; i++)
         mark(core, changes->units.items[i]);
     if (changes->units.count > 0) {
@@ -769,7 +799,7 @@ void core_schedule_done(struct core *core, uint64_t term, bool applied, uint64_t
     if (!core->leads || term != core->term)
         return; /* Another leadership's. */
     advance(core, now_ms, 0);
-    core->schedule_in_flight = false;
+    core_decision_done(core, out);
     if (!applied) {
         core->plan_wanted = true;
         core->retry_ms = now_ms + CORE_RETRY_MS;

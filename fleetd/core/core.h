@@ -104,7 +104,8 @@ enum effect_kind {
     EFFECT_VERDICT,  /* Propose that the machines 'names' are lost, and 'removed' are back, with if_term =
                         'term'.  The registry tells how that went. */
     EFFECT_DROP,     /* End the session of machine_id: it is lost, or no member, or was not taken in. */
-    EFFECT_LOG, /* A decision, for the journal: 'text', about machine_id or names[0] where they are set. */
+    EFFECT_LOG, /* A decision that has come true, for the journal: 'text', about machine_id or names[0] where
+                   they are set. */
 };
 
 /* What a decision that is logged is about. */
@@ -159,12 +160,12 @@ struct core *core_new(const struct registry *registry, uint64_t ttl_ms);
 void core_free(struct core *core);
 DEFINE_FREEP(struct core, core)
 
-/* Every machine has the whole new ttl from now on; sessions that go by the old one are for the caller to end.
- */
 /* After so many failures within so long on one machine a unit that does not say its own FailureLimitBurst=
  * and FailureLimitIntervalSec= is tried elsewhere; a burst of 0: never. */
 #define FAILURE_INTERVAL_DEFAULT_MS (10u * 60 * 1000)
 void core_set_failure_limit(struct core *core, unsigned burst, uint64_t interval_ms);
+/* Every machine has the whole new ttl from now on; sessions that go by the old one are for the caller to end.
+ */
 void core_set_ttl(struct core *core, uint64_t ttl_ms, uint64_t now_ms);
 uint64_t core_ttl_ms(const struct core *core);
 
@@ -184,13 +185,13 @@ void core_session_report(struct core *core, const char *machine_id, uint64_t ses
                          Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
                          struct effects *out);
 void core_session_heard(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms);
+void core_session_closed(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms,
+                         struct effects *out);
+
 /* Whether somebody should try how the machine's kernel answers on fleetd's port, about once a second... */
 bool core_wants_probe(const struct core *core, const char *machine_id);
 /* ...and what it did: 'accepted' or refused; nothing to be told if it did neither. */
 void core_probed(struct core *core, const char *machine_id, bool accepted, uint64_t now_ms);
-
-void core_session_closed(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms,
-                         struct effects *out);
 
 /* To be called at once when the registry has changed, before any question... */
 void core_registry_touched(struct core *core);

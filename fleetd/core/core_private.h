@@ -25,6 +25,9 @@
 /* How long to wait before a decision that the store refused is made again. */
 #define CORE_RETRY_MS 500u
 
+/* How long the ends of handovers gather before the registry is told: nobody waits for that. */
+#define CORE_ENDS_MS 1000u
+
 /* What one Schedule command may hold, by estimate: the rest of a large plan is decided when that is through.
  */
 #define CORE_SCHEDULE_BYTES (COMMAND_MAX / 2)
@@ -66,14 +69,18 @@ struct core {
     struct host *hosts;
     unsigned failure_burst; /* Of units that do not say their own; 0: off. */
     uint64_t failure_interval_ms;
-    struct failing *failing;   /* In the order of their first failure. */
-    struct dirty *dirty;       /* Units whose shares and status must be looked at again. */
-    struct decision *decision; /* The present one; NULL: to be made when it is asked for. */
-    struct drain *drain; /* The same without the machines that are drained; NULL, too, if there are none. */
-    bool plan_wanted;    /* Something that placement depends on has changed. */
-    uint64_t retry_ms;   /* A refused decision is not made again before. */
-    bool braking;        /* Some machine is MISSING: it was said. */
+    struct failing_unit *failing; /* In the order of their first failure. */
+    size_t avoided_count;         /* Of their machines: those that are avoided. */
+    uint64_t failures_due_ms;     /* No failure is to be forgotten before. */
+    struct dirty *dirty;          /* Units whose shares and status must be looked at again. */
+    struct decision *decision;    /* The present one; NULL: to be made when it is asked for. */
+    struct drain *drain;  /* The same without the machines that are drained; NULL, too, if there are none. */
+    bool plan_wanted;     /* Something that placement depends on has changed. */
+    uint64_t ends_due_ms; /* Handovers are through: that is decided then; UINT64_MAX: none is. */
+    uint64_t retry_ms;    /* A refused decision is not made again before. */
+    bool braking;         /* Some machine is MISSING: it was said. */
     bool schedule_in_flight;  /* One decision at a time: the next one is made with its outcome known. */
+    struct effects news;      /* Of that decision, for the journal when it has come true. */
     bool lease_wanted;        /* A unit needs leases. */
     bool lease_in_flight;     /* The longest lease is being written down. */
     uint64_t lease_due_ms;    /* Not before. */
@@ -140,9 +147,14 @@ void core_forget_plan(struct core *core);
 struct decision *core_decision_new(const struct core *core, bool drained);
 void core_decision_free(struct decision *decision);
 
+/* Adds an EFFECT_SCHEDULE if the plan changes anything. Sets plan_wanted if that was not all of it. */
+void core_decide(struct core *core, struct effects *out);
+/* Ends a decision: adds an EFFECT_LOG for each of its placements that the registry has now. */
+void core_decision_done(struct core *core, struct effects *out);
+
 /* ---- drain.c ---- */
 
-/* Borrowed until anything changes; NULL: no machine is drained. */
+/* Borrowed until anything changes; NULL: no machine is drained, and none is avoided. */
 const struct drain *core_drain(const struct core *core);
 void core_drain_free(struct drain *drain);
 
@@ -150,6 +162,3 @@ void core_drain_free(struct drain *drain);
 
 /* What a host's report of the wanted generation comes to. */
 enum unit_outcome core_judge_report(enum unit_state desired, const struct core_report *report);
-
-/* Adds an EFFECT_SCHEDULE if the plan changes anything. Sets plan_wanted if that was not all of it. */
-void core_decide(struct core *core, struct effects *out);

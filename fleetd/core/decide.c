@@ -64,16 +64,15 @@ static void add_machines(const struct core *core, bool drained, struct decision 
 static void add_avoided(const struct core *core, struct decision *decision)
 {
     const struct failing *failing;
-    size_t count = 0, used = 0;
+    size_t used = 0;
 
-    DL_COUNT(core->failing, failing, count);
-    decision->avoided = xcalloc(count, sizeof *decision->avoided);
-    for (size_t i = 0; count > 0 && i < decision->facts.unit_count; i++) {
+    decision->avoided = xcalloc(core->avoided_count, sizeof *decision->avoided);
+    for (size_t i = 0; core->avoided_count > 0 && i < decision->facts.unit_count; i++) {
         struct plan_unit *unit = &decision->units[i];
 
         unit->avoided = decision->avoided + used;
-        DL_FOREACH (core->failing, failing)
-            if (failing->avoided && streq(failing->unit, unit->name))
+        LL_FOREACH (core_failures(core, unit->name), failing)
+            if (failing->avoided)
                 decision->avoided[used++] = failing->machine_id;
         unit->avoided_count = (size_t)(decision->avoided + used - unit->avoided);
     }
@@ -180,6 +179,12 @@ static bool add_placement(struct core *core, struct effect *schedule, const stru
     return true;
 }
 
+/* Who runs it while it is handed over goes on with that until the next machine has it. */
+static bool is_handed_on(const struct core *core, const struct registry_unit *unit)
+{
+    return unit->handover && !core_former_gone(core, unit);
+}
+
 /* Of what the plan changes, or else of what leaves the machines that are drained: a plan without them is made
  * from a cluster that is as the plan with them wants it. A plan names each unit once. */
 static bool add_moves(struct core *core, struct effect *schedule)
@@ -190,9 +195,8 @@ static bool add_moves(struct core *core, struct effect *schedule)
     for (size_t i = 0; i < plan->change_count; i++) {
         const struct registry_unit *unit = registry_unit(core->registry, plan->changes[i].unit);
 
-        /* Who runs it while it is handed over goes on with that until the next machine has it. */
         if (!add_placement(core, schedule, unit, plan->changes[i].to, plan->changes[i].reason,
-                           unit->handover))
+                           is_handed_on(core, unit)))
             return false;
     }
     drain = plan->change_count == 0 ? core_drain(core) : NULL;
@@ -202,7 +206,7 @@ static bool add_moves(struct core *core, struct effect *schedule)
         _cleanup_(freep) char *reason = drain->leaves[i] ? core_leave_reason(core, unit, change) : NULL;
 
         if (drain->leaves[i] && !add_placement(core, schedule, unit, change->to, reason,
-                                               unit->handover || core_may_hand_over(core, unit)))
+                                               is_handed_on(core, unit) || core_may_hand_over(core, unit)))
             return false;
     }
     return true;
@@ -252,7 +256,26 @@ void core_decide(struct core *core, struct effects *out)
     core->schedule_in_flight = true;
     *effects_add(out, EFFECT_SCHEDULE) = schedule;
     for (size_t i = 0; i < schedule.placement_count; i++)
-        log_placement(core, &schedule.placements[i], out);
+        log_placement(core, &schedule.placements[i], &core->news);
+}
+
+static bool has_come_true(const struct core *core, const struct effect *news)
+{
+    const struct registry_unit *unit = registry_unit(core->registry, news->names.items[0]);
+
+    return unit != NULL && streq(unit->target, news->news == NEWS_PLACED ? news->machine_id : "");
+}
+
+void core_decision_done(struct core *core, struct effects *out)
+{
+    core->schedule_in_flight = false;
+    for (size_t i = 0; i < core->news.count; i++) {
+        if (!has_come_true(core, &core->news.items[i]))
+            continue;
+        *effects_add(out, EFFECT_LOG) = core->news.items[i];
+        core->news.items[i] = (struct effect){0}; /* Given away. */
+    }
+    effects_done(&core->news);
 }
 
 /* ---- questions ---- */

@@ -9,8 +9,8 @@
 #include "base/cleanup.h"
 #include "fleetd/core/failing.h"
 
-/* How far MachineOf is followed: chains are short. */
-#define FOLLOW_DEPTH_MAX 16u
+/* How many peers of peers (MachineOf) are looked at, all in all: groups are small. */
+#define FOLLOWED_MAX 64u
 
 bool core_is_drained(const struct core *core, const struct registry_unit *unit)
 {
@@ -23,24 +23,26 @@ bool core_is_drained(const struct core *core, const struct registry_unit *unit)
 
 /* Follows MachineOf upwards; a circle is refused at submit, and ends here in any case. */
 static const struct failing *fails_above(const struct core *core, const struct registry_unit *unit,
-                                         unsigned depth)
+                                         unsigned *left)
 {
     const struct failing *failing = core_avoids(core, unit, unit->target);
     const struct strlist *peers = &unit->requirements->machine_of;
 
-    for (size_t i = 0; failing == NULL && depth > 0 && i < peers->count; i++) {
+    for (size_t i = 0; failing == NULL && *left > 0 && i < peers->count; i++) {
         const struct registry_unit *peer = registry_unit(core->registry, peers->items[i]);
 
+        (*left)--;
         if (peer != NULL && streq(peer->target, unit->target))
-            failing = fails_above(core, peer, depth - 1);
+            failing = fails_above(core, peer, left);
     }
     return failing;
 }
 
 bool core_leaves_failing(const struct core *core, const struct registry_unit *unit)
 {
-    return core->failing != NULL && !unit->requirements->global &&
-           fails_above(core, unit, FOLLOW_DEPTH_MAX) != NULL;
+    unsigned left = FOLLOWED_MAX;
+
+    return core->avoided_count > 0 && !unit->requirements->global && fails_above(core, unit, &left) != NULL;
 }
 
 char *core_leave_reason(const struct core *core, const struct registry_unit *unit,
@@ -115,12 +117,22 @@ static void keep_together(const struct core *core, struct drain *drain,
     }
 }
 
-/* Also of units that the plan takes for new ones. */
+bool core_is_being_changed(const struct core *core, const struct registry_unit *unit)
+{
+    const struct core_report *report = core_report(core, unit->target, unit->name);
+
+    return report != NULL && report->launched && report->generation < unit->generation;
+}
+
+/* Also of units that the plan takes for new ones. Who does not answer keeps what it has until it does, or is
+ * lost: what runs there is not known, or cannot be stopped. What is about to be restarted there would begin
+ * on both machines. */
 static bool can_leave(const struct core *core, const struct plan_change *change)
 {
     const struct registry_unit *unit = registry_unit(core->registry, change->unit);
 
     return change->to != NULL && unit->target[0] != '\0' && !streq(change->to, unit->target) &&
+           core_machine_state(core, unit->target) == MACHINE_READY && !core_is_being_changed(core, unit) &&
            (core_is_drained(core, unit) ||
             (core_leaves_failing(core, unit) && core_avoids(core, unit, change->to) == NULL));
 }
@@ -154,17 +166,23 @@ void core_drain_free(struct drain *drain)
     free(drain);
 }
 
-const struct drain *core_drain(const struct core *borrowed)
+/* Whether anything may have to leave. */
+static bool is_wanted(const struct core *core)
 {
-    struct core *core = (struct core *)borrowed; /* Like the plan only a cache. */
     size_t count;
     const struct registry_machine *const *machines = registry_machines(core->registry, &count);
 
-    bool wanted = core->failing != NULL;
-
     for (size_t i = 0; i < count; i++)
-        wanted = wanted || machines[i]->availability == MACHINE_DRAINING;
-    if (wanted && core->drain == NULL)
+        if (machines[i]->availability == MACHINE_DRAINING)
+            return true;
+    return core->avoided_count > 0;
+}
+
+const struct drain *core_drain(const struct core *borrowed)
+{
+    struct core *core = (struct core *)borrowed; /* Like the plan only a cache. */
+
+    if (core->drain == NULL && is_wanted(core))
         core->drain = drain_new(core);
     return core->drain;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Planned moves: what leaves a machine that is being drained, where it goes, and the handover of a unit from
- * its old machine to its new one. Part of the core.
+/* Planned moves: what leaves a machine that is being drained, or where it keeps failing (failing.h); where it
+ * goes; and the handover of a unit from its old machine to its new one. Part of the core.
  *
  *      runs on A --placed on B, handover--> A runs it, B starts it --active on B--> A stops it
  *                                                |
@@ -9,13 +9,17 @@
  * A unit is started on its new machine before it is stopped on the old one, unless it is not active on the
  * old one, or conflicts with itself (its Conflicts= matches its own name), or has OnDisconnect=stop: then the
  * old one lets go of it first, as in every other move. Units that belong together (MachineOf) leave together
- * or not at all; what fits nowhere else stays. */
+ * or not at all; what fits nowhere else stays, and so does everything on a machine that does not answer,
+ * until it does, and what is just being changed, until that is done. */
 #pragma once
 
 #include "fleetd/core/core_private.h"
 
 /* Whether the unit is on a machine that is being drained. */
 bool core_is_drained(const struct core *core, const struct registry_unit *unit);
+
+/* Whether the unit runs on its machine, which has not said yet that it has done all that is wanted of it. */
+bool core_is_being_changed(const struct core *core, const struct registry_unit *unit);
 
 /* Whether the unit keeps failing on its machine, or is placed by MachineOf with one that does. */
 bool core_leaves_failing(const struct core *core, const struct registry_unit *unit);

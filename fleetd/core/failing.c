@@ -28,21 +28,54 @@ static struct limit limit_of(const struct core *core, const struct registry_unit
     };
 }
 
-static struct failing *find(const struct core *core, const char *unit, const char *machine_id)
+static struct failing_unit *find_unit(const struct core *core, const char *unit)
+{
+    struct failing_unit *found;
+
+    HASH_FIND_STR(core->failing, unit, found);
+    return found;
+}
+
+static struct failing *find(const struct failing_unit *unit, const char *machine_id)
 {
     struct failing *failing;
 
-    DL_FOREACH (core->failing, failing)
-        if (streq(failing->unit, unit) && streq(failing->machine_id, machine_id))
+    DL_FOREACH (unit->machines, failing)
+        if (streq(failing->machine_id, machine_id))
             return failing;
     return NULL;
 }
 
-static void forget(struct core *core, struct failing *failing)
+static void forget(struct core *core, struct failing_unit *unit, struct failing *failing)
 {
-    DL_DELETE(core->failing, failing);
-    free(failing->unit);
+    core->avoided_count -= failing->avoided;
+    DL_DELETE(unit->machines, failing);
     free(failing);
+    if (unit->machines != NULL)
+        return;
+    HASH_DEL(core->failing, unit);
+    free(unit->unit);
+    free(unit);
+}
+
+static struct failing *get(struct core *core, const struct registry_unit *unit)
+{
+    struct failing_unit *known = find_unit(core, unit->name);
+    struct failing *failing;
+
+    if (known == NULL) {
+        known = NEW0(struct failing_unit);
+        known->unit = xstrdup(unit->name);
+        memcpy(known->hash, unit->content->hash, sizeof known->hash);
+        HASH_ADD_KEYPTR(hh, core->failing, known->unit, strlen(known->unit), known);
+    }
+    failing = find(known, unit->target);
+    if (failing == NULL) {
+        failing = NEW0(struct failing);
+        snprintf(failing->machine_id, sizeof failing->machine_id, "%s", unit->target);
+        DL_APPEND(known->machines, failing);
+    }
+    return failing;
 }
 
 bool core_is_failing(const struct core_report *report)
@@ -68,65 +101,79 @@ bool core_note_failure(struct core *core, const struct registry_unit *unit, cons
 
     if (limit.burst == 0 || unit->requirements->global)
         return false;
-    failing = find(core, unit->name, unit->target);
-    if (failing == NULL) {
-        failing = NEW0(struct failing);
-        failing->unit = xstrdup(unit->name);
-        memcpy(failing->hash, unit->content->hash, sizeof failing->hash);
-        snprintf(failing->machine_id, sizeof failing->machine_id, "%s", unit->target);
-        DL_APPEND(core->failing, failing);
-    }
+    failing = get(core, unit);
     failing->times_ms[failing->count++ % FAILURES_MAX] = core->now_ms;
     failing->until_ms = core->now_ms + limit.interval_ms;
+    if (failing->until_ms < core->failures_due_ms)
+        core->failures_due_ms = failing->until_ms;
     /* What has failed for good fails no second time. */
-    if (streq(report->active_state, "failed") || recent(core, failing, limit.interval_ms) >= limit.burst)
-        failing->avoided = true;
-    return failing->avoided;
+    if (failing->avoided ||
+        (!streq(report->active_state, "failed") && recent(core, failing, limit.interval_ms) < limit.burst))
+        return false;
+    failing->avoided = true;
+    core->avoided_count++;
+    return true;
+}
+
+const struct failing *core_failures(const struct core *core, const char *unit)
+{
+    const struct failing_unit *known = find_unit(core, unit);
+
+    return known != NULL ? known->machines : NULL;
 }
 
 const struct failing *core_avoids(const struct core *core, const struct registry_unit *unit,
                                   const char *machine_id)
 {
-    const struct failing *failing = core->failing != NULL ? find(core, unit->name, machine_id) : NULL;
+    const struct failing_unit *known = core->avoided_count > 0 ? find_unit(core, unit->name) : NULL;
+    const struct failing *failing = known != NULL ? find(known, machine_id) : NULL;
 
     return failing != NULL && failing->avoided ? failing : NULL;
 }
 
-static bool is_history(const struct core *core, const struct failing *failing)
+/* Whether its failures say nothing of what is wanted now. */
+static bool is_history(const struct core *core, const struct failing_unit *failing)
 {
     const struct registry_unit *unit = registry_unit(core->registry, failing->unit);
 
-    return core->now_ms >= failing->until_ms || unit == NULL || unit->desired != UNIT_STATE_LAUNCHED ||
-           !streq(unit->content->hash, failing->hash);
+    return unit == NULL || unit->desired != UNIT_STATE_LAUNCHED || !streq(unit->content->hash, failing->hash);
+}
+
+void core_review_failures(struct core *core)
+{
+    core->failures_due_ms = 0;
 }
 
 bool core_forget_failures(struct core *core)
 {
-    struct failing *failing, *next;
-    bool changed = false;
+    struct failing_unit *unit, *next_unit;
+    size_t avoided = core->avoided_count;
 
-    DL_FOREACH_SAFE (core->failing, failing, next) {
-        if (!is_history(core, failing))
-            continue;
-        changed = changed || failing->avoided;
-        forget(core, failing);
+    if (core->now_ms < core->failures_due_ms)
+        return false;
+    core->failures_due_ms = UINT64_MAX;
+    HASH_ITER (hh, core->failing, unit, next_unit) {
+        struct failing *failing, *next;
+        bool history = is_history(core, unit);
+
+        DL_FOREACH_SAFE (unit->machines, failing, next) {
+            if (!history && core->now_ms < failing->until_ms && failing->until_ms < core->failures_due_ms)
+                core->failures_due_ms = failing->until_ms;
+            if (history || core->now_ms >= failing->until_ms)
+                forget(core, unit, failing); /* The last one takes the unit along. */
+        }
     }
-    return changed;
+    return core->avoided_count < avoided;
 }
 
 void core_forget_all_failures(struct core *core)
 {
     while (core->failing != NULL)
-        forget(core, core->failing);
+        forget(core, core->failing, core->failing->machines);
+    core->failures_due_ms = UINT64_MAX;
 }
 
 uint64_t core_failures_deadline_ms(const struct core *core)
 {
-    uint64_t deadline = UINT64_MAX;
-    const struct failing *failing;
-
-    DL_FOREACH (core->failing, failing)
-        if (failing->until_ms < deadline)
-            deadline = failing->until_ms;
-    return deadline;
+    return core->failures_due_ms;
 }

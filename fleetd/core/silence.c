@@ -37,7 +37,15 @@ static uint64_t silent_ms(const struct core *core, const struct host *host)
 /* Whether the machine itself is there although its fleetd says nothing. */
 static bool still_answers(const struct core *core, const struct host *host)
 {
-    return host->answers && core->now_ms - host->answered_ms < ANSWER_MS(core->ttl_ms);
+    return host->answers && core->now_ms < host->answered_ms + ANSWER_MS(core->ttl_ms);
+}
+
+/* Whether nobody waits for it any more: it is no member, or somebody has decided that it is lost. */
+static bool is_given_up(const struct core *core, const struct host *host)
+{
+    const struct registry_machine *machine = member_of(core, host);
+
+    return machine == NULL || machine->lost;
 }
 
 /* ---- the brake ---- */
@@ -158,15 +166,14 @@ static bool may_still_call(const struct core *core, struct host *host)
 
 static void judge(struct core *core, struct host *host, bool braking, struct effects *out)
 {
-    const struct registry_machine *machine = member_of(core, host);
-    bool confirmed = machine != NULL && machine->lost;
+    bool given_up = is_given_up(core, host);
 
     if (silent_ms(core, host) >= core->ttl_ms) {
-        if (machine != NULL && !confirmed && still_answers(core, host))
+        if (!given_up && still_answers(core, host))
             hang(core, host, out);
-        else if (braking && machine != NULL && !confirmed)
+        else if (!given_up && braking)
             miss(core, host, out);
-        else if (confirmed || !may_still_call(core, host))
+        else if (given_up || !may_still_call(core, host))
             lose(core, host, out);
     } else if (host->state == MACHINE_READY && silent_ms(core, host) >= core->ttl_ms / 2) {
         core_set_host_state(core, host, MACHINE_SUSPECTED);
@@ -244,24 +251,39 @@ void core_declare(struct core *core, struct effects *out)
 
 /* ---- time ---- */
 
+/* When a host that has been silent for a ttl is something else than it is now, for all that is known;
+ * UINT64_MAX: when others have called. */
+static uint64_t verdict_deadline_ms(const struct core *core, const struct host *host)
+{
+    if (is_given_up(core, host))
+        return 0;
+    if (host->state == MACHINE_HUNG)
+        return host->answered_ms + ANSWER_MS(core->ttl_ms);
+    if (host->state == MACHINE_MISSING && !still_answers(core, host))
+        return host->give_up_ms > 0 ? host->give_up_ms : UINT64_MAX;
+    return 0;
+}
+
 /* When a host's state is to change if it is not heard. */
 static uint64_t silence_deadline_ms(const struct core *core, const struct host *host)
 {
     uint64_t half_ms = host->heard_ms + core->ttl_ms / 2, full_ms = host->heard_ms + core->ttl_ms;
+    uint64_t latest_ms = core->now_ms + core->ttl_ms / 2, verdict_ms;
 
-    switch (host->state) {
-    case MACHINE_READY: return half_ms;
-    case MACHINE_HUNG: return host->answered_ms + ANSWER_MS(core->ttl_ms);
-    case MACHINE_MISSING: return host->give_up_ms > 0 ? host->give_up_ms : UINT64_MAX; /* Others decide. */
-    case MACHINE_LOST: /* From then on it does not count for the brake. */
-        full_ms = host->heard_ms + BRAKE_WINDOW_MS(core->ttl_ms);
-        return core->braking && lost_lately(host) ? full_ms : UINT64_MAX;
-    default: break;
-    }
+    if (host->state == MACHINE_READY)
+        return half_ms;
+    if (host->state == MACHINE_LOST) /* From then on it does not count for the brake. */
+        return core->braking && lost_lately(host) ? host->heard_ms + BRAKE_WINDOW_MS(core->ttl_ms)
+                                                  : UINT64_MAX;
     if (host->state == MACHINE_SUSPECTED && host->session_id != 0 && core->now_ms < half_ms)
         return core->now_ms; /* It was heard again: at once. */
+    verdict_ms = verdict_deadline_ms(core, host);
+    if (verdict_ms == UINT64_MAX)
+        return UINT64_MAX;
+    if (verdict_ms < full_ms)
+        verdict_ms = full_ms;
     /* Not before long: without any input a standstill of this host could not be told from theirs. */
-    return full_ms < core->now_ms + core->ttl_ms / 2 ? full_ms : core->now_ms + core->ttl_ms / 2;
+    return verdict_ms < latest_ms ? verdict_ms : latest_ms;
 }
 
 uint64_t core_silence_late_ms(const struct core *core, uint64_t now_ms)
@@ -269,7 +291,8 @@ uint64_t core_silence_late_ms(const struct core *core, uint64_t now_ms)
     uint64_t first_ms = now_ms;
 
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
-        bool counts = host->state != MACHINE_LOST && host->state != MACHINE_MISSING;
+        bool counts =
+            host->state != MACHINE_LOST && host->state != MACHINE_MISSING && !is_given_up(core, host);
 
         if (counts && silence_deadline_ms(core, host) < first_ms)
             first_ms = silence_deadline_ms(core, host);

@@ -131,12 +131,14 @@ static void add_machine(struct core_status *status, const struct core *core, con
 /* A machine that still has the unit, or, after a change of leader, may have it; NULL: none. */
 static const struct host *who_has(const struct core *core, const char *unit)
 {
+    const struct registry_unit *known = registry_unit(core->registry, unit);
     const struct host *unknown = NULL;
 
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
         if (host_may_have(host, unit))
             return host;
-        if (host->state == MACHINE_EXPECTED)
+        if (host->state == MACHINE_EXPECTED ||
+            (host_is_unknown(host) && known != NULL && strlist_has(&known->former, host->id)))
             unknown = host;
     }
     return unknown;
@@ -327,8 +329,9 @@ static void status_placed(struct core_status *status, const struct core *core,
             xasprintf("it failed on %s, and is about to be tried elsewhere", hostname_of(core, host->id)));
     else if (outcome == OUTCOME_FAILED)
         set(status, outcome, placed_failure_text(core, unit, host, report));
-    else if (outcome == OUTCOME_WAITING)
-        set(status, outcome, waiting_text(core, unit, host, report));
+    else if (outcome == OUTCOME_WAITING ||
+             (host->state != MACHINE_READY && core_is_drained(core, unit))) /* It cannot leave yet. */
+        set(status, OUTCOME_WAITING, waiting_text(core, unit, host, report));
     else
         status_settled(status, core, unit, outcome);
     status->done_count = status->outcome != OUTCOME_WAITING && status->outcome != OUTCOME_FAILED;

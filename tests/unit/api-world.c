@@ -327,6 +327,17 @@ void add_machine(struct world *world, const char *id, const char *hostname, cons
     apply(world, &command);
 }
 
+void remove_machine(struct world *world, const char *id)
+{
+    Fleet__RemoveMachine body = FLEET__REMOVE_MACHINE__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    body.machine_id = (char *)id;
+    command.body_case = FLEET__COMMAND__BODY_REMOVE_MACHINE;
+    command.remove_machine = &body;
+    apply(world, &command);
+}
+
 void place(struct world *world, const char *unit, const char *machine_id)
 {
     Fleet__Placement placement = FLEET__PLACEMENT__INIT, *list[] = {&placement};

@@ -242,8 +242,9 @@ static bool agent_works(struct world *w, struct machine *m)
             continue;
         item->carried_out = item->wanted;
         item->launched = true;
-        strcpy(item->active, "active");
-        strcpy(item->result, "done");
+        item->sub[0] = '\0';
+        strcpy(item->active, w->failing > 0 && world_random(w, w->failing) == 0 ? "failed" : "active");
+        strcpy(item->result, streq(item->active, "failed") ? "failed" : "done");
         send_report(w, m, item, item->wanted == 0);
         if (item->wanted == 0)
             item_remove(m, item);
@@ -317,8 +318,9 @@ static void check_alone(struct world *w, const struct machine *to, const char *n
         const struct machine *m = &w->machines[i];
         enum machine_state state = core_machine_state(w->core, m->id);
 
-        if (m == to || !may_have(m, name) || w->now_ms - m->heard_ms >= TTL_MS || state == MACHINE_LOST ||
-            (state == MACHINE_EXPECTED && !strlist_has(&unit->former, m->id)) ||
+        if (m == to || !may_have(m, name) || state == MACHINE_LOST || m->given_up ||
+            (state == MACHINE_HUNG && unit->requirements->stop_ms > 0) || /* That is for check_leases(). */
+            (m->called_term != w->term && !strlist_has(&unit->former, m->id)) ||
             host_find(w->core->hosts, m->id) == NULL || (unit->handover && strlist_has(&unit->former, m->id)))
             continue;
         fail_msg("%llu: %s is given to %.1s while %.1s (%s) may have it", (unsigned long long)w->now_ms, name,
@@ -372,6 +374,8 @@ static void do_share(struct world *w, const struct effect *effect)
     if (m == NULL)
         return;
     assert_true(m->session != 0);
+    if (m->off)
+        return;
     mail = NEW0(struct mail);
     mail->complete = effect->complete;
     mail->number = effect->share_number;
@@ -457,20 +461,26 @@ static void apply_schedule(struct world *w, const struct effect *effect)
     apply(w, &command);
 }
 
+static void change_machine(struct world *w, Fleet__MachineChange *change)
+{
+    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    body.changes = &change;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
+    command.change_machines = &body;
+    apply(w, &command);
+}
+
 static void apply_verdicts(struct world *w, const struct strlist *ids, Fleet__Verdict verdict)
 {
     for (size_t i = 0; i < ids->count; i++) {
-        Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *list[] = {&change};
-        Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
-        Fleet__Command command = FLEET__COMMAND__INIT;
+        Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT;
 
         change.machine_id = ids->items[i];
         change.verdict = verdict;
-        body.changes = list;
-        body.n_changes = 1;
-        command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
-        command.change_machines = &body;
-        apply(w, &command);
+        change_machine(w, &change);
     }
 }
 
@@ -538,9 +548,28 @@ void held_is(struct world *w, bool applied)
     effect_free(effect);
 }
 
+/* The laws of loss: nobody is lost who was heard within the ttl, or whose kernel has answered for so long,
+ * unless a person has said so. */
+static void check_lost(struct world *w)
+{
+    for (size_t i = 0; i < MACHINES_ALL; i++) {
+        struct machine *m = &w->machines[i];
+        const struct host *host = host_find(w->core->hosts, m->id);
+        const struct registry_machine *known = registry_machine(w->registry, m->id);
+        bool given_up = host == NULL || host->state == MACHINE_LOST;
+
+        if (host != NULL && given_up && !m->given_up && known != NULL && known->registered && !known->lost &&
+            (w->now_ms - m->heard_ms < TTL_MS ||
+             (m->kernel == KERNEL_ACCEPTS && w->now_ms - m->kernel_since_ms >= TTL_MS)))
+            fail_msg("%llu: %.1s is lost, though it is there", (unsigned long long)w->now_ms, m->id);
+        m->given_up |= given_up;
+    }
+}
+
 /* Decisions come last: the outcome of one is a later event. */
 static void carry_out(struct world *w, struct effects *effects)
 {
+    check_lost(w);
     for (size_t i = 0; i < effects->count; i++) {
         const struct effect *effect = &effects->items[i];
 
@@ -630,33 +659,21 @@ void is_removed(struct world *w, const char *name)
 
 void is_set(struct world *w, const char *name, Fleet__Availability availability)
 {
-    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *list[] = {&change};
-    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
-    Fleet__Command command = FLEET__COMMAND__INIT;
+    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT;
 
     change.machine_id = machine_of(w, name)->id;
     change.availability = availability;
-    body.changes = list;
-    body.n_changes = 1;
-    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
-    command.change_machines = &body;
-    apply(w, &command);
+    change_machine(w, &change);
 }
 
 void is_stopped(struct world *w, const char *name)
 {
-    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *list[] = {&change};
-    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
-    Fleet__Command command = FLEET__COMMAND__INIT;
+    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT;
 
     machine_hangs_up(w, name);
     change.machine_id = machine_of(w, name)->id;
     change.daemon = FLEET__DAEMON_STATE__DAEMON_STOPPED;
-    body.changes = list;
-    body.n_changes = 1;
-    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
-    command.change_machines = &body;
-    apply(w, &command);
+    change_machine(w, &change);
 }
 
 void advance_probing(struct world *w, const char *name, bool accepts, uint64_t ms)
@@ -668,13 +685,42 @@ void advance_probing(struct world *w, const char *name, bool accepts, uint64_t m
     }
 }
 
+void accepts_probes(struct world *w, const char *name, bool accepts)
+{
+    struct machine *m = machine_of(w, name);
+
+    m->kernel = accepts ? KERNEL_ACCEPTS : KERNEL_REFUSES;
+    m->kernel_since_ms = w->now_ms;
+}
+
+void loses_power(struct world *w, const char *name)
+{
+    struct machine *m = machine_of(w, name);
+
+    mail_lost(m);
+    while (m->count > 0)
+        item_remove(m, m->items);
+    m->off = true;
+    m->beats = false;
+    m->kernel = KERNEL_SILENT;
+}
+
+void is_mended(struct world *w, const char *name)
+{
+    struct machine *m = machine_of(w, name);
+
+    for (size_t i = 0; i < m->count; i++)
+        if (!streq(m->items[i].active, "active"))
+            m->items[i].carried_out = 0;
+}
+
 void is_confirmed_lost(struct world *w, const char *name)
 {
-    struct strlist ids = {0};
+    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT;
 
-    strlist_add(&ids, machine_of(w, name)->id);
-    apply_verdicts(w, &ids, FLEET__VERDICT__VERDICT_LOST);
-    strlist_done(&ids);
+    change.machine_id = machine_of(w, name)->id;
+    change.verdict = FLEET__VERDICT__VERDICT_LOST;
+    change_machine(w, &change);
 }
 
 void gets_metadata(struct world *w, const char *name, const char *key, const char *value)
@@ -701,7 +747,10 @@ void machine_calls(struct world *w, const char *name)
     size_t count = m->count;
 
     mail_lost(m);
+    m->off = m->given_up = false;
+    m->kernel = KERNEL_SILENT;
     m->session = ++w->sessions;
+    m->called_term = w->term;
     m->shares_taken = 0;
     m->beats = true;
     m->heard_ms = w->now_ms;
@@ -912,6 +961,11 @@ static void tick(struct world *w)
     carry_out(w, &effects);
 }
 
+static uint64_t probe_due_ms(const struct machine *m)
+{
+    return m->probed_ms + 1000;
+}
+
 /* All that is due at this moment. */
 static void happen(struct world *w)
 {
@@ -922,6 +976,10 @@ static void happen(struct world *w)
 
         if (m->session != 0 && m->beats && w->now_ms - m->heard_ms >= BEAT_MS)
             beat(w, m);
+        if (m->kernel != KERNEL_SILENT && core_wants_probe(w->core, m->id) && probe_due_ms(m) <= w->now_ms) {
+            m->probed_ms = w->now_ms;
+            core_probed(w->core, m->id, m->kernel == KERNEL_ACCEPTS, w->now_ms);
+        }
         while (w->slow && m->beats && (mail_arrives(w, m) || agent_works(w, m)))
             ;
     }
@@ -941,6 +999,8 @@ static uint64_t earliest(const struct world *w, uint64_t until)
 
         if (m->session != 0 && m->beats && m->heard_ms + BEAT_MS < when)
             when = m->heard_ms + BEAT_MS;
+        if (m->kernel != KERNEL_SILENT && core_wants_probe(w->core, m->id) && probe_due_ms(m) < when)
+            when = probe_due_ms(m);
         if (!w->slow || !m->beats)
             continue;
         if (m->down != NULL && m->down->due_ms < when)

@@ -38,8 +38,17 @@ struct machine {
     char id[MACHINE_ID_SIZE];
     uint64_t session;      /* 0: none. */
     uint64_t shares_taken; /* In it. */
+    uint64_t called_term;  /* The latest leader that it has called. */
     bool beats;            /* It is heard as long as it has a session. */
+    bool given_up;         /* A leader took it for lost, or forgot it, and it has not called since. */
+    bool off;              /* It has lost power: what is sent there arrives nowhere. */
     uint64_t heard_ms, lease_until_ms;
+    enum {
+        KERNEL_SILENT,
+        KERNEL_ACCEPTS,
+        KERNEL_REFUSES
+    } kernel; /* What it does with probes, once a second. */
+    uint64_t probed_ms, kernel_since_ms;
     struct item *items;
     size_t count, capacity;
     struct mail *down, *up;
@@ -51,6 +60,7 @@ struct world {
     uint64_t now_ms, term, sessions;
     struct machine machines[MACHINES_ALL];
     bool slow;            /* Mail and agents take their time, by chance. */
+    unsigned failing;     /* One start of so many fails, where agents work by themselves; 0: none. */
     bool unchecked;       /* Many machines that are none of 'machines'. */
     unsigned refuse;      /* So many of the next schedules are refused. */
     bool hold;            /* The outcome of a schedule stays open... */
@@ -87,6 +97,10 @@ void is_stopped(struct world *w, const char *name); /* Its fleetd, on purpose: i
  * port. */
 void advance_probing(struct world *w, const char *name, bool accepts, uint64_t ms);
 void gets_metadata(struct world *w, const char *name, const char *key, const char *value);
+void accepts_probes(struct world *w, const char *name,
+                    bool accepts); /* Its kernel, though fleetd is silent. */
+void loses_power(struct world *w, const char *name);
+void is_mended(struct world *w, const char *name); /* What has failed there is started again. */
 void machine_calls(struct world *w, const char *name);
 void stranger_calls(struct world *w, const char *id, uint64_t session); /* Of an unchecked world. */
 void machine_hangs_up(struct world *w, const char *name);

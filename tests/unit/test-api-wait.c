@@ -67,6 +67,40 @@ static void test_repeated(void **state)
     assert_int_equal(world->proposals, 3);
 }
 
+/* Their machine has left meanwhile: what was done is still done. */
+static void test_repeated_after_the_machine_has_left(void **state)
+{
+    static const char ids[2][REQUEST_ID_SIZE] = {"1", "2"};
+    struct world *world = *state;
+    struct ask requests[] = {
+        {.method = "POST",
+         .path = V1 "/availability",
+         .body = "{\"machines\":[\"" ID_A "\"],\"availability\":\"draining\"}",
+         .request_id = ids[0]},
+        {.method = "POST",
+         .path = V1 "/confirm-lost",
+         .body = "{\"machines\":[\"" ID_A "\"]}",
+         .request_id = ids[1]},
+    };
+    unsigned status[2];
+
+    add_machine(world, ID_A, "", "", 1);
+    world->core.missing = ID_A;
+    for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
+        ask_raw(world, &requests[i]);
+        status[i] = world->status;
+        assert_in_range(status[i], 200, 204);
+    }
+    remove_machine(world, ID_A);
+    for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
+        ask_raw(world, &requests[i]);
+        assert_int_equal(world->status, status[i]);
+    }
+    requests[0].request_id = NULL;
+    ask_raw(world, &requests[0]);
+    assert_error(world, 404, "machine " ID_A " does not exist");
+}
+
 static void test_no_leader(void **state)
 {
     struct world *world = *state;
@@ -327,12 +361,19 @@ static void test_wait_cost(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_store_outcomes), TEST(test_repeated),
-        TEST(test_no_leader),      TEST(test_yield),
-        TEST(test_cancel),         TEST(test_wait_refused),
-        TEST(test_wait),           TEST(test_wait_deadline),
-        TEST(test_wait_until),     TEST(test_wait_generation),
-        TEST(test_wait_flicker),   TEST(test_wait_cost),
+        TEST(test_store_outcomes),
+        TEST(test_repeated),
+        TEST(test_repeated_after_the_machine_has_left),
+        TEST(test_no_leader),
+        TEST(test_yield),
+        TEST(test_cancel),
+        TEST(test_wait_refused),
+        TEST(test_wait),
+        TEST(test_wait_deadline),
+        TEST(test_wait_until),
+        TEST(test_wait_generation),
+        TEST(test_wait_flicker),
+        TEST(test_wait_cost),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
