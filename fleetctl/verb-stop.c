@@ -80,8 +80,22 @@ static void plan_unknown(struct removal *m, const char *name)
         strlist_add(&m->unknown, name);
     if (m->again && m->what == WAIT_DESTROY && !strlist_has(&m->unknown, name))
         strlist_add(&m->targets, name); /* Our own doing, or as good as. */
-    else
-        refuse(m, CTL_EXIT_NO_UNIT, "Unit ", name, " not found");
+    else if (m->code < CTL_EXIT_NO_UNIT)
+        m->code = CTL_EXIT_NO_UNIT;
+}
+
+/* In one line where there is nothing else to do, in the first fleet's words. */
+static void say_unknown(const struct removal *m)
+{
+    _cleanup_(strbuf_done) struct strbuf names = {0};
+
+    for (size_t i = 0; i < m->unknown.count; i++)
+        if (m->unknown.count < m->named.count)
+            complain("Unit %s not found", m->unknown.items[i]);
+        else
+            strbuf_addf(&names, " %s", m->unknown.items[i]);
+    if (names.size > 0)
+        complain("Units not found in registry:%s", names.text);
 }
 
 static int plan_unit(struct removal *m, struct stored *stored, const char *name, struct err *err)
@@ -144,6 +158,8 @@ static int commit(struct removal *m, const struct strlist *args, json_t *generat
         r = plan(m, args, err);
         if (r < 0)
             return r;
+        if (!m->again)
+            say_unknown(m);
         r = change_post(m->ctl->api, m->changes, generations, err);
         if (!change_try_again(r, try))
             return r;
@@ -190,8 +206,6 @@ static int take_down(struct ctl *ctl, const struct strlist *args, enum wait_for 
 
     if (r < 0)
         return ctl_fail(&err, r, "Error %s units", actions[what].doing);
-    if (m.unknown.count > 0 && m.unknown.count == m.named.count)
-        complain("Units not found in registry");
     return follow(&m, generations);
 }
 

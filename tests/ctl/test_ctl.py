@@ -405,14 +405,14 @@ def test_journal(b):
 
 
 def test_journal_in_several_answers(b):
-    b.fake.add("a.service", SERVICE, "launched")
+    b.fake.add("several.service", SERVICE, "launched")
     both = [machine(0), machine(1, error="it does not answer: suspected, nothing heard of it for 3 s")]
-    b.fake.journals["a.service"] = [
+    b.fake.journals["several.service"] = [
         {"entries": [entry(1, "1"), entry(3, "3")], "machines": both, "cursor": "x:y=;z", "more": True},
         {"entries": [entry(2, "2"), entry(4, "4")], "machines": both, "cursor": "end", "more": False}]
-    b.expect(["journal", "-n", "4", "-o", "cat", "a"], 1, "1\n2\n3\n4\n",
+    b.expect(["journal", "-n", "4", "-o", "cat", "several"], 1, "1\n2\n3\n4\n",
              "Machine node2 (bbbbbbbb): it does not answer: suspected, nothing heard of it for 3 s\n")
-    assert [e[2].get("cursor") for e in b.fake.requests("GET", "/journal/a.service")] == [None, "x:y=;z"]
+    assert [e[2].get("cursor") for e in b.fake.requests("GET", "/journal/several.service")] == [None, "x:y=;z"]
 
 
 def test_journal_of_nothing(b):
@@ -546,7 +546,7 @@ def test_stop_unknown_and_known(b):
     b.expect(["unload", "a", "b"], 0, "Unit a.service inactive\nUnit b.service inactive\n",
              "Successfully unloaded units [a.service b.service].\n")
     b.expect(["stop", "a"], 1, "", "Unable to stop unit a.service in state inactive\n")
-    b.expect(["stop", "nope"], 4, "", "Unit nope.service not found\nUnits not found in registry\n")
+    b.expect(["stop", "nope"], 4, "", "Units not found in registry: nope.service\n")
     b.expect(["destroy", "a", "b"], 0, "Destroyed a.service\nDestroyed b.service\n", "")
     b.expect(["destroy", "--no-block", "c"], 0, "Destroyed c.service\n", "")
     assert b.fake.units == {}

@@ -151,7 +151,7 @@ RULES = [
     ("1.6.2 a global unit", ["load", "g2"], 0, ["Triggered global unit g2.service load\n"], ""),
     ("1.6.2 a template", ["start", "t@"], 1, "", 'Error creating units: cannot activate template "t@.service"\n'),
     ("1.6.3 none is known; exits 4 on purpose", ["stop", "nosuch"], 4, "",
-     "Unit nosuch.service not found\nUnits not found in registry\n"),
+     "Units not found in registry: nosuch.service\n"),
     ("1.6.3 inactive", ["stop", "inactive"], 1, "", "Unable to stop unit inactive.service in state inactive\n"),
     ("1.6.3 stop", ["stop", "launched", "loaded"], 0,
      f"Unit launched.service loaded on {HERE}\nUnit loaded.service loaded on {HERE}\n",
@@ -164,7 +164,7 @@ RULES = [
      "Successfully unloaded units [g.service].\n"),
     ("1.6.4 destroy", ["destroy", "launched", "g"], 0, "Destroyed launched.service\nDestroyed g.service\n", ""),
     ("1.6.4 none is known; exits 4 on purpose", ["destroy", "nosuch"], 4, "",
-     "Unit nosuch.service not found\nUnits not found in registry\n"),
+     "Units not found in registry: nosuch.service\n"),
     ("1.6.5 one line with --no-block, on purpose", ["start", "--no-block", "new"], 0,
      "Triggered unit new.service start\n", ""),
 
