@@ -1,6 +1,14 @@
 # What is installed beside the programs: unit files, default configuration, completions.
+# An upgrade keeps the configuration that is there, and its removal what was changed.
 fleetconfdir = $(sysconfdir)/fleet
-dist_fleetconf_DATA = data/fleet.conf
+EXTRA_DIST += data/fleet.conf
+install-data-local:
+	$(MKDIR_P) '$(DESTDIR)$(fleetconfdir)'
+	test -e '$(DESTDIR)$(fleetconfdir)/fleet.conf' || \
+		$(INSTALL_DATA) $(top_srcdir)/data/fleet.conf '$(DESTDIR)$(fleetconfdir)/fleet.conf'
+uninstall-local:
+	! cmp -s $(top_srcdir)/data/fleet.conf '$(DESTDIR)$(fleetconfdir)/fleet.conf' || \
+		rm -f '$(DESTDIR)$(fleetconfdir)/fleet.conf'
 
 sysusersdir = $(prefix)/lib/sysusers.d
 dist_sysusers_DATA = data/sysusers.d/fleet.conf

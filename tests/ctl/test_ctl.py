@@ -24,6 +24,8 @@ import test_rules
 SERVICE = "[Service]\nExecStart=/bin/sleep inf\n"
 OTHER = "[Service]\nExecStart=/bin/true\n"
 LEGEND = "aaaaaaaa.../10.0.0.1"
+# Nothing takes so long on a machine that is merely busy. What is tested not to wait would wait longer.
+STUCK_S = 15
 
 
 class Skip(Exception):
@@ -503,7 +505,7 @@ def test_deadline_says_why(b):
         "Waiting for x.service to be launched: node1 is starting it\n",
         "timed out waiting for unit x.service to report state launched: node1 is starting it\n",
         "The change itself goes on: fleetctl list-units and list-unit-files show how far it is.\n"]))
-    assert 3.5 < time.monotonic() - begin < 8
+    assert 3.5 < time.monotonic() - begin < STUCK_S
 
 
 def test_interrupt_stops_waiting_only(b):
@@ -513,12 +515,10 @@ def test_interrupt_stops_waiting_only(b):
     while not b.fake.requests("POST", "/wait"):
         assert p.poll() is None
         time.sleep(0.01)
-    begin = time.monotonic()
     p.send_signal(signal.SIGINT)
-    out, err = p.communicate(timeout=10)
+    out, err = p.communicate(timeout=STUCK_S)
     assert p.returncode == 130 and out == "", (p.returncode, out, err)
     assert err.startswith("Interrupted: no longer waiting for 1 unit (x.service).\nThe change itself goes on"), err
-    assert time.monotonic() - begin < 2
 
 
 def test_leader_lost_while_waiting(b):
@@ -773,7 +773,7 @@ def test_slow_server(b):
     b.fake.on("GET", "/units/a.service", sleep=20, status=500)
     begin = time.monotonic()
     b.expect(["--request-timeout=0.5", "cat", "a"], 1, "", ["no answer from fleetd at", "within 0.5 s"])
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < STUCK_S
     b.file("n.service", SERVICE)
     b.fake.on("POST", "/units", sleep=20, status=500)
     b.expect(["--request-timeout=0.5", "submit", "n"], 1, "",

@@ -82,7 +82,7 @@ class Probe:
     def kill_when_noted(self, name: str, share: Callable[[], None], deadline_s: float = 10) -> bool:
         """Kills the agent as soon as it has noted that it is about to restart the unit. Was it in time: does it not
         know yet that systemd has accepted that?"""
-        entry = re.compile(rf"^{re.escape(name)} \S+ \S+ (\d+) \S+ \S+ \S+ (\d+) [0-9a-f]+$", re.M)
+        entry = re.compile(rf"^{re.escape(name)} \S+ \S+ (\d+) \S+ \S+ \S+ (\d+) [0-9a-f]+ \d$", re.M)
         [pid] = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         with open(f"/proc/{self.host.pid1}/root/run/fleet/agent.state") as state:
             state.seek(0, os.SEEK_END)

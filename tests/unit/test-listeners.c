@@ -29,7 +29,7 @@
 #include "fleetd/http_listen.h"
 #include "fleetd/listeners.h"
 
-#define DEADLINE_MS 5000u
+#define DEADLINE_MS 20000u
 
 static struct strlist logged;
 

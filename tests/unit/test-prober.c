@@ -21,7 +21,7 @@
 #include "base/times.h"
 #include "fleetd/prober.h"
 
-#define DEADLINE_MS 10000u
+#define DEADLINE_MS 20000u
 
 struct stage {
     uv_loop_t loop;
