@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -81,7 +82,8 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
     struct daemon *daemon = data;
 
     if (daemon->store == NULL)
-        return err_set(err, -EAGAIN, "this host belongs to no cluster yet");
+        return err_set(err, -EAGAIN, "this host %s",
+                       daemon->bystander ? "has no room on its disk" : "belongs to no cluster yet");
     if (hello->purpose == FLEET__PURPOSE__PURPOSE_RAFT) {
         *ret = store_accept(daemon->store, hello->server_id, ret_data);
         return *ret != NULL ? 0 : err_set(err, -EACCES, "this server is not wanted");
@@ -240,6 +242,24 @@ void cluster_forget_founding(struct daemon *daemon)
     }
 }
 
+/* Whoever ends for want of room, and is started again to end again, is taken for dead, and its units, which
+ * run on, would be started a second time. */
+static void stand_by(struct daemon *daemon, const struct err *why)
+{
+    daemon->bystander = true;
+    log_error("%s. Until then this host keeps no copy of the cluster's data; its units run on, and it goes "
+              "on with them",
+              why->text);
+}
+
+void cluster_look_for_room(struct daemon *daemon)
+{
+    if (!daemon->bystander || store_check_room(daemon->config.data_dir, NULL) < 0)
+        return;
+    log_notice("There is room on the disk again: fleetd starts anew, with its copy of the cluster's data");
+    _exit(EXIT_SUCCESS); /* Restart=always. Nothing is half done: a bystander only carries out its share. */
+}
+
 /* This host is a member: its part of the store opens, and its session to the leader begins. */
 static int become_member(struct daemon *daemon, struct err *err)
 {
@@ -279,6 +299,10 @@ static int become_member(struct daemon *daemon, struct err *err)
     daemon->lessor = lessor_new(daemon);
     daemon->gate = leading_gate_new(daemon);
     daemon->prober = leading_prober_new(daemon);
+    if (store_check_room(config.directory, err) < 0) {
+        stand_by(daemon, err);
+        return 0;
+    }
     patience = patience_new("opening the log", PATIENCE_STEP_MS);
     r = store_open(daemon->loop, daemon->port, &config, &store_callbacks, daemon, &daemon->store, err);
     patience_free(patience);

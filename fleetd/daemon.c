@@ -44,6 +44,12 @@ static void describe_status(const struct daemon *daemon, char *to, size_t size)
         snprintf(to, size, "waiting: this host belongs to no cluster (set bootstrap or join in fleet.conf)");
         return;
     }
+    if (daemon->bystander) {
+        snprintf(to, size, "no room on the disk: no copy of the cluster's data here; %zu units here run on%s",
+                 agent_unit_count(daemon->agent),
+                 uplink_is_open(daemon->uplink) ? "" : ", no session to a leader");
+        return;
+    }
     registry_units(store_registry(daemon->store), &units);
     registry_machines(store_registry(daemon->store), &machines);
     if (store_leads(daemon->store))
@@ -63,7 +69,7 @@ void daemon_update_status(struct daemon *daemon)
 {
     char status[sizeof daemon->status];
 
-    if (daemon->stopping || (daemon->is_member && daemon->api == NULL))
+    if (daemon->stopping || (daemon->is_member && daemon->api == NULL && !daemon->bystander))
         return;
     describe_status(daemon, status, sizeof status);
     if (streq(status, daemon->status) && daemon->ready)
@@ -136,6 +142,8 @@ static void on_chores(uv_timer_t *timer)
     daemon->turn++;
     if (!daemon->stopping && daemon->turn % IDENTITY_TURNS == 0)
         refresh_identity(daemon);
+    if (!daemon->stopping)
+        cluster_look_for_room(daemon);
     if (daemon->api != NULL && !daemon->stopping) {
         leading_chores(daemon);
         leading_probe(daemon);

@@ -41,6 +41,9 @@ struct daemon {
     Fleet__RegisterMachine machine; /* What this host says of itself; made by hosting_describe(). */
 
     bool is_member;
+    /* There is no room on the disk: this host does without its copy of the data (store, core and api are
+     * NULL), and goes on as an agent. When there is room, fleetd starts anew. */
+    bool bystander;
     struct member member;
 
     struct port *port;
@@ -98,6 +101,7 @@ void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses);
 void cluster_learn_peers(
     struct daemon *daemon); /* Likewise, from the store, if this host has a part in it. */
 void cluster_forget_founding(struct daemon *daemon);
+void cluster_look_for_room(struct daemon *daemon); /* A bystander, once a second. */
 /* The configuration was read again; 'changed' are the keys with new values. */
 void cluster_reconsider(struct daemon *daemon, const struct strlist *changed);
 

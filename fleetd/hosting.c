@@ -441,8 +441,14 @@ static bool router_member(void *data)
 
 static uint64_t router_local(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data)
 {
+    static const char no_room[] = "{\"error\":{\"code\":503,\"message\":\"this host has no room on its disk, "
+                                  "and knows nothing by itself\"}}";
     struct daemon *daemon = data;
 
+    if (daemon->bystander) {
+        done(&(struct api_answer){503, "application/json", no_room, sizeof no_room - 1}, done_data);
+        return 0;
+    }
     return api_handle(daemon->api, request, done, done_data);
 }
 

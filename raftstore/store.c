@@ -282,7 +282,7 @@ static struct store *store_new(uv_loop_t *loop, const struct store_config *confi
     store->loop = loop;
     store->callbacks = *callbacks;
     store->data = data;
-    store->directory = xasprintf("%s/raft", config->directory);
+    store->directory = xasprintf("%s/" STORE_LOG_DIRECTORY, config->directory);
     store->server_id = config->server_id;
     store->election_ms = config->election_ms != 0 ? config->election_ms : ELECTION_MS_DEFAULT;
     store->snapshot_log_bytes = config->snapshot_log_bytes;

@@ -63,6 +63,10 @@ struct store_config {
     uint64_t snapshot_log_bytes; /* A snapshot is taken after so much log; 0: 16 MiB. */
 };
 
+/* Whether the log in this directory, if there is one, has room to be opened and to go on for a while: -ENOSPC
+ * and a text if not. Opened without, it could only fail, or end the process with its first writes. */
+int store_check_room(const char *directory, struct err *err);
+
 /* Opens the directory and starts Raft. A server that is in no configuration waits silently until a leader
  * adds it. No callback comes from inside this call. -EXDEV: the directory is another server's or cluster's;
  * -ESTALE: it went back in time; -EBADMSG: it is damaged; -ENOSPC; each with a text that says what to do.

@@ -19,6 +19,9 @@
 /* Beside raft's directory, so that it outlives it. */
 #define FOUNDED_NAME "founded"
 
+/* What libraft sets aside when it opens: three segments of 8 MiB, and some more. */
+#define ROOM_TO_OPEN_BYTES (32 * DISK_WATCH_MIB)
+
 /* ---- while it runs ---- */
 
 void store_disk_yield_lead(struct store *store)
@@ -213,6 +216,18 @@ static int remember_founding(const struct store_config *config, struct err *err)
         return err_set(err, -errno, "cannot write %s/%s: %s", config->directory, FOUNDED_NAME,
                        strerror(errno));
     return 0;
+}
+
+int store_check_room(const char *directory, struct err *err)
+{
+    _cleanup_(freep) char *log = xasprintf("%s/" STORE_LOG_DIRECTORY, directory);
+    uint64_t free_bytes;
+
+    if (access(log, F_OK) < 0 || disk_watch_free(log, &free_bytes, NULL) < 0 ||
+        free_bytes >= ROOM_TO_OPEN_BYTES)
+        return 0; /* Whatever else is wrong, opening it says so. */
+    return err_set(err, -ENOSPC, "only %" PRIu64 " MiB are free in %s: free at least %" PRIu64 " MiB",
+                   free_bytes / DISK_WATCH_MIB, log, DISK_WATCH_LOW_BYTES / DISK_WATCH_MIB);
 }
 
 int store_disk_prepare(struct store *store, const struct store_config *config, struct err *err)

@@ -70,6 +70,8 @@ struct store_disk_job {
     bool complained;
 };
 
+#define STORE_LOG_DIRECTORY "raft" /* In the data directory. */
+
 struct store_disk {
     enum disk_level level;
     struct err reason;     /* Why writes are refused, unless the level is OK. */
