@@ -13,7 +13,6 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/str.h"
-#include "base/times.h"
 #include "fleetctl/endpoint.h"
 #include "fleetctl/tunnel.h"
 
@@ -95,7 +94,8 @@ int api_new(const struct options *o, struct api **ret, struct err *err)
     api->options = o;
     api->interrupt_fd = -1;
     if (!streq(o->driver, OPTIONS_DRIVER))
-        return err_set(err, -EINVAL, "unrecognized driver \"%s\"", o->driver);
+        return err_set(err, -EINVAL, "unrecognized driver \"%s\" (there is API only, the default)",
+                       o->driver);
     r = endpoint_parse(o->endpoint, &api->endpoint, err);
     if (r == 0 && api->endpoint.tls)
         r = check_tls(o, err);
@@ -303,9 +303,12 @@ static int take_reply(struct api *api, const char *method, const char *path, jso
 {
     _cleanup_(json_decrefp) json_t *reply = NULL;
     long status = 0;
+    curl_off_t took_us = 0;
 
     curl_easy_getinfo(api->easy, CURLINFO_RESPONSE_CODE, &status);
-    log_debug("%s /" API_PREFIX "%s: %ld, %zu bytes", method, path, status, api->reply.size);
+    curl_easy_getinfo(api->easy, CURLINFO_TOTAL_TIME_T, &took_us);
+    log_debug("%s /" API_PREFIX "%s: %ld, %zu bytes, %lld ms", method, path, status, api->reply.size,
+              (long long)took_us / 1000);
     if (api->reply.size > 0)
         reply = json_loadb(api->reply.text, api->reply.size, 0, NULL);
     if (status < 200 || status > 299)
@@ -325,7 +328,7 @@ int api_call(struct api *api, const char *method, const char *path, const json_t
     _cleanup_(freep) char *url = xasprintf("%s" API_PREFIX "%s", api->endpoint.base, path);
     _cleanup_(freep) char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
     const uint64_t login_ms = api->tunnel != NULL && !api->logged_in ? LOGIN_MS : 0;
-    const uint64_t timeout_ms = api->options->request_timeout_ms + extra_ms + login_ms, start = now_ms();
+    const uint64_t timeout_ms = api->options->request_timeout_ms + extra_ms + login_ms;
     CURLcode code;
     int r;
 
@@ -337,7 +340,6 @@ int api_call(struct api *api, const char *method, const char *path, const json_t
         api->logged_in = true;
         r = take_reply(api, method, path, ret, err);
     }
-    log_debug("%s %s took %llu ms", method, url, (unsigned long long)(now_ms() - start));
     strbuf_done(&api->reply);
     return r;
 }

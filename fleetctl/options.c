@@ -252,7 +252,7 @@ static int refuse(int c, char **argv, struct err *err)
         return err_set(err, -EINVAL, "flag needs an argument: %s", arg);
     if (optopt != 0 && optopt < ROW_BASE)
         return err_set(err, -EINVAL, "unknown shorthand flag: '%c'", optopt);
-    return err_set(err, -EINVAL, "unknown flag: %s", arg);
+    return err_set(err, -EINVAL, "unknown flag: %.*s", (int)strcspn(arg, "="), arg);
 }
 
 static const struct row *find_row(int c)

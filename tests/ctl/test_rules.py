@@ -73,9 +73,9 @@ RULES = [
     ("1.2 a switch's value with =", ["start", "--no-block=true", "new"], 0, "Triggered unit new.service start\n", ""),
     ("1.2 -- ends the options", ["cat", "--", "--x"], 4, "", "Unit --x.service not found\n"),
     ("1.2 no other driver", ["--driver=etcd", "list-units"], 1, "",
-     'Unable to initialize client: unrecognized driver "etcd"\n'),
+     'Unable to initialize client: unrecognized driver "etcd" (there is API only, the default)\n'),
     ("1.2 no other driver", ["--driver", "foo", "list-units"], 1, "",
-     'Unable to initialize client: unrecognized driver "foo"\n'),
+     'Unable to initialize client: unrecognized driver "foo" (there is API only, the default)\n'),
     ("1.2 driver API", ["--driver=API", "cat", "launched"], 0, SERVICE, ""),
     ("1.2 --experimental-api", ["--experimental-api=false", "cat", "launched"], 0, SERVICE, ""),
     ("1.2 --etcd-key-prefix", ["--etcd-key-prefix=/x/", "cat", "launched"], 0, SERVICE,
@@ -243,7 +243,9 @@ def test_debug(b):
     """§1.2: the first fleet took notice of the environment only."""
     b.fake.add("a.service", SERVICE)
     for words, env in ((["--debug"], {}), ([], {"FLEETCTL_DEBUG": "true"})):
-        b.expect([*words, "cat", "a"], 0, SERVICE, ["DEBUG: GET /fleet/v1/units/a.service: 200"], env=env)
+        said = b.run(*words, "cat", "a", env=env)
+        assert said[:2] == (0, SERVICE) and re.fullmatch(
+            r"DEBUG: GET /fleet/v1/units/a\.service: 200, \d+ bytes, \d+ ms\n", said[2]), said
     b.expect(["cat", "a"], 0, SERVICE, "", env={"FLEETCTL_DEBUG": ""})
     b.expect(["cat", "a"], 0, SERVICE, 'WARNING: FLEETCTL_DEBUG is ignored: "x" is neither true nor false\n',
              env={"FLEETCTL_DEBUG": "x"})

@@ -44,6 +44,7 @@ static void test_refuses(void **state)
         const char *line, *text;
     } bad[] = {
         {"--bogus", "unknown flag: --bogus"},
+        {"list-units --bogus=x=y", "unknown flag: --bogus"},
         {"list-units -x", "unknown shorthand flag: 'x'"},
         {"list-units --fields", "flag needs an argument: --fields"},
         {"--no-block=perhaps", "--no-block: \"perhaps\" is neither true nor false"},
@@ -372,9 +373,9 @@ static void test_clients_that_cannot_be(void **state)
     static const struct {
         const char *line, *text;
     } cases[] = {
-        {"--driver=etcd", "unrecognized driver \"etcd\""},
-        {"--driver=foo", "unrecognized driver \"foo\""},
-        {"--driver=api", "unrecognized driver \"api\""},
+        {"--driver=etcd", "unrecognized driver \"etcd\" (there is API only, the default)"},
+        {"--driver=foo", "unrecognized driver \"foo\" (there is API only, the default)"},
+        {"--driver=api", "unrecognized driver \"api\" (there is API only, the default)"},
         {"--endpoint=https://h --ca-file=/nonexistent", "--ca-file: /nonexistent: No such file or directory"},
         {"--endpoint=https://h --cert-file=/dev/null", "--cert-file and --key-file must be given together"},
         {"--endpoint=https://h --key-file=/dev/null", "--cert-file and --key-file must be given together"},
