@@ -347,6 +347,8 @@ static void test_pages(void **state)
     assert_lacks(world, "b.service");
     assert_get(world, V1 "/units", "nextPageToken=AgADAA==", "{}");
     assert_get(world, V1 "/units", "nextPageToken=AgD__w==", "{}");
+    /* Page 32770 of 2 each begins at 65538, not at 2 as in 16 bits. */
+    assert_get(world, V1 "/units", "nextPageToken=AgACgA==", "{}");
     /* Ours: any position in 64 bits. */
     assert_get(world, V1 "/units", "nextPageToken=AgAAAP__________", "{}");
     ask_raw(world,

@@ -2266,6 +2266,26 @@ static void test_reports_come_in_order(void **state)
 }
 
 /* The first fleet forgot the states of all machines when one of them had nothing more to say (§3.5). */
+/* In the first fleet a host learned of it by its next look, up to 5 s later. */
+static void test_a_destroy_is_told_at_once(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "g.service", GLOBAL, LAUNCHED);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    reports(&w, "a", "g.service", "active");
+    reports(&w, "b", "g.service", "active");
+    reports(&w, "a", "x.service", "active");
+    assert_true(is_told(&w, "a", "x.service") && is_told(&w, "a", "g.service") &&
+                is_told(&w, "b", "g.service"));
+    user_destroys(&w, "x.service"); /* No time passes. */
+    assert_false(is_told(&w, "a", "x.service"));
+    user_destroys(&w, "g.service");
+    assert_false(is_told(&w, "a", "g.service") || is_told(&w, "b", "g.service"));
+    world_done(&w);
+}
+
 static void test_a_state_ends_for_one_machine_only(void **state)
 {
     _cleanup_(strbuf_done) struct strbuf both = {0}, one = {0};
@@ -2906,6 +2926,7 @@ int main(void)
         cmocka_unit_test(test_status_of_a_stop),
         cmocka_unit_test(test_status_says_why_nothing_fits),
         cmocka_unit_test(test_reports_come_in_order),
+        cmocka_unit_test(test_a_destroy_is_told_at_once),
         cmocka_unit_test(test_a_state_ends_for_one_machine_only),
         cmocka_unit_test(test_order_of_arrival_does_not_matter),
         cmocka_unit_test(test_by_chance),
