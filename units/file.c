@@ -263,7 +263,7 @@ int unit_file_parse(const char *text, size_t size, struct unit_file **ret, struc
     int r;
 
     if (size > UNIT_FILE_SIZE_MAX)
-        return err_set(err, -E2BIG, "unit file is %zu bytes, the limit is %d", size, UNIT_FILE_SIZE_MAX);
+        return err_set(err, -E2BIG, "unit file is larger than %d bytes", UNIT_FILE_SIZE_MAX);
     r = check_lines(&lx);
     if (r < 0)
         return r;
