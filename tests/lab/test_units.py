@@ -378,10 +378,33 @@ def test_names_and_masks_that_systemd_refuses(cluster: Cluster) -> None:
 
 
 def test_fleetd_does_not_run_itself(cluster: Cluster) -> None:
+    one, _, three = cluster.hosts
     before = [host.main_pid("fleetd") for host in cluster.hosts]
-    [path] = write(cluster, {"fleetd.service": f"[Service]\n{RUN}"})
-    refused(cluster, cluster.hosts[0], FAILED, "unit name fleetd.service is taken by fleet itself", "start", path)
+    for name in ("fleetd.service", "fleet-lease.service"):
+        [path] = write(cluster, {name: f"[Service]\n{RUN}"})
+        for verb in ("submit", "start"):
+            refused(cluster, one, FAILED, f"unit name {name} is taken by fleet itself", verb, path)
+    assert cluster.ctl(one, "list-unit-files", "--no-legend").stdout == ""
     assert [host.main_pid("fleetd") for host in cluster.hosts] == before
+
+    # Where somebody gave it another name, that one's host knows.
+    three.run(["cp", "/etc/systemd/system/fleetd.service", "/run/systemd/system/other.service"])
+    three.systemctl("stop", "fleetd")
+    try:
+        three.systemctl("daemon-reload")
+        three.systemctl("start", "other")
+        cluster.wait_ready()
+        other = three.main_pid("other")
+        [path] = write(cluster, {"other.service": f"[Service]\n{RUN}[X-Fleet]\nMachineID={three.machine_id}\n"})
+        refused(cluster, one, FAILED, "fleetd itself runs in the unit of this name", "start", path)
+        cluster.ctl(one, "destroy", "other.service")
+        assert three.main_pid("other") == other
+    finally:
+        three.systemctl("stop", "other")
+        three.run(["rm", "/run/systemd/system/other.service"])
+        three.systemctl("daemon-reload")
+        three.systemctl("start", "fleetd")
+    cluster.wait_ready()
 
 
 def test_a_unit_of_the_host_gives_way(cluster: Cluster) -> None:
