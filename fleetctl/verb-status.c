@@ -128,7 +128,7 @@ static void print_active(const json_t *unit)
         since_text(number_of(unit, streq(active, "deactivating") ? "activeExitTimestamp" : stamp));
 
     printf("     Active: %s", active[0] != '\0' ? active : "unknown");
-    if (sub[0] != '\0')
+    if (sub[0] != '\0' && !streq(sub, active))
         printf(" (%s)", sub);
     if (result[0] != '\0' && !streq(result, "success"))
         printf(" (Result: %s)", result);
@@ -203,6 +203,21 @@ static void print_processes(const json_t *machine, const json_t *unit)
         printf("             └─and %lld more\n", (long long)number_of(machine, "processesLeftOut"));
 }
 
+/* As systemctl's. */
+static const char *dot_of(const char *active)
+{
+    static const struct {
+        const char *active, *dot;
+    } dots[] = {
+        {"active", "●"}, {"activating", "●"}, {"deactivating", "●"}, {"reloading", "↻"}, {"failed", "×"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(dots); i++)
+        if (streq(active, dots[i].active))
+            return dots[i].dot;
+    return "○";
+}
+
 static void print_head(struct ctl *ctl, const json_t *answer, const json_t *machine, const json_t *unit)
 {
     _cleanup_(freep) char *name = plain(answer, "name"), *description = plain(unit, "description"),
@@ -210,7 +225,7 @@ static void print_head(struct ctl *ctl, const json_t *answer, const json_t *mach
     _cleanup_(freep) char *legend =
         ctl_legend(ctl, api_text(machine, "machineID"), api_text(machine, "machineIP"));
 
-    printf("%s %s", streq(api_text(unit, "activeState"), "active") ? "●" : "○", name);
+    printf("%s %s", dot_of(api_text(unit, "activeState")), name);
     if (description[0] != '\0')
         printf(" - %s", description);
     printf("\n    Machine: %s (%s)%s%s\n", legend, host, error[0] != '\0' ? ": " : "", error);

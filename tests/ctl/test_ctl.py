@@ -311,7 +311,8 @@ def test_restart_by_a_leader_that_cannot(b):
 
 def machine(n, active="active", **more):
     m = fake_fleetd.MACHINES[n]
-    unit = {"loadState": "loaded", "activeState": active, "subState": "running" if active == "active" else "dead",
+    unit = {"loadState": "loaded", "activeState": active,
+            "subState": {"active": "running", "failed": "failed"}.get(active, "dead"),
             "fragmentPath": "/run/systemd/system/a.service", "unitFileState": "linked-runtime",
             "description": "A thing"}
     return {"machineID": m["id"], "hostname": m["hostname"], "machineIP": m.get("primaryIP", ""),
@@ -358,9 +359,9 @@ def test_status_exit_codes(b):
         b.fake.add(f"{n}.service", SERVICE, "launched")
         b.fake.hosts[f"{n}.service"] = hosts
     b.expect(["status"], 0, "", "")
-    b.expect(["status", "good"], 0, ["● good.service - A thing\n", "\n\n○ good.service - A thing\n    Machine: bbbbbbbb... (node2)\n"], "")
+    b.expect(["status", "good"], 0, ["● good.service - A thing\n", "\n\n↻ good.service - A thing\n    Machine: bbbbbbbb... (node2)\n"], "")
     b.expect(["status", "dead"], 3, ["○ dead.service", "Active: inactive (dead)\n"], "")
-    b.expect(["status", "half"], 3, ["Active: active", "Active: failed"], "")
+    b.expect(["status", "half"], 3, ["● half.service", "Active: active (running)\n", "× half.service", "Active: failed\n"], "")
     b.expect(["status", "mute"], 1, ["(node2): it does not answer: lost, nothing heard of it for 9 s\n"], "")
     b.expect(["status", "nowhere"], 3, "", "Unit nowhere.service does not appear to be loaded.\n")
     b.expect(["status", "nosuch"], 4, "", "Unit nosuch.service does not exist.\n")
