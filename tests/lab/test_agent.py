@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import statistics
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import patience
 from lab import Host, Lab, wait_until
 from testing import lab_test
 
@@ -86,11 +88,11 @@ class Probe:
         [pid] = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         with open(f"/proc/{self.host.pid1}/root/run/fleet/agent.state") as state:
             state.seek(0, os.SEEK_END)
-            seen, until = "", time.monotonic() + deadline_s
+            seen, until = "", patience.now() + deadline_s
             share()
             while not entry.search(seen):  # Nobody tells of it, and it is over in a millisecond.
                 seen += state.read()
-                assert time.monotonic() < until, f"no restart of {name} was noted"
+                assert patience.now() < until, f"no restart of {name} was noted"
             os.kill(int(pid), signal.SIGKILL)
             self.process.wait()
             seen += state.read()
@@ -291,17 +293,22 @@ def test_a_restart_happens_exactly_once_also_when_the_agent_is_killed(lab: Lab) 
 
 @lab_test(hosts=1, deadline_s=120)
 def test_300_units_start_as_fast_as_systemd_starts_them(lab: Lab) -> None:
-    probe, names, floor_names = Probe(lab), many("a", 300), many("floor", 300)
+    probe, rounds = Probe(lab), []
     probe.host.write("/run/floor.service", SLEEP)
-    probe.host.run(["sh", "-c", "for i; do cp /run/floor.service /run/systemd/system/$i; done", "sh", *floor_names])
-    began = time.monotonic()
-    probe.host.systemctl("start", *floor_names, timeout=60)
-    floor_s = time.monotonic() - began
-    probe.host.systemctl("stop", *floor_names, timeout=60)
-    began = time.monotonic()
-    probe.share({name: (SLEEP, "launched", 1) for name in names})
-    probe.wait(names, 60, active="active", result="done")
-    took_s = time.monotonic() - began
-    print(f"300 units: {took_s:.2f} s, floor {floor_s:.2f} s")
+    for round in range(3):  # By turns: the machine is not equally fast all the time.
+        names, floor_names = many(f"a{round}-", 300), many(f"floor{round}-", 300)
+        probe.host.run(["sh", "-c", "for i; do cp /run/floor.service /run/systemd/system/$i; done", "sh", *floor_names])
+        began = time.monotonic()
+        probe.host.systemctl("start", *floor_names, timeout=60)
+        floor_s = time.monotonic() - began
+        probe.host.systemctl("stop", *floor_names, timeout=60)
+        began = time.monotonic()
+        probe.share({name: (SLEEP, "launched", 1) for name in names})
+        probe.wait(names, 60, active="active", result="done")
+        rounds.append((floor_s, time.monotonic() - began))
+        probe.share({}, removed=tuple(names))
+        probe.wait(names, 60, gone=1)
+    floor_s, took_s = (statistics.median(times) for times in zip(*rounds))
+    print(f"       300 units: {took_s:.2f} s, floor {floor_s:.2f} s")
     assert took_s < 2 * floor_s + 0.5  # The aim is 1.5; a test must not fail for another's load.
     probe.quit()
