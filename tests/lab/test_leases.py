@@ -175,9 +175,8 @@ def test_fleetd_and_the_keeper_are_frozen_and_their_host_cut_off(cluster: Cluste
     check_moves(cluster, home, before, end)
 
 
-@lab_test(deadline_s=90)
-def test_the_leader_is_frozen_and_thawed(cluster: Cluster) -> None:
-    for seconds in (5, 15, 30):
+def freeze_and_thaw_the_leader(cluster: Cluster, *durations_s: float) -> None:
+    for seconds in durations_s:
         before = start_all(cluster)
         leader = cluster.wait_leader()
         others = others_of(cluster, leader)
@@ -190,6 +189,16 @@ def test_the_leader_is_frozen_and_thawed(cluster: Cluster) -> None:
         wait_once_each(cluster.hosts, before, MOVED_S)
         assert_stays(lambda: lives(cluster.hosts, "leased@*"), 1, "who runs what")
         assert_alone(cluster.hosts, before)
+
+
+@lab_test(deadline_s=60)
+def test_the_leader_is_frozen_and_thawed(cluster: Cluster) -> None:
+    freeze_and_thaw_the_leader(cluster, AGENT_TTL_S + 1)
+
+
+@lab_test(deadline_s=90, long=True)
+def test_the_leader_is_frozen_for_several_times_the_ttl(cluster: Cluster) -> None:
+    freeze_and_thaw_the_leader(cluster, 15, 30)
 
 
 @lab_test(deadline_s=60)
