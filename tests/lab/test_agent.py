@@ -25,7 +25,7 @@ OTHER = "[Service]\nExecStart=/bin/sleep 8888\n"
 BAD = "[Service]\nType=nonsense\n"
 ONESHOT = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo x >>/run/ran.%n'\n"
 FAILS = "[Service]\nType=oneshot\nExecStart=/bin/false\n"
-STUBBORN = "[Service]\nTimeoutStopSec=3\nExecStart=/bin/sh -c 'trap : TERM; while :; do sleep 0.1; done'\n"
+STUBBORN = "[Service]\nTimeoutStopSec=3\nExecStart=/bin/sh -c 'trap : TERM; : >/run/deaf; while :; do sleep 0.1; done'\n"
 INSTALL = SLEEP + "[Install]\nWantedBy=multi-user.target\n"
 
 
@@ -204,6 +204,7 @@ def test_a_unit_that_does_not_stop_holds_up_nobody(lab: Lab) -> None:
     probe = Probe(lab)
     probe.share({"slow.service": (STUBBORN, "launched", 1), "a.service": (SLEEP, "launched", 1)})
     probe.wait(["slow.service", "a.service"], active="active")
+    wait_until(lambda: (probe.host.root / "run/deaf").exists(), 20, "the shell of slow.service to ignore what stops it")
     probe.share({"b.service": (SLEEP, "launched", 1)}, removed=("slow.service", "a.service"))
     probe.wait("b.service", active="active", result="done")
     probe.wait("a.service", gone=1)

@@ -246,7 +246,8 @@ def test_many_at_once_need_no_reload(cluster: Cluster) -> None:
     start_all(cluster, 60)
     print(f"       60 units under a lease after {patience.now() - begin:.1f} s")
     units = [f"leased@{number}.service" for number in range(60)]
-    first = {unit: copies(cluster.hosts, unit)[-1].token for unit in units}
+    first = {unit: wait_until(lambda: copies(cluster.hosts, unit), 20, f"the first breath of {unit}")[-1].token
+             for unit in units}
     one = cluster.hosts[0]
     [here, *_] = sorted(of_host(lives(cluster.hosts, "leased@*"), one))
     assert f"FLEET_MACHINE_ID={one.machine_id}" in one.show(here, "Environment")
@@ -255,7 +256,7 @@ def test_many_at_once_need_no_reload(cluster: Cluster) -> None:
     cluster.ctl(one, "start", *units)
     wait_once_each(cluster.hosts, units, 20)
     for unit in units:
-        wait_until(lambda: copies(cluster.hosts, unit)[-1].token, 5, f"another token of {unit}",
+        wait_until(lambda: copies(cluster.hosts, unit)[-1].token, 20, f"another token of {unit}",
                    accept=lambda token: token > first[unit])
     for host in cluster.hosts:
         assert "reloading systemd" not in host.journal("fleetd.service", 100000)
