@@ -45,7 +45,7 @@ class Probe:
         self.process = self.host.popen(["/tmp/agent-probe", "/run/fleet/units", "/run/fleet/agent.state"],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         threading.Thread(target=self._read, daemon=True).start()
-        wait_until(lambda: self.connected, 5, "the agent to reach systemd")
+        wait_until(lambda: self.connected, 20, "the agent to reach systemd")
 
     def _read(self) -> None:
         for line in self.process.stdout or ():

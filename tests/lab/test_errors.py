@@ -153,5 +153,5 @@ def test_no_cluster(lab: Lab) -> None:
         cluster.configure(three)
         three.systemctl("start", "fleetd")
     cluster.wait_ready(3)
-    wait_until(lambda: [unit.name for unit in cluster.units(three)], 5, "the old cluster's units",
+    wait_until(lambda: [unit.name for unit in cluster.units(three)], 20, "the old cluster's units",
                accept=lambda names: names == ["good-unit.service"])

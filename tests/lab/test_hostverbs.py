@@ -61,7 +61,7 @@ def test_status_of_a_unit_elsewhere(cluster: Cluster) -> None:
     assert machine["unit"]["invocationID"] == two.show("web", "InvocationID")
 
     two.systemctl("stop", "web")  # By hand: fleet wants it to run.
-    stopped = wait_until(lambda: cluster.ctl(one, "status", "web", check=False), 5, "status to say that it is dead",
+    stopped = wait_until(lambda: cluster.ctl(one, "status", "web", check=False), 20, "status to say that it is dead",
                          accept=lambda done: "Active: inactive (dead)" in done.stdout)
     assert stopped.returncode == 3
     missing = cluster.ctl(one, "status", "nosuch", "web", check=False)
@@ -113,7 +113,7 @@ def test_a_global_unit_on_three_hosts(cluster: Cluster) -> None:
     assert times == sorted(times) and {entry["_MACHINE_ID"] for entry in entries} == {
         host.machine_id for host in cluster.hosts}
     three.systemctl("stop", "all")
-    assert wait_until(lambda: cluster.ctl(one, "status", "all", check=False).returncode, 5, "one of three to be dead",
+    assert wait_until(lambda: cluster.ctl(one, "status", "all", check=False).returncode, 20, "one of three to be dead",
                       accept=lambda code: code != 0) == 3
     cluster.ctl(one, "destroy", "all")
 

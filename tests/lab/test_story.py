@@ -127,7 +127,7 @@ def test_instances_of_a_template_spread_over_the_hosts(cluster: Cluster) -> None
         (name, [cluster.where(name)[0].name]) for name in names)
     assert {host for [host] in homes(cluster.hosts, "hello@*").values()} == {host.name for host in cluster.hosts}
     for name, [home] in homes(cluster.hosts, "hello@*").items():
-        said = wait_until(lambda: cluster.lab.host(home).journal(name), 5, f"the word of {name}")
+        said = wait_until(lambda: cluster.lab.host(home).journal(name), 20, f"the word of {name}")
         assert f"]: hello {name[6]}\n" in said
 
     cluster.ctl(one, "destroy", "hello@*")
