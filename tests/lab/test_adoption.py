@@ -88,7 +88,7 @@ def test_an_adopted_unit_that_dies_is_noticed(cluster: Cluster) -> None:
     host = cluster.hosts[1]
     unit = sorted(of_host(lives(cluster.hosts, "job@*"), host))[0]
     host.run(["systemctl", "kill", "--signal=KILL", unit])
-    wait_until(lambda: [u.active for u in cluster.units(cluster.hosts[0]) if u.name == unit], 5,
+    wait_until(lambda: [u.active for u in cluster.units(cluster.hosts[0]) if u.name == unit], 20,
                "the failed unit to be listed so", accept=lambda seen: seen == ["failed"])
     cluster.ctl(cluster.hosts[0], "stop", unit)
     cluster.ctl(cluster.hosts[0], "start", unit)
@@ -103,7 +103,7 @@ def test_start_starts_what_does_not_run_and_nothing_else(cluster: Cluster) -> No
     victim, stopped = sorted(of_host(before, cluster.hosts[1]))[:2]
     cluster.hosts[1].run(["systemctl", "kill", "--signal=KILL", victim])
     cluster.hosts[1].systemctl("stop", stopped)
-    wait_until(lambda: sorted(lives(cluster.hosts, "job@*")), 5, "two units to end",
+    wait_until(lambda: sorted(lives(cluster.hosts, "job@*")), 20, "two units to end",
                accept=lambda seen: seen == sorted(set(before) - {victim, stopped}))
     cluster.ctl(one, "start", *NAMES)
     after = lives(cluster.hosts, "job@*")

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import statistics
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import patience
 from lab import Host, Lab, wait_until
 from testing import lab_test
 
@@ -23,7 +25,7 @@ OTHER = "[Service]\nExecStart=/bin/sleep 8888\n"
 BAD = "[Service]\nType=nonsense\n"
 ONESHOT = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo x >>/run/ran.%n'\n"
 FAILS = "[Service]\nType=oneshot\nExecStart=/bin/false\n"
-STUBBORN = "[Service]\nTimeoutStopSec=3\nExecStart=/bin/sh -c 'trap : TERM; while :; do sleep 0.1; done'\n"
+STUBBORN = "[Service]\nTimeoutStopSec=3\nExecStart=/bin/sh -c 'trap : TERM; : >/run/deaf; while :; do sleep 0.1; done'\n"
 INSTALL = SLEEP + "[Install]\nWantedBy=multi-user.target\n"
 
 
@@ -43,7 +45,7 @@ class Probe:
         self.process = self.host.popen(["/tmp/agent-probe", "/run/fleet/units", "/run/fleet/agent.state"],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         threading.Thread(target=self._read, daemon=True).start()
-        wait_until(lambda: self.connected, 5, "the agent to reach systemd")
+        wait_until(lambda: self.connected, 20, "the agent to reach systemd")
 
     def _read(self) -> None:
         for line in self.process.stdout or ():
@@ -86,11 +88,11 @@ class Probe:
         [pid] = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         with open(f"/proc/{self.host.pid1}/root/run/fleet/agent.state") as state:
             state.seek(0, os.SEEK_END)
-            seen, until = "", time.monotonic() + deadline_s
+            seen, until = "", patience.now() + deadline_s
             share()
             while not entry.search(seen):  # Nobody tells of it, and it is over in a millisecond.
                 seen += state.read()
-                assert time.monotonic() < until, f"no restart of {name} was noted"
+                assert patience.now() < until, f"no restart of {name} was noted"
             os.kill(int(pid), signal.SIGKILL)
             self.process.wait()
             seen += state.read()
@@ -202,6 +204,7 @@ def test_a_unit_that_does_not_stop_holds_up_nobody(lab: Lab) -> None:
     probe = Probe(lab)
     probe.share({"slow.service": (STUBBORN, "launched", 1), "a.service": (SLEEP, "launched", 1)})
     probe.wait(["slow.service", "a.service"], active="active")
+    wait_until(lambda: (probe.host.root / "run/deaf").exists(), 20, "the shell of slow.service to ignore what stops it")
     probe.share({"b.service": (SLEEP, "launched", 1)}, removed=("slow.service", "a.service"))
     probe.wait("b.service", active="active", result="done")
     probe.wait("a.service", gone=1)
@@ -291,17 +294,22 @@ def test_a_restart_happens_exactly_once_also_when_the_agent_is_killed(lab: Lab) 
 
 @lab_test(hosts=1, deadline_s=120)
 def test_300_units_start_as_fast_as_systemd_starts_them(lab: Lab) -> None:
-    probe, names, floor_names = Probe(lab), many("a", 300), many("floor", 300)
+    probe, rounds = Probe(lab), []
     probe.host.write("/run/floor.service", SLEEP)
-    probe.host.run(["sh", "-c", "for i; do cp /run/floor.service /run/systemd/system/$i; done", "sh", *floor_names])
-    began = time.monotonic()
-    probe.host.systemctl("start", *floor_names, timeout=60)
-    floor_s = time.monotonic() - began
-    probe.host.systemctl("stop", *floor_names, timeout=60)
-    began = time.monotonic()
-    probe.share({name: (SLEEP, "launched", 1) for name in names})
-    probe.wait(names, 60, active="active", result="done")
-    took_s = time.monotonic() - began
-    print(f"300 units: {took_s:.2f} s, floor {floor_s:.2f} s")
+    for round in range(3):  # By turns: the machine is not equally fast all the time.
+        names, floor_names = many(f"a{round}-", 300), many(f"floor{round}-", 300)
+        probe.host.run(["sh", "-c", "for i; do cp /run/floor.service /run/systemd/system/$i; done", "sh", *floor_names])
+        began = time.monotonic()
+        probe.host.systemctl("start", *floor_names, timeout=60)
+        floor_s = time.monotonic() - began
+        probe.host.systemctl("stop", *floor_names, timeout=60)
+        began = time.monotonic()
+        probe.share({name: (SLEEP, "launched", 1) for name in names})
+        probe.wait(names, 60, active="active", result="done")
+        rounds.append((floor_s, time.monotonic() - began))
+        probe.share({}, removed=tuple(names))
+        probe.wait(names, 60, gone=1)
+    floor_s, took_s = (statistics.median(times) for times in zip(*rounds))
+    print(f"       300 units: {took_s:.2f} s, floor {floor_s:.2f} s")
     assert took_s < 2 * floor_s + 0.5  # The aim is 1.5; a test must not fail for another's load.
     probe.quit()

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import patience
 from fleet import TOP, Cluster, write_service
 from lab import Host, wait_until
 from testing import Needs, lab_test
@@ -171,7 +171,7 @@ def test_sighup_applies_what_changed_and_touches_nothing_else(cluster: Cluster) 
     lines = reload(cluster, two, {"metadata": "disk=ssd,region=eu", "public_ip": "10.77.0.222", "token_limit": "1",
                                   "verbosity": "1", "api_listen": two.ip})
     assert "The configuration was read again; changed: verbosity, public_ip, metadata, token_limit, api_listen" in lines
-    wait_until(lambda: listed(cluster, one, two), 5, "the others to see it",
+    wait_until(lambda: listed(cluster, one, two), 20, "the others to see it",
                accept=lambda seen: seen == ("10.77.0.222", "disk=ssd,region=eu"))
     assert http_status(one, tcp) == "200"
     # What this host itself answers: the list of the leader has the leader's pages.
@@ -188,7 +188,7 @@ def test_sighup_applies_what_changed_and_touches_nothing_else(cluster: Cluster) 
     assert http_status(two, "--unix-socket", "/run/fleet/other.sock", "http://x/fleet/v1/units") == "200"
     assert two.run(["test", "-e", "/run/fleet.sock"], check=False).returncode == 1
     assert http_status(one, tcp) == "000"
-    wait_until(lambda: listed(cluster, one, two), 5, "the others to see the defaults",
+    wait_until(lambda: listed(cluster, one, two), 20, "the others to see the defaults",
                accept=lambda seen: seen == (two.ip, "-"))
     reload(cluster, two)
     assert held.ask() == "200"
@@ -223,8 +223,8 @@ def test_broken_configuration_changes_nothing(cluster: Cluster) -> None:
     since = now_in_journal(one)
     one.write("/etc/fleet/fleet.conf", "insecure = true\n\nthis is no line\n")
     one.systemctl("reload", "fleetd")
-    wait_until(lambda: said(one, "fleet.conf:3: neither", since=since), 5, "the mistake to be named")
-    wait_until(lambda: one.show("fleetd", "ActiveState"), 5, "the reload to be over", accept=lambda s: s == "active")
+    wait_until(lambda: said(one, "fleet.conf:3: neither", since=since), 20, "the mistake to be named")
+    wait_until(lambda: one.show("fleetd", "ActiveState"), 20, "the reload to be over", accept=lambda s: s == "active")
     assert listed(cluster, one, one) == seen
     reload(cluster, one)
 
@@ -254,11 +254,11 @@ def test_a_changed_machine_id_is_reported_and_not_taken_over(cluster: Cluster) -
     reload(cluster, one)
 
 
-@lab_test(deadline_s=120)
+@lab_test(deadline_s=120, long=True)  # It takes that minute.
 def test_public_ip_is_looked_for_every_minute(cluster: Cluster) -> None:
     one, _, three = cluster.hosts
     reload(cluster, three, {"public_ip": None})
-    wait_until(lambda: listed(cluster, one, three)[0], 5, "no address without a default route", accept=lambda ip: ip == "-")
+    wait_until(lambda: listed(cluster, one, three)[0], 20, "no address without a default route", accept=lambda ip: ip == "-")
     three.run(["ip", "route", "add", "default", "via", one.ip])
     wait_until(lambda: listed(cluster, one, three)[0], 70, "the address of its interface", accept=lambda ip: ip == three.ip)
     three.run(["ip", "route", "delete", "default"])
@@ -272,7 +272,7 @@ def test_what_needs_a_restart_says_so(cluster: Cluster) -> None:
                                   "cluster_listen": "0.0.0.0:7391", "metadata": "still=applied"})
     for key in ("data_dir", "units_directory", "systemd_user", "cluster_listen"):
         assert sum(line.startswith(f"{key} = ") and "takes effect when fleetd is restarted" in line for line in lines) == 1
-    wait_until(lambda: listed(cluster, one, one)[1], 5, "the rest to be applied", accept=lambda m: m == "still=applied")
+    wait_until(lambda: listed(cluster, one, one)[1], 20, "the rest to be applied", accept=lambda m: m == "still=applied")
     assert one.run(["ls", "-d", "/var/lib/other", "/run/other"], check=False).stdout == ""
     reload(cluster, one)
 
@@ -290,7 +290,7 @@ def test_a_hundred_reloads_under_load(cluster: Cluster) -> None:
             if round % 20 == 0:
                 assert held.ask() == "200"
     assert wrong == []
-    wait_until(lambda: listed(cluster, one, one)[1], 5, "the last one to be in effect", accept=lambda m: m == "round=99")
+    wait_until(lambda: listed(cluster, one, one)[1], 20, "the last one to be in effect", accept=lambda m: m == "round=99")
     assert held.ask() == "200"
     held.close()
     assert fleetd_pid(one) == pid and lives(cluster.hosts, "kept@*") == before
@@ -373,7 +373,7 @@ def test_sigusr1_dumps_the_state(cluster: Cluster) -> None:
         mine = sorted(unit for unit, [life] in lives(cluster.hosts, "kept@*").items() if life.host == host.name)
         since = now_in_journal(host)
         host.systemctl("kill", "--signal=USR1", "--kill-who=main", "fleetd")
-        [line] = wait_until(lambda: said(host, '{"Agent":', since=since), 5, "the dump")
+        [line] = wait_until(lambda: said(host, '{"Agent":', since=since), 20, "the dump")
         dump = json.loads(line)
         assert dump["Agent"]["Cache"]["TargetStates"] == {unit: "launched" for unit in mine}
         cache = dump["UnitStatePublisher"]["Cache"]
@@ -394,11 +394,11 @@ def test_sigterm_during_a_reload(cluster: Cluster) -> None:
     before = lives(cluster.hosts, "kept@*")
     for reloads in (1, 2, 10):
         pid = fleetd_pid(one)
-        began = time.monotonic()
+        began = patience.now()
         # In one breath, so that the reload is under way.
         one.run(["sh", "-c", f"i=0; while [ $i -lt {reloads} ]; do kill -HUP {pid}; i=$((i+1)); done; kill -TERM {pid}"])
         wait_until(lambda: fleetd_pid(one), 20, "another fleetd", accept=lambda now: now not in (0, pid))
-        assert time.monotonic() - began < 15
+        assert patience.now() - began < 15
         assert one.show("fleetd", "NRestarts") and one.show("fleetd", "Result") == "success"
         cluster.wait_ready(3)
     assert lives(cluster.hosts, "kept@*") == before
@@ -413,9 +413,9 @@ def test_stopping_waits_for_no_unit(cluster: Cluster) -> None:
                          service={"TimeoutStopSec": "infinity"})
     cluster.ctl(one, "start", unit)
     before = lives([one], "stubborn.service")
-    began = time.monotonic()
+    began = patience.now()
     one.systemctl("stop", "fleetd")
-    assert time.monotonic() - began < 10 and one.show("fleetd", "Result") == "success"
+    assert patience.now() - began < 10 and one.show("fleetd", "Result") == "success"
     assert lives([one], "stubborn.service") == before
     one.systemctl("start", "fleetd")
     cluster.wait_ready(3)
@@ -450,7 +450,7 @@ def test_no_deadlock_after_an_outage(cluster: Cluster) -> None:
         # Nobody has a majority; meanwhile units die, are started by systemd, and clients ask.
         wait_until(lambda: [cluster.status(host) for host in cluster.hosts], 30, "all to be without a leader",
                    accept=lambda all: all and not any(status.startswith(("leader", "follows")) for status in all))
-        for _ in range(20):
+        for _ in range(10):
             for host in cluster.hosts:
                 host.run(["sh", "-c", "cd /run/fleet/units && systemctl kill --signal=KILL * && systemctl reset-failed * && "
                           "systemctl restart *"])
@@ -463,9 +463,9 @@ def test_no_deadlock_after_an_outage(cluster: Cluster) -> None:
     assert [fleetd_pid(host) for host in cluster.hosts] == pids
     for host in cluster.hosts:
         reload(cluster, host)
-        began = time.monotonic()
+        began = patience.now()
         host.systemctl("restart", "fleetd")
-        assert time.monotonic() - began < 15 and host.show("fleetd", "Result") == "success"
+        assert patience.now() - began < 15 and host.show("fleetd", "Result") == "success"
         cluster.wait_ready(3)
 
 
@@ -579,7 +579,7 @@ def test_a_waiting_host_joins_by_a_reload(cluster: Cluster) -> None:
     assert cluster.status(three).startswith("waiting: this host belongs to no cluster")
     pid = fleetd_pid(three)
     reload(cluster, three, {"join": "10.77.0.99:7390"})
-    wait_until(lambda: cluster.status(three), 5, "it to try", accept=lambda status: status == "joining a cluster")
+    wait_until(lambda: cluster.status(three), 20, "it to try", accept=lambda status: status == "joining a cluster")
     reload(cluster, three, {"join": f"{one.ip}:7390"})
     cluster.wait_ready(3)
     assert fleetd_pid(three) == pid

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 
+import patience
 from fleet import Cluster, write_service
 from lab import Host, wait_until
 from testing import Needs, lab_test
@@ -60,7 +61,7 @@ def test_status_of_a_unit_elsewhere(cluster: Cluster) -> None:
     assert machine["unit"]["invocationID"] == two.show("web", "InvocationID")
 
     two.systemctl("stop", "web")  # By hand: fleet wants it to run.
-    stopped = wait_until(lambda: cluster.ctl(one, "status", "web", check=False), 5, "status to say that it is dead",
+    stopped = wait_until(lambda: cluster.ctl(one, "status", "web", check=False), 20, "status to say that it is dead",
                          accept=lambda done: "Active: inactive (dead)" in done.stdout)
     assert stopped.returncode == 3
     missing = cluster.ctl(one, "status", "nosuch", "web", check=False)
@@ -112,7 +113,7 @@ def test_a_global_unit_on_three_hosts(cluster: Cluster) -> None:
     assert times == sorted(times) and {entry["_MACHINE_ID"] for entry in entries} == {
         host.machine_id for host in cluster.hosts}
     three.systemctl("stop", "all")
-    assert wait_until(lambda: cluster.ctl(one, "status", "all", check=False).returncode, 5, "one of three to be dead",
+    assert wait_until(lambda: cluster.ctl(one, "status", "all", check=False).returncode, 20, "one of three to be dead",
                       accept=lambda code: code != 0) == 3
     cluster.ctl(one, "destroy", "all")
 
@@ -148,9 +149,9 @@ def test_a_followed_journal_shows_what_comes(cluster: Cluster) -> None:
         host.run(["sh", "-c", f"echo hello {number} >/run/said.service"])
         follower.wait(f"hello {number}")
     # A daemon that is asked stops at once nevertheless, and well.
-    began = time.monotonic()
+    began = patience.now()
     two.systemctl("stop", "fleetd")
-    assert time.monotonic() - began < 5 and two.show("fleetd", "Result") == "success"
+    assert patience.now() - began < 5 and two.show("fleetd", "Result") == "success"
     two.systemctl("start", "fleetd")
     cluster.wait_ready()
     two.run(["sh", "-c", "echo back again >/run/said.service"])
@@ -247,10 +248,10 @@ def test_a_lost_host_is_named(cluster: Cluster) -> None:
     lost = next(host for host in cluster.hosts if host is not leader)
     other = next(host for host in cluster.hosts if host not in (leader, lost))
     lost.power_cut()
-    began = time.monotonic()
+    began = patience.now()
     done = wait_until(lambda: cluster.ctl(other, "status", "all", check=False), 2 * TTL_S + 10,
                       "status to say that a host is lost", accept=lambda done: "it does not answer: lost" in done.stdout)
-    print(f"       named as lost after {time.monotonic() - began:.1f} s")
+    print(f"       named as lost after {patience.now() - began:.1f} s")
     assert re.search(rf"Machine: {lost.machine_id[:8]}\.\.\./{lost.ip} \({lost.name}\): it does not answer: lost, "
                      r"nothing heard of it for \d+ s\n", done.stdout), done.stdout
     assert done.stdout.count("Active: active (running)") == 2 and done.returncode != 0

@@ -40,7 +40,7 @@ def test_a_cordoned_host_gets_nothing_new(cluster: Cluster) -> None:
     assert refused.returncode == 1 and "the machine is cordoned" in refused.stderr, refused
     assert lives(cluster.hosts, "job@*") == before
     cluster.ctl(one, "uncordon", cordoned.name)
-    wait_until(lambda: homes(cluster.hosts, "pinned.service"), 5, "the pinned unit to start",
+    wait_until(lambda: homes(cluster.hosts, "pinned.service"), 20, "the pinned unit to start",
                accept=lambda seen: seen == {"pinned.service": [cordoned.name]})
     cluster.ctl(one, "destroy", "new@*", "pinned")
 
