@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the lab's tests: every function test_* of every tests/lab/test_*.py, on hosts of its own (see testing.py).
 
-    run.py [--build DIR] [--keep-going] [--list] [PATTERN...]
+    run.py [--build DIR] [--keep-going] [--long] [--list] [PATTERN...]
 
 A pattern is a part of "file:function". One line per test; at the end exactly one line "N passed, N failed".
+With --long also those that are marked so (testing.py): they take minutes each.
 """
 
 from __future__ import annotations
@@ -71,6 +72,10 @@ def tests_of(module: ModuleType) -> list[tuple[str, Callable[..., None]]]:
 
 def is_wanted(name: str, patterns: list[str]) -> bool:
     return not patterns or any(fnmatch.fnmatch(name, f"*{pattern}*") for pattern in patterns)
+
+
+def is_due(function: Callable[..., None], long: bool) -> bool:
+    return long or not getattr(function, "needs", Needs()).long
 
 
 class Stage:
@@ -175,6 +180,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Runs the tests on real hosts.")
     parser.add_argument("--build", type=Path, default=TOP, metavar="DIR", help="where fleet was built")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
+    parser.add_argument("--long", action="store_true", help="also the tests that take minutes")
     parser.add_argument("--list", action="store_true", help="only list the tests")
     parser.add_argument("patterns", nargs="*", metavar="PATTERN", help='part of "file:function"')
     arguments = parser.parse_args()
@@ -186,7 +192,7 @@ def main() -> int:
             for path in sorted(HERE.glob("test_*.py")):
                 module = load(path)
                 tests = [(name, function) for name, function in tests_of(module)
-                         if is_wanted(f"{path.stem}:{name}", arguments.patterns)]
+                         if is_wanted(f"{path.stem}:{name}", arguments.patterns) and is_due(function, arguments.long)]
                 if arguments.list:
                     print("".join(f"{path.stem}:{name}\n" for name, _ in tests), end="")
                 elif tests:

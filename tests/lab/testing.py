@@ -22,6 +22,7 @@ class Needs:
     deadline_s: float = 120
     disk_mb: int | dict[int, int] | None = None
     conf: dict[str, str] = field(default_factory=dict)  # For fleet.conf on every host.
+    long: bool = False  # Takes minutes: runs only with --long.
 
 
 def lab_test(**needs: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
