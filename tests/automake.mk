@@ -62,6 +62,7 @@ LAB_FILES = \
 	tests/lab/test_errors.py \
 	tests/lab/test_failover.py \
 	tests/lab/test_lab.py \
+	tests/lab/test_ledger.py \
 	tests/lab/test_liveness.py \
 	tests/lab/test_machines.py \
 	tests/lab/test_placement.py \

@@ -242,7 +242,7 @@ def test_dbus_restarted_and_systemd_executed_again(cluster: Cluster) -> None:
 MANY = 500
 WRITE_MANY = (f"mkdir -p /root/units; for n in $(seq {2 * MANY}); do "
               "printf '[Service]\\nExecStart=/bin/sleep infinity\\n' >/root/units/many-$n.service; done; "
-              "printf '[Service]\\nExecStart=/nowhere/to/be/found\\n' >/root/units/many-77.service")
+              "printf '[Service]\\nType=exec\\nExecStart=/nowhere/to/be/found\\n' >/root/units/many-77.service")
 
 
 def disk_bytes(host: Host) -> int:
