@@ -57,6 +57,7 @@ LAB_FILES = \
 	tests/lab/test_agent.py \
 	tests/lab/test_api.py \
 	tests/lab/test_chaos.py \
+	tests/lab/test_clones.py \
 	tests/lab/test_daemon.py \
 	tests/lab/test_disk.py \
 	tests/lab/test_errors.py \
