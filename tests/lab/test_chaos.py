@@ -186,12 +186,12 @@ def test_every_sync_of_the_leaders_disk_takes_half_a_second(cluster: Cluster) ->
         leader = cluster.wait_leader()
         faults.set_faults(leader, sync_ms=SLOW_SYNC_MS)
         begin = patience.now()
-        for number in range(5):
-            asked = cluster.hosts[number % 3]
+        for number in range(3):
+            asked = cluster.hosts[number]
             cluster.ctl(asked, "start", write_service(asked, f"slow-{number}.service"))
         print(f"       with {SLOW_SYNC_MS} ms for each sync of the leader, a start took "
-              f"{(patience.now() - begin) / 5:.2f} s")
-        assert_stays(lambda: lives(cluster.hosts, "job@*"), 3 * AGENT_TTL_S, "who runs what")
+              f"{(patience.now() - begin) / 3:.2f} s")
+        assert_stays(lambda: lives(cluster.hosts, "job@*"), 2 * AGENT_TTL_S, "who runs what")
         assert all(machine.state == "ready" for machine in cluster.machines(cluster.hosts[0]))
     assert_nothing_bounced(cluster, before)
 
@@ -205,7 +205,7 @@ def test_clocks_that_jump_by_hours(cluster: Cluster) -> None:
         for jumps in ((7 * 3600, 0, 0), (-7 * 3600, 0, 5 * 3600), (0, 30 * 86400, -30 * 86400), (0, 0, 0)):
             for host, clock_s in zip(cluster.hosts, jumps):
                 faults.set_faults(host, clock_s=clock_s)
-            assert_stays(lambda: lives(cluster.hosts, "job@*"), AGENT_TTL_S, "who runs what")
+            assert_stays(lambda: lives(cluster.hosts, "job@*"), 2, "who runs what")
             cluster.ctl(cluster.hosts[1], "start", write_service(cluster.hosts[1], "jump.service"))
             cluster.ctl(cluster.hosts[2], "destroy", "jump.service")
         assert cluster.wait_leader() is leader and cluster.status(leader) == term
