@@ -17,8 +17,7 @@
 #include "raftstore/limits.h"
 #include "units/name.h"
 
-#define RECONNECT_MS 3000u /* A fleetd that was killed is back by then. */
-
+#define RECONNECT_MS      3000u /* A fleetd that was killed is back by then. */
 #define SHARE_PIECE_BYTES (1024u * 1024)
 
 /* A leadership that nobody takes, although somebody could, is offered again after so long: while it is

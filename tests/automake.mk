@@ -62,7 +62,9 @@ LAB_FILES = \
 	tests/lab/test_disk.py \
 	tests/lab/test_errors.py \
 	tests/lab/test_failover.py \
+	tests/lab/test_hostverbs.py \
 	tests/lab/test_lab.py \
+	tests/lab/test_leases.py \
 	tests/lab/test_ledger.py \
 	tests/lab/test_liveness.py \
 	tests/lab/test_machines.py \
