@@ -32,6 +32,8 @@
 /* A host says so much more often than the ttl that a lost packet or a short stall means nothing. */
 #define HEARTBEATS_PER_TTL 5u
 
+#define REFUSED_LOG_MS 60000u /* How often a refusal that goes on is said again. */
+
 struct daemon {
     uv_loop_t *loop;
     struct config config;
@@ -89,7 +91,10 @@ struct daemon {
     uint64_t watchdog_ms,
         watchdog_sent_ms; /* How often systemd is to hear from us (0: never), and when it did. */
     char other_machine_id[IDENTITY_ID_SIZE]; /* What /etc/machine-id was changed to; "": it is as it was. */
-    char status[256];                        /* As last told to systemd. */
+    uint64_t refused_ms;         /* When it was said last that the leader does not want this host... */
+    uint64_t clone_ms;           /* ...and when this leader said last that it refuses a second host... */
+    char clone[MACHINE_ID_SIZE]; /* ...of this machine id. */
+    char status[256];            /* As last told to systemd. */
     bool ready, stopping;
     int exit_code;
 };

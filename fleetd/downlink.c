@@ -145,14 +145,33 @@ static struct link *link_find(const struct downlink *downlink, const char *machi
     return NULL;
 }
 
+static void refuse(struct link *link, const char *why)
+{
+    Fleet__SessionDown message = FLEET__SESSION_DOWN__INIT;
+
+    if (link->closing)
+        return;
+    message.message_case = FLEET__SESSION_DOWN__MESSAGE_REFUSED;
+    message.refused = (char *)why;
+    send_down(link, &message);
+    link_close(link, why);
+}
+
 static void on_session_open(struct link *link, const Fleet__SessionOpen *open)
 {
     struct downlink *downlink = link->downlink;
     struct link *older = link_find(downlink, link->machine_id);
+    struct err err = {0};
+    int r;
 
     if (link->session_id != 0 || open->session_id == 0 || open->machine == NULL ||
         !streq(open->machine->machine_id, link->machine_id)) {
         link_close(link, "it opens its session wrongly");
+        return;
+    }
+    r = downlink->callbacks.on_opening(open->machine, &err, downlink->data);
+    if (r < 0) {
+        refuse(link, err_text(&err, r));
         return;
     }
     if (older != NULL)
@@ -313,6 +332,16 @@ uint64_t downlink_ask(struct downlink *downlink, const char *machine_id, Fleet__
 void downlink_ask_cancel(struct downlink *downlink, uint64_t id)
 {
     asks_cancel(downlink->asks, id);
+}
+
+bool downlink_poke(struct downlink *downlink, const char *machine_id)
+{
+    Fleet__SessionDown message = FLEET__SESSION_DOWN__INIT;
+    Fleet__Heartbeat nothing = FLEET__HEARTBEAT__INIT;
+
+    message.message_case = FLEET__SESSION_DOWN__MESSAGE_HEARTBEAT;
+    message.heartbeat = &nothing;
+    return downlink_send(downlink, machine_id, &message);
 }
 
 void downlink_drop(struct downlink *downlink, const char *machine_id, const char *why)

@@ -18,6 +18,9 @@
 struct downlink;
 
 struct downlink_callbacks {
+    /* Whether the host may open a session: not if another host of the same machine id is there. A negative
+     * return is told to the host, with 'err'. An open session of the same host is replaced. */
+    int (*on_opening)(const Fleet__RegisterMachine *machine, struct err *err, void *data);
     /* A host's session has opened; its facts may differ from what the registry has. Reports, heartbeats, and
      * the end: all to go into the core. */
     void (*on_session)(const char *machine_id, uint64_t session_id, const Fleet__SessionOpen *open,
@@ -56,6 +59,10 @@ bool downlink_send(struct downlink *downlink, const char *machine_id, const Flee
 uint64_t downlink_ask(struct downlink *downlink, const char *machine_id, Fleet__HostRequest *request,
                       uint64_t timeout_ms, asks_done *done, void *data, struct err *err);
 void downlink_ask_cancel(struct downlink *downlink, uint64_t id);
+
+/* Whether the host has a session. It is told something without meaning, so that the session ends soon if the
+ * host has been booted since. */
+bool downlink_poke(struct downlink *downlink, const char *machine_id);
 
 void downlink_drop(struct downlink *downlink, const char *machine_id, const char *why);
 void downlink_drop_all(struct downlink *downlink, const char *why);

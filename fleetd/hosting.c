@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/times.h"
 #include "fleetd/agent_dropin.h"
 #include "fleetd/daemon_private.h"
 #include "fleetd/http_listen.h"
@@ -33,6 +34,7 @@ void hosting_describe(struct daemon *daemon)
     free(machine->metadata);
     fleet__register_machine__init(machine);
     machine->machine_id = daemon->identity.machine_id;
+    machine->boot_id = daemon->identity.boot_id;
     machine->hostname = daemon->identity.hostname;
     machine->public_ip = daemon->identity.public_ip;
     machine->cluster_address = daemon->cluster_address;
@@ -398,6 +400,19 @@ static void on_farewell(void *data)
     farewell_answered(data);
 }
 
+/* Said again now and then for as long as it lasts: nothing is started here until a person has looked. */
+static void on_refused(const char *why, void *data)
+{
+    struct daemon *daemon = data;
+    uint64_t now = now_ms();
+
+    if (daemon->refused_ms != 0 && now - daemon->refused_ms < REFUSED_LOG_MS)
+        return;
+    daemon->refused_ms = now;
+    log_error("The leader refuses this host: %s", why);
+    daemon_update_status(daemon);
+}
+
 struct uplink *hosting_uplink_new(struct daemon *daemon)
 {
     static const struct uplink_callbacks callbacks = {
@@ -411,6 +426,7 @@ struct uplink *hosting_uplink_new(struct daemon *daemon)
         .on_host_request = on_host_request,
         .on_host_cancel = on_host_cancel,
         .on_lost = on_lost,
+        .on_refused = on_refused,
     };
 
     return uplink_new(daemon->loop, daemon->port, &callbacks, daemon);

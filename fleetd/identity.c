@@ -6,19 +6,24 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <net/route.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <systemd/sd-id128.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/str.h"
 
-#define HEX_DIGITS 32u
+#define HEX_DIGITS    32u
+#define RUN_DIRECTORY "/run/fleet"
+#define BOOT_ID_NAME  "boot-id"
 
 int identity_read_machine_id(const char *path, char ret[IDENTITY_ID_SIZE], struct err *err)
 {
@@ -93,20 +98,56 @@ char *identity_detect_ip(const char *routes)
     return xstrdup(text);
 }
 
+int identity_read_boot_id(const char *path, char ret[IDENTITY_ID_SIZE])
+{
+    _cleanup_(closep) int directory = -1;
+    _cleanup_(freep) char *file = xasprintf("%s/" BOOT_ID_NAME, path);
+    sd_id128_t fresh;
+    int r;
+
+    if (identity_read_machine_id(file, ret, NULL) >= 0)
+        return 0;
+    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+        return -errno;
+    directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0)
+        return -errno;
+    r = sd_id128_randomize(&fresh);
+    if (r < 0)
+        return r;
+    sd_id128_to_string(fresh, ret);
+    return file_replace(directory, BOOT_ID_NAME, ret, IDENTITY_ID_SIZE - 1, 0644);
+}
+
+/* The kernel's boot id is the same in all containers of a machine, and a service with ProtectKernelTunables=
+ * sees it also in a container that has been given one of its own. What /run keeps belongs to one boot of one
+ * host in any case. Where fleetd may not write there (run by hand, by a user), the kernel's has to do. */
+static int read_boot_id(char ret[IDENTITY_ID_SIZE], struct err *err)
+{
+    sd_id128_t boot;
+    int r;
+
+    if (identity_read_boot_id(RUN_DIRECTORY, ret) >= 0)
+        return 0;
+    r = sd_id128_get_boot(&boot);
+    if (r < 0)
+        return err_set(err, r, "unable to read the boot ID: %s", strerror(-r));
+    sd_id128_to_string(boot, ret);
+    return 0;
+}
+
 int identity_read(const char *public_ip, struct identity *ret, struct err *err)
 {
     struct identity identity = {0};
     char hostname[256] = "";
-    sd_id128_t boot;
     int r;
 
     r = identity_read_machine_id("/etc/machine-id", identity.machine_id, err);
     if (r < 0)
         return r;
-    r = sd_id128_get_boot(&boot);
+    r = read_boot_id(identity.boot_id, err);
     if (r < 0)
-        return err_set(err, r, "unable to read the boot ID: %s", strerror(-r));
-    sd_id128_to_string(boot, identity.boot_id);
+        return r;
     if (gethostname(hostname, sizeof hostname - 1) < 0 || *hostname == '\0')
         snprintf(hostname, sizeof hostname, "localhost");
     identity.hostname = xstrdup(hostname);

@@ -9,7 +9,7 @@
 
 struct identity {
     char machine_id[IDENTITY_ID_SIZE];
-    char boot_id[IDENTITY_ID_SIZE];
+    char boot_id[IDENTITY_ID_SIZE]; /* Of this boot of this host or container; kept in /run/fleet. */
     char *hostname;
     char *public_ip; /* "" if none is known. */
 };
@@ -18,6 +18,10 @@ struct identity {
  * missing or broken: without it there is no identity. */
 int identity_read(const char *public_ip, struct identity *ret, struct err *err);
 void identity_done(struct identity *identity);
+
+/* The id that a directory keeps, made if it is missing; drawn if there is none, or what is there is no id. In
+ * a directory of /run that is an id of this boot. */
+int identity_read_boot_id(const char *path, char ret[IDENTITY_ID_SIZE]);
 
 /* Reads a machine id file (machine-id(5)): 32 hex digits, blanks around them allowed, lower-cased; not all
  * zero. */

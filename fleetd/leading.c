@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 #include "raftstore/limits.h"
 #include "units/name.h"
 
+#define RECONNECT_MS      3000u /* A fleetd that was killed is back by then. */
 #define SHARE_PIECE_BYTES (1024u * 1024)
 
 /* A leadership that nobody takes, although somebody could, is offered again after so long: while it is
@@ -509,8 +511,9 @@ static bool machine_equals(const struct registry_machine *known, const Fleet__Re
 {
     return known->registered && streq(known->hostname, said->hostname) &&
            streq(known->public_ip, said->public_ip) && streq(known->cluster_address, said->cluster_address) &&
-           streq(known->version, said->version) && known->server_id == said->server_id &&
-           known->disable_engine == said->disable_engine && labels_equal(known, said);
+           streq(known->boot_id, said->boot_id) && streq(known->version, said->version) &&
+           known->server_id == said->server_id && known->disable_engine == said->disable_engine &&
+           labels_equal(known, said);
 }
 
 static int check_machine(const Fleet__RegisterMachine *machine, struct err *err)
@@ -522,6 +525,9 @@ static int check_machine(const Fleet__RegisterMachine *machine, struct err *err)
         strlen(machine->public_ip) > ADDRESS_MAX || strlen(machine->version) > LABEL_MAX ||
         config_check_address(machine->cluster_address, err) < 0)
         return err_prefix(err, -EINVAL, "what the host says of itself makes no sense");
+    if (machine->boot_id[0] != '\0' && (strlen(machine->boot_id) != IDENTITY_ID_SIZE - 1 ||
+                                        strspn(machine->boot_id, "0123456789abcdef") != IDENTITY_ID_SIZE - 1))
+        return err_set(err, -EINVAL, "\"%.40s\" is no boot id", machine->boot_id);
     if (machine->n_metadata > LABELS_PER_MACHINE_MAX)
         return err_set(err, -E2BIG, "it has %zu metadata keys, the limit is %u", machine->n_metadata,
                        LABELS_PER_MACHINE_MAX);
@@ -547,6 +553,47 @@ static void on_machine(const Fleet__RegisterMachine *machine, void *data)
         log_warn("Machine %s: %s", machine->machine_id, err_text(&err, r));
     else
         register_machine(daemon, machine, ignore_outcome, daemon);
+}
+
+/* One machine id, two hosts: whoever was there first stays, until it has been silent for half a ttl, or for
+ * as long as a fleetd takes to come back if its connection is closed. That is how a host is taken in soon
+ * that has lost its power and is up again: its kernel knows nothing of the connection that is still open
+ * here. */
+static int check_alone(struct daemon *daemon, const struct registry_machine *known, struct err *err)
+{
+    uint64_t now = now_ms(), silent_ms = core_machine_silent_ms(daemon->core, known->id, now);
+    uint64_t half_ms = daemon->config.agent_ttl_ms / 2;
+    bool connected = downlink_poke(daemon->downlink, known->id);
+    uint64_t wanted_ms = connected || half_ms < RECONNECT_MS ? half_ms : RECONNECT_MS;
+    int r;
+
+    if (silent_ms >= wanted_ms)
+        return 0;
+    r = err_set(err, -EEXIST,
+                "machine id %s is in use by %s (%s), heard %.1f s ago: was its disk or its /etc/machine-id "
+                "copied? (see machine-id(5)) If it was rebooted, it is let in after %.1f s",
+                known->id, known->hostname, known->public_ip, (double)silent_ms / 1000,
+                (double)(wanted_ms - silent_ms) / 1000);
+    if (!streq(daemon->clone, known->id) || now - daemon->clone_ms >= REFUSED_LOG_MS) {
+        snprintf(daemon->clone, sizeof daemon->clone, "%s", known->id);
+        daemon->clone_ms = now;
+        log_warn("A host is refused: %s", err_text(err, r));
+    }
+    return r;
+}
+
+static int on_opening(const Fleet__RegisterMachine *machine, struct err *err, void *data)
+{
+    struct daemon *daemon = data;
+    const struct registry_machine *known =
+        registry_machine(store_registry(daemon->store), machine->machine_id);
+    bool own = streq(machine->machine_id, daemon->identity.machine_id);
+    const char *boot = own ? daemon->identity.boot_id : known != NULL ? known->boot_id : "";
+
+    /* This host knows its own boot before the registry does. */
+    if (known == NULL || boot[0] == '\0' || machine->boot_id[0] == '\0' || streq(boot, machine->boot_id))
+        return 0;
+    return check_alone(daemon, known, err);
 }
 
 static void on_session(const char *machine_id, uint64_t session_id, const Fleet__SessionOpen *open,
@@ -670,6 +717,7 @@ static void on_api_cancel(uint64_t handle, void *data)
 struct downlink *leading_downlink_new(struct daemon *daemon)
 {
     static const struct downlink_callbacks callbacks = {
+        .on_opening = on_opening,
         .on_session = on_session,
         .on_reports = on_reports,
         .on_heard = on_heard,
@@ -703,12 +751,11 @@ static int gate_check(const Fleet__RegisterMachine *machine, struct err *err, vo
     known = registry_machine(registry, machine->machine_id);
     if (known == NULL && count >= MACHINES_MAX)
         return err_set(err, -E2BIG, "the cluster has %zu machines, the limit is %u", count, MACHINES_MAX);
-    if (known != NULL && known->registered && known->server_id != machine->server_id &&
-        core_machine_state(daemon->core, machine->machine_id) == MACHINE_READY)
-        return err_set(
-            err, -EEXIST,
-            "machine id %s is in use by %s, which is alive: was /etc/machine-id copied? (see machine-id(5))",
-            machine->machine_id, known->hostname);
+    if (known != NULL && known->registered && known->server_id != machine->server_id) {
+        r = check_alone(daemon, known, err);
+        if (r < 0)
+            return r;
+    }
     for (size_t i = 0; i < count; i++)
         if (machines[i]->server_id == machine->server_id && !streq(machines[i]->id, machine->machine_id))
             return err_set(err, -EEXIST, "server id %016llx is in use",

@@ -13,6 +13,7 @@
 
 #define RETRY_MS_MIN          50u
 #define RETRY_MS_MAX          1000u
+#define REFUSED_MS            500u
 #define NAMED_FAILURES_MAX    20u
 #define DIALLING_MS           1000u /* A dead host answers nobody: do not wait long for one of several. */
 #define OPENING_MS            3000u /* For the leader's answer to what this host has. */
@@ -40,6 +41,7 @@ struct uplink {
     char dialled[ADDRESS_MAX + 1]; /* Whom 'conn' is to. */
     uint64_t leader_term;
     unsigned failures; /* To reach the named leader, in a row. */
+    bool refused;      /* The session, by the leader: nobody else is to be asked, and not at once. */
     bool named;        /* 'leader' is what Raft says: then there is nobody else to ask. */
     struct strlist members;
     size_t next_member;
@@ -187,7 +189,11 @@ static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, voi
             uplink->callbacks.on_lease(message->heartbeat->sequence, message->heartbeat->lease_ms,
                                        uplink->data);
         break;
-    case FLEET__SESSION_DOWN__MESSAGE_REFUSED: give_up(uplink, message->refused); break;
+    case FLEET__SESSION_DOWN__MESSAGE_REFUSED:
+        uplink->refused = true;
+        give_up(uplink, message->refused);
+        uplink->callbacks.on_refused(message->refused, uplink->data);
+        break;
     default: break; /* Something that a newer leader knows. */
     }
     fleet__session_down__free_unpacked(message, NULL);
@@ -222,7 +228,7 @@ static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome
     set_trouble(uplink, reason);
     uplink->state = UPLINK_SEARCHING;
     /* What Raft said may be outdated here: then somebody else knows better. */
-    if (was_open)
+    if (was_open || uplink->refused)
         uplink->failures = 0;
     else if (uplink->named && (++uplink->failures >= NAMED_FAILURES_MAX ||
                                (refusal != NULL && refusal->leader_address[0] != '\0' &&
@@ -237,6 +243,9 @@ static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome
     } else if (streq(uplink->leader, uplink->dialled)) {
         uplink->leader[0] = '\0'; /* Perhaps not any more: ask around. */
     }
+    if (uplink->refused)
+        uplink->retry_ms = REFUSED_MS;
+    uplink->refused = false;
     wait_ms(uplink, uplink->retry_ms);
     uplink->retry_ms = 2 * uplink->retry_ms < RETRY_MS_MAX ? 2 * uplink->retry_ms : RETRY_MS_MAX;
     if (was_open)

@@ -35,6 +35,8 @@ struct uplink_callbacks {
     void (*on_host_request)(const Fleet__HostRequest *request, void *data);
     void (*on_host_cancel)(uint64_t id, void *data);
     void (*on_lost)(const char *why, void *data); /* It was OPEN, and is not any more. */
+    /* The leader does not want this host's session. It is tried again, twice a second. */
+    void (*on_refused)(const char *why, void *data);
 };
 
 struct uplink *uplink_new(uv_loop_t *loop, struct port *port, const struct uplink_callbacks *callbacks,

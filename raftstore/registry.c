@@ -452,6 +452,7 @@ struct registry_machine *registry_machine_get(struct registry *registry, const c
     machine->hostname = xstrdup("");
     machine->public_ip = xstrdup("");
     machine->cluster_address = xstrdup("");
+    machine->boot_id = xstrdup("");
     machine->version = xstrdup("");
     HASH_ADD_STR(registry->machines, id, machine);
     return machine;
@@ -466,6 +467,7 @@ static void machine_remove(struct registry *registry, struct registry_machine *m
     free(machine->hostname);
     free(machine->public_ip);
     free(machine->cluster_address);
+    free(machine->boot_id);
     free(machine->version);
     free(machine);
 }
@@ -481,6 +483,7 @@ void registry_machine_set(struct registry_machine *machine, const Fleet__Registe
     set_string(&machine->hostname, message->hostname);
     set_string(&machine->public_ip, message->public_ip);
     set_string(&machine->cluster_address, message->cluster_address);
+    set_string(&machine->boot_id, message->boot_id);
     set_string(&machine->version, message->version);
     machine->server_id = message->server_id;
     machine->disable_engine = message->disable_engine;

@@ -86,6 +86,8 @@ struct registry_machine {
     char id[MACHINE_ID_SIZE];
     bool registered; /* Otherwise only metadata was set for it: it is not listed. */
     char *hostname, *public_ip, *cluster_address, *version; /* Never NULL. */
+    char *boot_id; /* Of the boot that called last, "" unknown: tells a host from one with a copy of its disk.
+                    */
     uint64_t server_id;
     bool disable_engine;
     uint64_t joined_wall_ms;

@@ -81,6 +81,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     registration.hostname = machine->hostname;
     registration.public_ip = machine->public_ip;
     registration.cluster_address = machine->cluster_address;
+    registration.boot_id = machine->boot_id;
     registration.version = machine->version;
     registration.server_id = machine->server_id;
     registration.disable_engine = machine->disable_engine;

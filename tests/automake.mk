@@ -40,25 +40,34 @@ EXTRA_DIST += tests/sim/README.md
 
 # The lab: hosts with real systemd on one machine, and the scenarios that run there (tests/lab/README.md).
 EXTRA_DIST += tests/valgrind.supp
-EXTRA_DIST += tests/lab/README.md $(LAB_FILES) tools/check tools/demo tools/fuzz tools/lab-host tools/lint tools/setup
+EXTRA_DIST += tests/lab/README.md tests/lab/faults.c $(LAB_FILES) tools/check tools/demo tools/fuzz tools/lab-host tools/lint tools/setup
 LAB_FILES = \
 	tests/lab/demo.py \
 	tests/lab/disks.py \
+	tests/lab/faults.py \
 	tests/lab/fleet.py \
 	tests/lab/host.py \
 	tests/lab/janitor.py \
 	tests/lab/kernel.py \
 	tests/lab/lab.py \
+	tests/lab/patience.py \
 	tests/lab/run.py \
 	tests/lab/supervisor.py \
 	tests/lab/test_adoption.py \
 	tests/lab/test_agent.py \
 	tests/lab/test_api.py \
+	tests/lab/test_chaos.py \
+	tests/lab/test_clones.py \
 	tests/lab/test_daemon.py \
 	tests/lab/test_disk.py \
 	tests/lab/test_errors.py \
 	tests/lab/test_failover.py \
+	tests/lab/test_hostverbs.py \
 	tests/lab/test_lab.py \
+	tests/lab/test_leases.py \
+	tests/lab/test_ledger.py \
+	tests/lab/test_liveness.py \
+	tests/lab/test_machines.py \
 	tests/lab/test_placement.py \
 	tests/lab/test_remote.py \
 	tests/lab/test_scheduling.py \
@@ -67,3 +76,9 @@ LAB_FILES = \
 	tests/lab/test_units.py \
 	tests/lab/testing.py \
 	tests/lab/witness.py
+
+# Loaded into fleetd by LD_PRELOAD. Without the sanitizers: they want to be loaded first.
+check_DATA = tests/lab/faults.so
+CLEANFILES += tests/lab/faults.so
+tests/lab/faults.so: tests/lab/faults.c
+	$(AM_V_CC)$(MKDIR_P) $(@D) && $(CC) -std=gnu11 -O1 $(WARN_CFLAGS) -D_GNU_SOURCE -shared -fPIC -o $@ $(top_srcdir)/tests/lab/faults.c -ldl

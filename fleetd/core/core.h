@@ -221,7 +221,7 @@ enum machine_state core_machine_state(const struct core *core, const char *machi
 /* How many machines are MISSING; 0: the brake is off. *ret_of (may be NULL): of how many. */
 size_t core_missing(const struct core *core, size_t *ret_of);
 
-/* For how long nothing was heard of it; 0 where that is not known. */
+/* For how long nothing was heard of it, by this leader at most since it began; 0 where that is not known. */
 uint64_t core_machine_silent_ms(const struct core *core, const char *machine_id, uint64_t now_ms);
 
 /* What 'machine_id' last reported of 'unit', or NULL. Borrowed until the next change. */

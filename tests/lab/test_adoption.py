@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 
+import patience
 from fleet import Cluster, write_service
 from lab import Host, wait_until
 from testing import Needs, lab_test
@@ -183,6 +184,23 @@ def test_leader_frozen_for_less_than_the_ttl(cluster: Cluster) -> None:
     cluster.wait_ready(3)
     assert_stays(lambda: lives(cluster.hosts, "job@*"), 1, "who runs what")
     assert lives(cluster.hosts, "job@*") == before
+
+
+@lab_test(deadline_s=60)
+def test_a_host_that_reboots_long_before_the_ttl(cluster: Cluster) -> None:
+    """Its earlier boot is still connected, as the leader sees it, and has not been silent for long."""
+    start_jobs(cluster)
+    before = wait_once_each(cluster.hosts, NAMES, 5)
+    leader = cluster.wait_leader()
+    host = next(host for host in cluster.hosts if host is not leader)
+    begin = patience.now()
+    host.power_cut()
+    host.boot()
+    wait_until(lambda: homes([host], "job@*"), 8, "its units to run again",
+               accept=lambda seen: sorted(seen) == sorted(of_host(before, host)))
+    print(f"       the units of a host that lost its power ran there again after {patience.now() - begin:.1f} s")
+    others = [other for other in cluster.hosts if other is not host]
+    assert lives(others, "job@*") == of_host(before, *others)
 
 
 # Tries to store one unit after the other, and writes down which were acknowledged.

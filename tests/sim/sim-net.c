@@ -237,6 +237,19 @@ static void note_heard(unsigned at, unsigned from)
     heard_ms[at][from] = sim.now_ms;
 }
 
+/* Whether the one who says something is the boot that the registry knows. Another one is refused until that
+ * one has been silent for long: whatever it says until then is nobody's sign of life. */
+static bool is_known_boot(const struct conn *conn)
+{
+    const struct store *store = conn->at->store;
+    const struct registry_machine *machine =
+        store != NULL ? registry_machine(store_registry(store), conn->host->machine_id) : NULL;
+    char boot_id[33];
+
+    sim_boot_id(conn->host, boot_id);
+    return machine == NULL || machine->boot_id[0] == '\0' || streq(machine->boot_id, boot_id);
+}
+
 /* The first frame arrives, if it can. */
 static void on_due(void *data, bool lost)
 {
@@ -259,7 +272,7 @@ static void on_due(void *data, bool lost)
         return;
     }
     if (conn->dialled && conn->purpose == FLEET__PURPOSE__PURPOSE_SESSION && frame->kind == FRAME_DATA &&
-        !conn->peer->closing)
+        !conn->peer->closing && is_known_boot(conn))
         note_heard(conn->at->index, conn->host->index);
     frame->to = conn->peer;
     sim_after(0, SIM_FLEETD, conn->at, on_frame, frame);

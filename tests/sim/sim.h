@@ -201,6 +201,8 @@ void sim_systemd_hiccup(struct sim_host *host); /* The connection breaks. */
 
 /* ---- sim-host.c ---- */
 
+void sim_boot_id(const struct sim_host *host, char ret[33]); /* Of its present boot. */
+
 struct sim_request {
     struct http_request request;
     struct sim_host *host;

@@ -771,6 +771,24 @@ static void test_machine_id(void **state)
     }
 }
 
+static void test_boot_id(void **state)
+{
+    _cleanup_(freep) char *missing = xasprintf("%s/not/made", dir);
+    _cleanup_(freep) char *run = xasprintf("%s/run", dir), *kept = xasprintf("%s/boot-id", run);
+    char id[IDENTITY_ID_SIZE], again[IDENTITY_ID_SIZE], other[IDENTITY_ID_SIZE];
+
+    assert_int_equal(identity_read_boot_id(missing, id), -ENOENT);
+    assert_int_equal(identity_read_boot_id(run, id), 0);
+    assert_int_equal(identity_read_boot_id(run, again), 0);
+    assert_string_equal(again, id);
+    /* Cut off by something: drawn anew, and kept. */
+    write_file(kept, "0123");
+    assert_int_equal(identity_read_boot_id(run, other), 0);
+    assert_string_not_equal(other, id);
+    assert_int_equal(identity_read_boot_id(run, again), 0);
+    assert_string_equal(again, other);
+}
+
 static void test_detect_ip(void **state)
 {
     static const char *const none[] = {
@@ -838,6 +856,7 @@ int main(void)
         TEST(test_the_example_has_every_key),
         TEST(test_options),
         TEST(test_machine_id),
+        TEST(test_boot_id),
         TEST(test_detect_ip),
         TEST(test_journal_stream),
     };
