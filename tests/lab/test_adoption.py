@@ -67,6 +67,7 @@ def test_units_run_on_when_fleetd_ends_and_returns(cluster: Cluster) -> None:
 
 @lab_test(deadline_s=60)
 def test_adopted_units_obey(cluster: Cluster) -> None:
+    start_jobs(cluster)
     before = lives(cluster.hosts, "job@*")
     for host in cluster.hosts:
         pid = fleetd_pid(host)
@@ -86,6 +87,7 @@ def test_adopted_units_obey(cluster: Cluster) -> None:
 @lab_test(deadline_s=60)
 def test_an_adopted_unit_that_dies_is_noticed(cluster: Cluster) -> None:
     """It is watched again, not only listed."""
+    start_jobs(cluster)
     host = cluster.hosts[1]
     unit = sorted(of_host(lives(cluster.hosts, "job@*"), host))[0]
     host.run(["systemctl", "kill", "--signal=KILL", unit])
@@ -99,6 +101,7 @@ def test_an_adopted_unit_that_dies_is_noticed(cluster: Cluster) -> None:
 @lab_test(deadline_s=60)
 def test_start_starts_what_does_not_run_and_nothing_else(cluster: Cluster) -> None:
     """What failed, or was stopped by an operator on its host; what runs keeps its life."""
+    start_jobs(cluster)
     one = cluster.hosts[0]
     before = lives(cluster.hosts, "job@*")
     victim, stopped = sorted(of_host(before, cluster.hosts[1]))[:2]
@@ -114,6 +117,7 @@ def test_start_starts_what_does_not_run_and_nothing_else(cluster: Cluster) -> No
 
 @lab_test(deadline_s=60)
 def test_what_was_changed_while_fleetd_was_down(cluster: Cluster) -> None:
+    start_jobs(cluster)
     for home in cluster.hosts[1:]:  # The first one is where the changes come from.
         one = cluster.hosts[0]
         cluster.ctl(one, "start", *(write_counting_service(one, f"{name}-{home.name}.service", 1, home)
@@ -148,6 +152,7 @@ def test_what_was_changed_while_fleetd_was_down(cluster: Cluster) -> None:
 
 @lab_test(deadline_s=60)
 def test_all_daemons_killed_at_once(cluster: Cluster) -> None:
+    start_jobs(cluster)
     before = lives(cluster.hosts, "job@*")
     assert sorted(before) == NAMES
 
