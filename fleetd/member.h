@@ -13,7 +13,7 @@
 
 struct member {
     uint8_t cluster_id[CLUSTER_ID_SIZE];
-    uint64_t server_id; /* Drawn when the data directory is made: never used twice (libraft-notes §2.7). */
+    uint64_t server_id; /* Drawn when the data directory is made: never used twice (docs/RAFT.md §5). */
     char machine_id[MACHINE_ID_SIZE]; /* Of the host that the directory was made on. */
     bool founder;                     /* It began the cluster: its log starts with itself. */
     struct strlist peers;             /* Whom to ask for the leader: addresses, as last heard from one. */

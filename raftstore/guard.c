@@ -168,7 +168,7 @@ void guard_observe(struct guard *guard)
     }
     if (guard->dead || guard->closing)
         return;
-    /* After an error inside raft the server is inert while the process lives (notes §2.3). */
+    /* After an error inside raft the server is inert while the process lives (docs/RAFT.md §2). */
     if (role == RAFT_UNAVAILABLE && old != RAFT_UNAVAILABLE)
         die(guard, GUARD_RULE_UNAVAILABLE, "raft gave up", 0);
     if (role == RAFT_LEADER)
@@ -227,7 +227,7 @@ static bool must_refuse(struct guard *guard, const struct raft_message *message)
      * (canonical/raft cd3bd28). */
     if (guard_message_is_misaligned(message))
         return refuse(guard, message, GUARD_RULE_ENTRY_LENGTH, "an entry whose length is no multiple of 8");
-    /* One message would use up the terms of the whole cluster (notes §3: raised to 2^40). */
+    /* One message would use up the terms of the whole cluster (docs/RAFT.md §1). */
     if (term > raft_compat_term(guard->raft) && term - raft_compat_term(guard->raft) > TERM_JUMP_MAX)
         return refuse(guard, message, GUARD_RULE_TERM_JUMP, "its term is absurdly far ahead of ours");
     if (is_second_leader(guard, message))
@@ -281,7 +281,7 @@ static bool must_drop(struct guard *guard, const struct raft_message *message)
             return fire(guard, GUARD_RULE_TIMEOUT_NOW_HELD);
         return false;
     case RAFT_IO_INSTALL_SNAPSHOT:
-        /* 0.22.1 reads through NULL in takeSnapshotCb() (notes §0.5, not fixed anywhere). */
+        /* 0.22.1 reads through NULL in takeSnapshotCb() (docs/RAFT.md §1). */
         if (raft_compat_is_taking_snapshot(guard->raft))
             return fire(guard, GUARD_RULE_SNAPSHOT_COLLISION);
         return false;
@@ -450,8 +450,8 @@ static void on_appended(struct raft_io_append *inner, int status)
         return;
     }
     /* 0.15: a leader goes on with a truncated log (or crashes), a follower keeps entries in memory that never
-     * reached its disk, and so skips them for ever (notes §0.1; canonical/raft #450, #466: 0cac59c, 23ed201,
-     * 857e17e, a5cef60). */
+     * reached its disk, and so skips them for ever (docs/RAFT.md §1; canonical/raft #450, #466: 0cac59c,
+     * 23ed201, 857e17e, a5cef60). */
     if (status != 0)
         die(guard, GUARD_RULE_APPEND_FAILED, "cannot write to the log", status);
     if (guard->dead) {
@@ -715,7 +715,7 @@ void guard_init(struct guard *guard, struct raft *raft, struct raft_io *inner,
         .role = RAFT_UNAVAILABLE,
         .io =
             {
-                /* Not 2: that is async_work, which only serves raft_fsm.snapshot_async (notes §2.6). */
+                /* Not 2: that is async_work, which only serves raft_fsm.snapshot_async (docs/RAFT.md §4). */
                 .version = 1,
                 .data = raft,
                 .init = guard_io_init,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The guard: a thin layer over `struct raft_io`, between libraft and its disk and network.
  *
- * libraft 0.15 as Debian ships it loses or diverges committed data in several ways (libraft-notes.md §0, §5).
+ * libraft 0.15 as Debian ships it loses or diverges committed data in several ways (docs/RAFT.md §1).
  * Each known hole shows at this border, either as a message that should not have been handled or sent, or as
  * a failed write that should not have been survived. So the guard turns each into one of two things that are
  * always legal in Raft: a lost message (whoever sent it sends again), or a server that stopped. It never

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libraft's messages over our cluster port. libraft's own transport is not used: it has no TCP_NODELAY, knows
- * no names, trusts every stranger and dies of a 64-byte message (libraft-notes). Instead raftnet takes the
+ * no names, trusts every stranger and dies of a 64-byte message (docs/RAFT.md §5). Instead raftnet takes the
  * place of raft_io.send, encodes each message itself, and hands what arrives, decoded and checked, to the
  * recv callback that libraft gave to raft_io.start. Raft allows every message to be lost, so raftnet drops
  * rather than queue without bound: a peer that is not connected, a queue over its limit, a frame that does

@@ -4,7 +4,7 @@
  * A replica that forgets what it acknowledged, or how it voted, breaks Raft for all: a committed entry is
  * lost, or a term gets two leaders. libraft can not notice it. A disk that was restored from a backup or a
  * virtual machine's snapshot, a segment that was cut off, metadata files that were deleted: it starts with
- * what it finds (libraft-notes.md §2.8). So a small file next to raft's own remembers how far the log had
+ * what it finds (docs/RAFT.md §6). So a small file next to raft's own remembers how far the log had
  * come; at the next start the log must have come as far.
  *
  * It is written about once a second and when the store closes, so it may lag behind: less than it says is

@@ -15,7 +15,7 @@
 #include "raftstore/address.h"
 #include "raftstore/store_private.h"
 
-/* A planned failover costs 1.4 to 2 times this (libraft-notes §1.2); with 700 ms a new leader is there in
+/* A planned failover costs 1.4 to 2 times this (docs/RAFT.md §3); with 700 ms a new leader is there in
  * well under two seconds, and the loop's longest known stall (closing a log segment, 50 ms) is far from it.
  */
 /* In election timeouts: twice as long as the slowest voter waits. */
@@ -219,7 +219,7 @@ static int open_raft(struct store *store, const struct store_config *config)
     if (r != 0)
         return r;
     /* Both are on by default: one forgets acknowledged entries after a bit flip, the other doubles memory
-     * (libraft-notes §2.4, §2.8). */
+     * (docs/RAFT.md §4, §6). */
     raft_uv_set_auto_recovery(&store->io, false);
     (void)raft_uv_set_snapshot_compression(&store->io, false);
     raftnet_install(store->net, &store->io);
@@ -382,14 +382,14 @@ void store_close_raft(struct store *store)
     observe(store); /* Whoever led must hear that it is over. */
 }
 
-/* Several close-time bugs of libraft were fixed after 0.15 (libraft-notes §2.9); ending the process is always
+/* Several close-time bugs of libraft were fixed after 0.15 (docs/RAFT.md §7); ending the process is always
  * safe for the data. */
 static void on_close_watchdog(uv_timer_t *timer)
 {
     store_fatal(timer->data, "libraft did not close in time");
 }
 
-/* A hand-over takes milliseconds, a new election most of a second (libraft-notes §1.2). */
+/* A hand-over takes milliseconds, a new election most of a second (docs/RAFT.md §3). */
 void store_close(struct store *store, void (*done)(void *data), void *data)
 {
     assert(!store->closing);

@@ -7,7 +7,7 @@
 #include "raftstore/store_private.h"
 
 /* Snapshots are by size: when the log since the last one is worth it, whatever the number of entries
- * (libraft-notes §2.6). The trailing entries spare a host that was away for a reboot the whole snapshot; they
+ * (docs/RAFT.md §4). The trailing entries spare a host that was away for a reboot the whole snapshot; they
  * stay in memory, so of large ones only as many are kept as the log had since the last snapshot. */
 #define THRESHOLD          4096u
 #define TRAILING           8192u
@@ -70,7 +70,7 @@ static int fsm_snapshot_finalize(struct raft_fsm *fsm, struct raft_buffer *bufs[
     *n_bufs = 0;
     registry_snapshot_free(store->registry, store->snapshot);
     store->snapshot = NULL;
-    /* After one that could not be written 0.15 would try again at every entry (libraft-notes §2.2). */
+    /* After one that could not be written 0.15 would try again at every entry (docs/RAFT.md §4). */
     raft_set_snapshot_threshold(&store->raft, behind < THRESHOLD ? THRESHOLD : behind + RETRY_AFTER_FAILED);
     raft_set_snapshot_trailing(&store->raft, TRAILING);
     return 0;

@@ -72,7 +72,7 @@ static void on_changed(struct raft_change *request, int status)
 }
 
 /* One that is removed before it has heard that it does not vote any more never learns it, and campaigns for
- * ever (libraft-notes §2.7). So whoever follows the log gets a moment to hear it. */
+ * ever (docs/RAFT.md §5). So whoever follows the log gets a moment to hear it. */
 static bool removal_must_wait(struct store *store, const struct raft_server *server)
 {
     struct server_change *change = &store->change;

@@ -125,7 +125,7 @@ static void on_applied(struct raft_apply *apply, int status, void *applied)
 
     assert(store->in_flight > 0);
     store->in_flight--;
-    /* No raft_*() call in here: raft may be in the middle of stepping down (libraft-notes §2.1). */
+    /* No raft_*() call in here: raft may be in the middle of stepping down (docs/RAFT.md §2). */
     release_one(store);
     if (status != 0) {
         proposal_end(store, proposal, STORE_UNKNOWN, store_raft_text(status));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The API as bytes: what a client sends, and all that it gets back. Each row names the rule of
- * fleet-behaviour.md that it shows ("ours": where we differ on purpose, design.md §7). */
+ * fleet-behaviour.md that it shows ("ours": where we differ on purpose, docs/COMPATIBILITY.md). */
 #include <config.h>
 
 #include "tests/unit/wire-world.h"

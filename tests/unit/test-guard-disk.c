@@ -315,7 +315,7 @@ static void set_file_limit(rlim_t bytes)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
-/* The next segment can not be made. (Bare, a leader crashes somewhere: libraft-notes.md §2.8.) */
+/* The next segment can not be made. (Bare, a leader crashes somewhere: docs/RAFT.md §6.) */
 static void guarded_full_disk(void **state)
 {
     struct replica replica;
