@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which unit goes on which machine, and why (fleet-behaviour.md §3.4, made deterministic and mended as
- * docs/COMPATIBILITY.md says). Pure: facts in, a plan out; no clock, no chance, no I/O. The same facts, in whatever
- * order they are given, always give the same plan, and planning again after a plan was carried out gives an
- * empty one.
+ * docs/COMPATIBILITY.md says). Pure: facts in, a plan out; no clock, no chance, no I/O. The same facts, in
+ * whatever order they are given, always give the same plan, and planning again after a plan was carried out
+ * gives an empty one.
  *
  * The rules. A unit is placed where it fits:
  *
