@@ -32,8 +32,10 @@ tests_lab_agent_probe_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS)
 tests_lab_agent_probe_LDADD = $(AGENT_LIBS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-agent-plan tests/unit/test-agent-files tests/unit/test-agent-record tests/unit/test-agent-lease
-TESTS += tests/unit/test-agent-plan tests/unit/test-agent-files tests/unit/test-agent-record tests/unit/test-agent-lease
+check_PROGRAMS += tests/unit/test-agent-plan tests/unit/test-agent-files tests/unit/test-agent-record tests/unit/test-agent-lease \
+	tests/unit/test-agent-unit
+TESTS += tests/unit/test-agent-plan tests/unit/test-agent-files tests/unit/test-agent-record tests/unit/test-agent-lease \
+	tests/unit/test-agent-unit
 tests_unit_test_agent_files_SOURCES = tests/unit/test-agent-files.c
 tests_unit_test_agent_files_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_agent_files_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)
@@ -44,6 +46,10 @@ tests_unit_test_agent_lease_SOURCES = tests/unit/test-agent-lease.c
 tests_unit_test_agent_lease_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS)
 tests_unit_test_agent_lease_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_agent_lease_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_agent_unit_SOURCES = tests/unit/test-agent-unit.c
+tests_unit_test_agent_unit_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS)
+tests_unit_test_agent_unit_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_agent_unit_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_agent_plan_SOURCES = tests/unit/test-agent-plan.c
 tests_unit_test_agent_plan_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_agent_plan_LDADD = $(AGENT_LIBS) $(CMOCKA_LIBS)

@@ -142,6 +142,9 @@ void agent_unit_prepared(struct agent *agent, struct local_unit *unit);
 void agent_unit_removed(struct agent *agent, struct local_unit *unit);
 bool agent_unit_has_load_error(const struct local_unit *unit);
 bool agent_unit_needs_restart(const struct local_unit *unit); /* What runs of it, if anything, is outdated. */
+/* Whether that is to be done now, and nothing before it: such as to write, and to load, what came meanwhile.
+ */
+bool agent_unit_restarts_now(const struct local_unit *unit);
 void agent_facts(const struct local_unit *unit, struct agent_facts *ret);
 void agent_unit_log(const struct local_unit *unit, int priority, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

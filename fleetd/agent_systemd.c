@@ -236,7 +236,7 @@ static void on_invocation(struct agent_call *call, sd_bus_message *m, const sd_b
         agent_unit_fail(agent, unit, "restart", error_text(error));
         return;
     }
-    if (unit->wish != AGENT_WISH_LAUNCHED || !agent_unit_needs_restart(unit))
+    if (!agent_unit_restarts_now(unit))
         return; /* Something else is wanted by now. */
     read_invocation(m, invocation);
     if (record->restarting == unit->generation && !streq(record->invocation, invocation)) {

@@ -302,3 +302,13 @@ void agent_facts(const struct local_unit *unit, struct agent_facts *ret)
         .no_lease = unit->no_lease,
     };
 }
+
+bool agent_unit_restarts_now(const struct local_unit *unit)
+{
+    struct agent_facts facts;
+    enum agent_op op;
+
+    agent_facts(unit, &facts);
+    op = agent_plan_unit(&facts);
+    return facts.restart && (op == AGENT_OP_START || op == AGENT_OP_RESTART);
+}

@@ -156,27 +156,46 @@ static void departed_remove(struct registry *registry, struct departed *departed
     free(departed);
 }
 
-void registry_departed_remember(struct registry *registry, const char *name, struct strlist *machines,
-                                uint64_t stop_ms)
+struct departed *registry_departed_remember(struct registry *registry, const char *name,
+                                            struct strlist *machines)
 {
     struct departed *departed = NEW0(struct departed);
 
     departed->name = xstrdup(name);
     departed->machines = *machines;
-    departed->stop_ms = stop_ms;
     *machines = (struct strlist){0};
     HASH_ADD_KEYPTR(hh, registry->departed, departed->name, strlen(departed->name), departed);
     if (HASH_COUNT(registry->departed) > DEPARTED_REMEMBERED_MAX)
         departed_remove(registry, registry->departed);
+    return departed;
 }
 
 static void unit_destroy(struct registry *registry, struct registry_unit *unit)
 {
+    struct departed *departed;
+
     if (unit->target[0] != '\0')
         strlist_add(&unit->former, unit->target);
-    if (unit->former.count > 0)
-        registry_departed_remember(registry, unit->name, &unit->former, unit->stop_ms);
+    if (unit->former.count > 0) {
+        departed = registry_departed_remember(registry, unit->name, &unit->former);
+        departed->stop_ms = unit->stop_ms;
+        departed->leased = unit->leased;
+        departed->leased_since = unit->leased_since;
+    }
     unit_remove(registry, unit);
+}
+
+/* After a change of its content or its place: whoever has it now may be given it. */
+static void unit_note_lease(const struct registry *registry, struct registry_unit *unit)
+{
+    if (unit->requirements->stop_ms > 0) {
+        if (unit->leased_since == 0)
+            unit->leased_since = registry->version;
+        return;
+    }
+    unit->leased_since = 0;
+    if (unit->target[0] != '\0' || unit->requirements->global)
+        unit->leased = false;
 }
 
 /* A unit that takes the name of a destroyed one begins where that one was. */
@@ -191,6 +210,8 @@ static void unit_inherit(struct registry *registry, struct registry_unit *unit)
     departed->machines = (struct strlist){0};
     if (departed->stop_ms > unit->stop_ms)
         unit->stop_ms = departed->stop_ms;
+    unit->leased = departed->leased;
+    unit->leased_since = departed->leased_since;
     departed_remove(registry, departed);
 }
 
@@ -274,6 +295,7 @@ static bool unit_set_text(struct registry *registry, struct registry_unit *unit,
     unit->handover = false; /* What its former machines run is not what is wanted any more. */
     unit_set_requirements(unit);
     unit_set_stop(unit);
+    unit_note_lease(registry, unit);
     return true;
 }
 
@@ -290,7 +312,9 @@ static void change_unit(struct registry *registry, const Fleet__UnitChange *chan
     if (unit == NULL) {
         unit = registry_unit_add(registry, change->name,
                                  registry_content_get(registry, change->text.data, change->text.len));
+        unit->leased = true;
         unit_inherit(registry, unit);
+        unit_note_lease(registry, unit);
         changed = true;
     } else if (change->has_text) {
         changed = unit_set_text(registry, unit, &change->text);
@@ -331,8 +355,10 @@ static int apply_change_units(struct registry *registry, const Fleet__ChangeUnit
 static void place_unit(struct registry *registry, struct registry_unit *unit,
                        const Fleet__Placement *placement, uint64_t wall_ms)
 {
-    if (placement->former_gone)
+    if (placement->former_gone) {
+        unit->leased = unit->leased || (unit->target[0] == '\0' && unit->former.count > 0);
         strlist_done(&unit->former);
+    }
     unit_set_stop(unit);
     if (unit->target[0] != '\0' && streq(unit->target, placement->to)) {
         unit->handover = false; /* Nothing else: what is wanted of its machine is as before. */
@@ -341,6 +367,7 @@ static void place_unit(struct registry *registry, struct registry_unit *unit,
     unit_set_target(unit, placement->to, placement->reason);
     unit->handover = placement->handover && unit->target[0] != '\0' && unit->former.count > 0;
     unit->generation = registry->version;
+    unit_note_lease(registry, unit);
     if (unit->target[0] != '\0') {
         unit->token = registry->version;
         unit->placed_wall_ms = wall_ms;

@@ -64,6 +64,11 @@ struct registry_unit {
                          target. Ends when they have let go. */
     uint64_t stop_ms; /* The longest that a copy which may still run may take to stop when its lease ends: the
                          content may have changed since it was started. 0: none has OnDisconnect=stop. */
+    bool leased;      /* Every copy that may still run, if any, is under a lease: all that was ever given to a
+                         machine that may have it had OnDisconnect=stop. False when nobody knows, as after a
+                         snapshot of a version that did not note it. */
+    uint64_t leased_since; /* Whoever has carried out this generation or a later one runs it under a lease; 0:
+                              the content has OnDisconnect=keep, or nobody knows. */
     uint64_t generation, token;
     uint64_t restart; /* The generation of the last restart that was asked for, 0: none. Whatever was started
                          for an older one is restarted. */

@@ -18,7 +18,9 @@ struct request {
 struct departed {
     char *name;
     struct strlist machines;
-    uint64_t stop_ms; /* As of struct registry_unit. */
+    uint64_t stop_ms; /* This and the next two: as of struct registry_unit. */
+    bool leased;
+    uint64_t leased_since;
     UT_hash_handle hh;
 };
 
@@ -75,8 +77,9 @@ void registry_machine_set(struct registry_machine *machine, const Fleet__Registe
 void registry_change_metadata(struct registry *registry, const Fleet__MetadataChange *change);
 void registry_request_remember(struct registry *registry, const void *id,
                                const struct registry_result *result);
-/* Takes over what is in 'machines'. */
-void registry_departed_remember(struct registry *registry, const char *name, struct strlist *machines,
-                                uint64_t stop_ms);
+/* Takes over what is in 'machines'. Borrowed, for the caller to fill in the rest; there is room for one at
+ * least. */
+struct departed *registry_departed_remember(struct registry *registry, const char *name,
+                                            struct strlist *machines);
 void registry_clear(
     struct registry *registry); /* Frees what it holds; contents go with their last reference. */

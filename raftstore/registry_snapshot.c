@@ -39,6 +39,8 @@ static void add_unit(struct strbuf *to, const struct registry_unit *unit)
     message.token = unit->token;
     message.restart = unit->restart;
     message.stop_ms = unit->stop_ms;
+    message.leased = unit->leased;
+    message.leased_since = unit->leased_since;
     message.reason = unit->reason;
     message.placed_wall_ms = unit->placed_wall_ms;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_UNIT;
@@ -124,6 +126,8 @@ static void add_departed(struct strbuf *to, const struct departed *departed)
     message.machines = departed->machines.items;
     message.n_machines = departed->machines.count;
     message.stop_ms = departed->stop_ms;
+    message.leased = departed->leased;
+    message.leased_since = departed->leased_since;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_DEPARTED;
     record.departed = &message;
     add_record(to, &record);
@@ -292,6 +296,8 @@ static int restore_unit(struct registry *registry, const Fleet__SnapshotUnit *me
     unit->token = message->token;
     unit->restart = message->restart;
     unit->stop_ms = message->stop_ms;
+    unit->leased = message->leased;
+    unit->leased_since = message->leased_since;
     unit->placed_wall_ms = message->placed_wall_ms;
     free(unit->reason);
     unit->reason = xstrdup(message->reason);
@@ -336,14 +342,17 @@ static int restore_departed(struct registry *registry, const Fleet__SnapshotDepa
                             struct err *err)
 {
     struct strlist machines = {0};
-    struct departed *known;
+    struct departed *known, *departed;
 
     HASH_FIND_STR(registry->departed, message->name, known);
     if (known != NULL || registry_unit(registry, message->name) != NULL)
         return err_set(err, -EBADMSG, "unit %s of the snapshot is destroyed and is not", message->name);
     for (size_t i = 0; i < message->n_machines; i++)
         strlist_add(&machines, message->machines[i]);
-    registry_departed_remember(registry, message->name, &machines, message->stop_ms);
+    departed = registry_departed_remember(registry, message->name, &machines);
+    departed->stop_ms = message->stop_ms;
+    departed->leased = message->leased;
+    departed->leased_since = message->leased_since;
     return 0;
 }
 

@@ -19,7 +19,7 @@
  *   launched  other  not known            check (is a restart needed?)
  *   any       other  -                    write
  *   any       none   -                    write
- *   launched  same   drop-in other, not up  write
+ *   launched  same   drop-in other, not up or restart  write (its file alone was written, or it has another token)
  *   any       same   not linked           link
  *   any       same   stale unknown        ask
  *   any       same   stale                reload
@@ -119,7 +119,7 @@ enum agent_op agent_plan_unit(const struct agent_facts *f)
         return plan_other(f);
     if (f->file == AGENT_FILE_NONE)
         return AGENT_OP_WRITE;
-    if (f->dropin_other && f->wish == AGENT_WISH_LAUNCHED && !agent_facts_up(f))
+    if (f->dropin_other && f->wish == AGENT_WISH_LAUNCHED && (!agent_facts_up(f) || f->restart))
         return AGENT_OP_WRITE;
     if (!f->linked)
         return AGENT_OP_LINK;

@@ -102,7 +102,8 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
 bool core_needs_lease(const struct registry_unit *unit);
 uint64_t core_lease_end_ms(const struct core *core, const struct host *host,
                            const struct registry_unit *unit);
-/* Whether the unit does not run on where fleetd hangs, since nobody prolongs its lease there. */
+/* Whether the unit does not run on where fleetd hangs, since nobody prolongs its lease there. One that may
+ * run there without a lease does, whatever its content says by now. */
 bool core_lease_ends(const struct host *host, const struct registry_unit *unit);
 bool core_lease_binds(const struct core *core, const struct host *host); /* Any unit. */
 /* Something of 'host' waits until a lease of 'holder' has ended, if that is what it waits for; and the first

@@ -43,9 +43,22 @@ uint64_t core_lease_end_ms(const struct core *core, const struct host *host, con
     return end_ms;
 }
 
+/* Whether what the host runs of the unit, if anything, is surely under a lease. Its content may ask for one
+ * only since the host was heard last: then what runs there is an older one. */
+static bool is_leased(const struct host *host, const struct registry_unit *unit)
+{
+    const struct core_report *report = host_report(host, unit->name);
+    uint64_t told = host_told_generation(host, unit->name);
+
+    if (report == NULL || report->generation == 0) /* Nothing is carried out yet, as far as we know. */
+        return unit->leased && (told == 0 || told >= unit->leased_since);
+    return unit->leased_since != 0 && report->generation >= unit->leased_since &&
+           (unit->leased || streq(report->result, "done"));
+}
+
 bool core_lease_ends(const struct host *host, const struct registry_unit *unit)
 {
-    return host->state == MACHINE_HUNG && core_needs_lease(unit);
+    return host->state == MACHINE_HUNG && core_needs_lease(unit) && is_leased(host, unit);
 }
 
 bool core_lease_binds(const struct core *core, const struct host *host)

@@ -10,7 +10,8 @@
  *  2. What was acknowledged (2xx) is in the history; what was refused (503) is not, and never will be; what
  *     was repeated is there once.
  *  3. A host is lost only when no byte of its session has reached the leader's host for a full ttl (or had
- *     not, when the leader stood still), and that leader has led for as long.
+ *     not, when the leader stood still), and that leader has led for as long. What a session carries after
+ * its goodbye does not count: fleetd says it when it has been told to stop.
  *  4. A unit that is not global never begins to run while another host still runs it. Two exceptions.
  *     OnDisconnect=keep: one of the two was declared lost after it was last told to have the unit. Drain: the
  *     history hands the unit over from the one to the other.

@@ -44,7 +44,7 @@ struct conn {
     struct sim_host *at; /* The other side's. */
     const struct conn_callbacks *callbacks;
     void *data;
-    bool dialled, open, closing, closed;
+    bool dialled, open, closing, closed, left; /* 'left': its goodbye has arrived. */
     Fleet__Purpose purpose;
     char *reason;
     Fleet__Welcome *refusal;
@@ -250,6 +250,19 @@ static bool is_known_boot(const struct conn *conn)
     return machine == NULL || machine->boot_id[0] == '\0' || streq(machine->boot_id, boot_id);
 }
 
+/* What comes behind a goodbye is no sign of life any more. */
+static void note_session(struct conn *conn, const struct frame *frame)
+{
+    Fleet__SessionUp *message;
+
+    if (conn->left)
+        return;
+    note_heard(conn->at->index, conn->host->index);
+    message = fleet__session_up__unpack(NULL, frame->size, frame->bytes);
+    conn->left = message != NULL && message->message_case == FLEET__SESSION_UP__MESSAGE_GOODBYE;
+    fleet__session_up__free_unpacked(message, NULL);
+}
+
 /* The first frame arrives, if it can. */
 static void on_due(void *data, bool lost)
 {
@@ -273,7 +286,7 @@ static void on_due(void *data, bool lost)
     }
     if (conn->dialled && conn->purpose == FLEET__PURPOSE__PURPOSE_SESSION && frame->kind == FRAME_DATA &&
         !conn->peer->closing && is_known_boot(conn))
-        note_heard(conn->at->index, conn->host->index);
+        note_session(conn, frame);
     frame->to = conn->peer;
     sim_after(0, SIM_FLEETD, conn->at, on_frame, frame);
     if (conn->out != NULL)

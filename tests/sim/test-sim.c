@@ -40,6 +40,7 @@ static const struct {
     {26, "destroyed and made again, a unit runs twice after a change of leader"},
     {195, "a placement outlives the one that it rests on"},
     {215, "a new leader counts a missing host as one without units"},
+    {1527, "a content comes while its unit is about to be restarted, and the older one is started for it"},
     {4193, "a unit whose content changes is handed over, and begins on both hosts"},
 };
 

@@ -213,6 +213,7 @@ static void want(struct world *w, struct machine *m, const char *unit, uint64_t 
     struct item *item = item_get(m, unit);
 
     item->wanted = generation;
+    item->wants_loose = generation != 0 && stop_ms == 0;
     if (stop_ms > item->stop_ms) /* What runs may be an older content. */
         item->stop_ms = stop_ms;
     item->busy_until_ms = w->now_ms + world_random(w, WORK_MS_MAX);
@@ -232,6 +233,13 @@ static void take_share(struct world *w, struct machine *m, const struct mail *ma
             want(w, m, m->items[i].unit, 0, 0);
 }
 
+static void carry_out_item(struct item *item)
+{
+    item->carried_out = item->wanted;
+    item->loose = item->wants_loose;
+    item->launched = true;
+}
+
 /* A pretend agent gets on with its work; true if it did something. */
 static bool agent_works(struct world *w, struct machine *m)
 {
@@ -240,8 +248,7 @@ static bool agent_works(struct world *w, struct machine *m)
 
         if (item->busy_until_ms > w->now_ms || (item->wanted != 0 && item->wanted == item->carried_out))
             continue;
-        item->carried_out = item->wanted;
-        item->launched = true;
+        carry_out_item(item);
         item->sub[0] = '\0';
         strcpy(item->active, w->failing > 0 && world_random(w, w->failing) == 0 ? "failed" : "active");
         strcpy(item->result, streq(item->active, "failed") ? "failed" : "done");
@@ -305,6 +312,19 @@ static void check_leases(struct world *w, const struct machine *to, const struct
     }
 }
 
+/* Whether the machine runs the unit without a lease, or may begin to. */
+static bool may_run_loose(const struct machine *m, const char *unit)
+{
+    const struct item *item = item_of(m, unit);
+    const struct mail *mail;
+
+    DL_FOREACH (m->down, mail)
+        for (size_t i = 0; i < mail->names.count; i++)
+            if (streq(mail->names.items[i], unit) && mail->stop_ms[i] == 0)
+                return true;
+    return item != NULL && (item->loose || item->wants_loose);
+}
+
 /* The law: who is given a unit anew is alone with it. What a host has that has not called this leader yet is
  * only known of the unit's former places; and a removed one is known only as long as it has a session, or
  * units that are still placed there. */
@@ -319,7 +339,7 @@ static void check_alone(struct world *w, const struct machine *to, const char *n
         enum machine_state state = core_machine_state(w->core, m->id);
 
         if (m == to || !may_have(m, name) || state == MACHINE_LOST || m->given_up ||
-            (state == MACHINE_HUNG && unit->requirements->stop_ms > 0) || /* That is for check_leases(). */
+            (state == MACHINE_HUNG && !may_run_loose(m, name)) || /* That is for check_leases(). */
             (m->called_term != w->term && !strlist_has(&unit->former, m->id)) ||
             host_find(w->core->hosts, m->id) == NULL || (unit->handover && strlist_has(&unit->former, m->id)))
             continue;
@@ -813,8 +833,7 @@ static struct item *carries_out(struct world *w, struct machine *m, const char *
 
     if (item == NULL)
         fail_msg("%.1s was not told to have %s", m->id, unit);
-    item->carried_out = item->wanted;
-    item->launched = true;
+    carry_out_item(item);
     return item;
 }
 
@@ -854,8 +873,11 @@ void fails(struct world *w, const char *name, const char *unit, const char *resu
 void refuses(struct world *w, const char *name, const char *unit, const char *active)
 {
     struct machine *m = machine_of(w, name);
+    bool loose =
+        item_of(m, unit) != NULL && item_of(m, unit)->loose; /* That it is run of an older content. */
     struct item *item = carries_out(w, m, unit);
 
+    item->loose = loose;
     strcpy(item->active, active);
     strcpy(item->result, "error");
     send_report(w, m, item, false);

@@ -19,6 +19,7 @@ struct item {
     uint64_t wanted, carried_out;         /* Generations; 'wanted' 0: to be removed. */
     char active[16], sub[16], result[16]; /* "" sub: the usual one. */
     uint64_t stop_ms;                     /* 0: OnDisconnect=keep. */
+    bool loose, wants_loose;              /* What runs, and what shall, has no lease. */
     bool launched;
     uint64_t asked;         /* As in its report; by a machine that cannot say so: 0. */
     uint64_t busy_until_ms; /* An agent that works by itself is done with it then. */

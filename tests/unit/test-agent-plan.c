@@ -74,8 +74,8 @@ static bool is_lawful(const struct agent_facts *f, enum agent_op op)
                f->job == AGENT_JOB_NONE;
     case AGENT_OP_CHECK: return !f->known && f->file != AGENT_FILE_NONE;
     case AGENT_OP_WRITE: /* Beside a file that is right, only what is about to be started. */
-        return wanted &&
-               (f->file != AGENT_FILE_SAME || (f->dropin_other && f->wish == AGENT_WISH_LAUNCHED && !up));
+        return wanted && (f->file != AGENT_FILE_SAME ||
+                          (f->dropin_other && f->wish == AGENT_WISH_LAUNCHED && (!up || f->restart)));
     case AGENT_OP_LINK: return wanted && f->file == AGENT_FILE_SAME && !f->linked;
     case AGENT_OP_ASK: return wanted && f->file == AGENT_FILE_SAME && f->stale == AGENT_STALE_UNKNOWN;
     case AGENT_OP_RELOAD: return wanted && f->file == AGENT_FILE_SAME && f->stale == AGENT_STALE_YES;
@@ -84,7 +84,8 @@ static bool is_lawful(const struct agent_facts *f, enum agent_op op)
             return f->gentle && !f->no_lease;
         return launch && !f->done && !f->no_lease && !(f->asked && f->job == AGENT_JOB_NONE) &&
                !(f->active == AGENT_ACTIVE_ACTIVE && f->job == AGENT_JOB_NONE);
-    case AGENT_OP_RESTART: return launch && f->restart && up && !f->gentle && !f->no_lease;
+    case AGENT_OP_RESTART: /* By the drop-in that binds it to its lease. */
+        return launch && f->restart && up && !f->gentle && !f->no_lease && !f->dropin_other;
     case AGENT_OP_SETTLE: return ready && !f->done;
     case AGENT_OP_FORGET: return f->wish == AGENT_WISH_ABSENT && f->file == AGENT_FILE_NONE;
     default: return false;
@@ -238,6 +239,9 @@ static const struct row rows[] = {
      AGENT_OP_NONE},
     {"another token", {WANTED(LAUNCHED), HERE, .dropin_other = true}, AGENT_OP_WRITE},
     {"another token, runs", {WANTED(LAUNCHED), RUNS, .done = true, .dropin_other = true}, AGENT_OP_NONE},
+    {"another token, to be restarted",
+     {WANTED(LAUNCHED), RUNS, .restart = true, .dropin_other = true},
+     AGENT_OP_WRITE},
     {"to be loaded", {WANTED(LOADED), HERE}, AGENT_OP_SETTLE},
     {"to be loaded, runs", {WANTED(LOADED), RUNS}, AGENT_OP_STOP},
     {"loaded, started by an operator", {WANTED(LOADED), RUNS, .done = true}, AGENT_OP_NONE},

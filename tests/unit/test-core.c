@@ -619,6 +619,123 @@ static void test_a_leased_unit_leaves_a_machine_that_hangs_from_the_first(void *
     world_done(&w);
 }
 
+/* Far longer than any lease, the time to stop, and the margin. */
+#define LONG_MS (10 * TTL_MS)
+
+static void assert_stays_on_a(struct world *w)
+{
+    advance_probing(w, "a", true, LONG_MS);
+    assert_int_equal(state_of(w, "a"), MACHINE_HUNG);
+    assert_string_equal(placed_on(w, "x.service"), "a");
+    assert_false(is_told_another(w, "x.service"));
+    assert_string_equal(reason_of(w, "x.service"),
+                        "fleetd does not answer on host-a, though the machine does: what runs there runs on");
+}
+
+static void assert_leaves_a(struct world *w)
+{
+    advance_probing(w, "a", true, LONG_MS);
+    assert_int_equal(state_of(w, "a"), MACHINE_HUNG);
+    assert_true(is_told_another(w, "x.service"));
+}
+
+/* What runs where fleetd hangs is not what has been submitted meanwhile. */
+static void test_what_hangs_without_a_lease_stays(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", PLAIN, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    falls_silent(&w, "a");
+    advance_probing(&w, "a", true, TTL_MS);
+    user_submits(&w, "x.service", STOP_3S, LAUNCHED);
+    assert_stays_on_a(&w);
+    machine_calls(&w, "a"); /* It carries it out, and hangs again. */
+    reports(&w, "a", "x.service", "active");
+    falls_silent(&w, "a");
+    assert_leaves_a(&w);
+    world_done(&w);
+}
+
+/* Told it has been; but it may have hung before it started anything anew. */
+static void test_what_was_told_only_is_not_under_a_lease(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", PLAIN, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    user_submits(&w, "x.service", STOP_3S, LAUNCHED);
+    assert_true(is_told(&w, "a", "x.service"));
+    falls_silent(&w, "a");
+    assert_stays_on_a(&w);
+    world_done(&w);
+}
+
+static void test_what_systemd_refuses_gives_no_lease(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", PLAIN, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    user_submits(&w, "x.service", STOP_3S, LAUNCHED);
+    refuses(&w, "a", "x.service", "active");
+    falls_silent(&w, "a");
+    assert_stays_on_a(&w);
+    world_done(&w);
+}
+
+static void test_what_never_reported_is_under_its_lease(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", STOP_3S, LAUNCHED);
+    assert_true(is_told(&w, "a", "x.service"));
+    falls_silent(&w, "a");
+    assert_leaves_a(&w);
+    world_done(&w);
+}
+
+/* A new leader, which it has not called, knows from the registry alone whether what it runs has a lease. */
+static void test_a_new_leader_knows_who_runs_without_a_lease(void **state)
+{
+    static const struct {
+        const char *texts[4];
+        bool again; /* Destroyed before the last one. */
+        bool stays;
+    } table[] = {
+        {{PLAIN, STOP_3S}, .again = false, .stays = true},
+        {{PLAIN, STOP_3S, PLAIN STOP}, .again = false, .stays = true},
+        {{STOP_3S, PLAIN, STOP_3S}, .again = false, .stays = true},
+        {{STOP_3S, PLAIN STOP}, .again = false, .stays = false},
+        {{PLAIN, STOP_3S}, .again = true, .stays = true},
+        {{STOP_3S, PLAIN STOP}, .again = true, .stays = false},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        struct world w;
+
+        three_machines(&w);
+        for (size_t j = 0; table[i].texts[j] != NULL; j++) {
+            if (table[i].again && table[i].texts[j + 1] == NULL)
+                user_destroys(&w, "x.service");
+            user_submits(&w, "x.service", table[i].texts[j], LAUNCHED);
+            if (j == 0)
+                falls_silent(&w, "a");
+        }
+        leads(&w);
+        machine_calls(&w, "b");
+        machine_calls(&w, "c");
+        advance_probing(&w, "a", true, LONG_MS);
+        assert_int_equal(state_of(&w, "a"), MACHINE_HUNG);
+        assert_int_equal(is_told_another(&w, "x.service"), !table[i].stays);
+        world_done(&w);
+    }
+}
+
 static void test_a_lease_survives_a_change_of_leader(void **state)
 {
     struct world w;
@@ -2847,6 +2964,11 @@ int main(void)
         cmocka_unit_test(test_a_removed_machine_may_run_what_it_had),
         cmocka_unit_test(test_a_leased_unit_leaves_a_machine_that_hangs),
         cmocka_unit_test(test_a_leased_unit_leaves_a_machine_that_hangs_from_the_first),
+        cmocka_unit_test(test_what_hangs_without_a_lease_stays),
+        cmocka_unit_test(test_what_was_told_only_is_not_under_a_lease),
+        cmocka_unit_test(test_what_systemd_refuses_gives_no_lease),
+        cmocka_unit_test(test_what_never_reported_is_under_its_lease),
+        cmocka_unit_test(test_a_new_leader_knows_who_runs_without_a_lease),
         cmocka_unit_test(test_a_lease_survives_a_change_of_leader),
         cmocka_unit_test(test_stopped_by_its_lease_it_is_started_like_a_new_one),
         cmocka_unit_test(test_who_gets_no_lease),

@@ -693,6 +693,73 @@ static void test_leases(void **state)
     assert_int_equal(stop_ms(copy, "l.service"), 1000);
 }
 
+static void assert_leased(const struct registry *registry, bool leased, uint64_t since)
+{
+    const struct registry_unit *unit = registry_unit(registry, "l.service");
+
+    assert_int_equal(unit->leased, leased);
+    assert_int_equal(unit->leased_since, since);
+}
+
+static void take_over(struct registry *from, struct registry *to)
+{
+    size_t size;
+    _cleanup_(freep) uint8_t *bytes = snapshot(from, &size);
+
+    assert_int_equal(registry_restore(to, bytes, size, NULL), 0);
+}
+
+/* Whether what may still run anywhere is under a lease, and since when what is carried out is. */
+static void test_who_runs_under_a_lease(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    const struct change keep = {.name = "l.service", .text = PLAIN, .desired = LAUNCHED},
+                        stop = {.name = "l.service", .text = STOP("5"), .desired = LAUNCHED},
+                        other = {.name = "l.service", .text = STOP("7"), .desired = LAUNCHED},
+                        destroy = {.name = "l.service", .destroy = true};
+    uint64_t since;
+
+    change_unit(registry, &keep);
+    assert_leased(registry, true, 0);
+    change_unit(registry, &stop); /* It was nowhere yet. */
+    since = registry_version(registry);
+    assert_leased(registry, true, since);
+    place(registry, "l.service", ID_A);
+    change_unit(registry, &other);
+    assert_leased(registry, true, since);
+    change_unit(registry, &destroy);
+    take_over(registry, copy);
+    change_unit(copy, &stop);
+    assert_leased(copy, true, since);
+    place(copy, "l.service", ID_B);
+    assert_leased(copy, true, since);
+    change_unit(copy, &keep);
+    assert_leased(copy, false, 0);
+    change_unit(copy, &stop);
+    since = registry_version(copy);
+    assert_leased(copy, false, since);
+    change_unit(copy, &destroy);
+    take_over(copy, registry);
+    change_unit(registry, &stop); /* Somebody may still run the one in between. */
+    assert_leased(registry, false, since);
+    place(registry, "l.service", ID_A);
+    assert_leased(registry, false, since);
+    take_over(registry, copy);
+    assert_leased(copy, false, since);
+    change_unit(copy, &(struct change){.name = "l.service", .desired = INACTIVE});
+    change_unit(copy, &(struct change){.name = "l.service", .desired = LAUNCHED});
+    place_clean(copy, "l.service", ID_C); /* Nothing runs any more. */
+    assert_leased(copy, true, since);
+    change_unit(copy, &keep);
+    change_unit(copy, &destroy);
+    change_unit(copy, &stop);
+    assert_leased(copy, false, registry_version(copy));
+    change_unit(copy, &(struct change){.name = "g.service", .text = PLAIN "[X-Fleet]\nGlobal=true\n"});
+    change_unit(copy, &(struct change){.name = "g.service", .text = STOP("5"), .desired = LAUNCHED});
+    place_clean(copy, "g.service", ID_A); /* Everybody may have had it. */
+    assert_false(registry_unit(copy, "g.service")->leased);
+}
+
 static void test_changes(void **state)
 {
     _cleanup_(registry_freep) struct registry *registry = full_registry();
@@ -995,6 +1062,7 @@ int main(void)
         cmocka_unit_test(test_void_placements),
         cmocka_unit_test(test_destroyed_units_are_remembered),
         cmocka_unit_test(test_leases),
+        cmocka_unit_test(test_who_runs_under_a_lease),
         cmocka_unit_test(test_changes),
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_requests_are_forgotten),
