@@ -803,6 +803,8 @@ def test_stdout_that_cannot_be_written(b):
 
 
 def main():
+    # A shell's background commands ignore it, and so would the fleetctl that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     bench = Bench(sys.argv[1])
     passed, failed = 0, 0
     for name, test in sorted({**globals(), **vars(test_completions), **vars(test_remote), **vars(test_rules)}.items()):
