@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the lab's tests: every function test_* of every tests/lab/test_*.py, on hosts of its own (see testing.py).
 
-    run.py [--build DIR] [--keep-going] [--long] [--list] [PATTERN...]
+    run.py [--build DIR] [--jobs N] [--keep-going] [--long] [--list] [PATTERN...]
 
 A pattern is a part of "file:function". One line per test; at the end exactly one line "N passed, N failed".
-With --long also those that are marked so (testing.py): they take minutes each.
+With --long also those that are marked so (testing.py): they take minutes each. With --jobs N so many files at a time;
+those whose figures need the machine for themselves (ALONE = True) come last, one by one.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import argparse
 import fnmatch
 import importlib.util
 import inspect
+import re
 import signal
+import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -176,9 +181,77 @@ class Runner:
         return failure
 
 
+class Jobs:
+    """Runs files side by side, each in a run.py of its own, and prints what one said when it has ended."""
+
+    def __init__(self, options: list[str], keep_going: bool) -> None:
+        self.options = options
+        self.keep_going = keep_going
+        self.passed = 0
+        self.failed = 0
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+
+    def run(self, files: list[tuple[str, list[str]]], width: int) -> None:
+        with ThreadPoolExecutor(width) as pool:
+            try:
+                list(pool.map(self._run_file, files))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in self._running:
+                    process.terminate()  # It removes its hosts.
+                raise
+
+    def _run_file(self, file: tuple[str, list[str]]) -> None:
+        name, tests = file
+        with self._lock:
+            if self.failed and not self.keep_going:
+                return
+            process = subprocess.Popen([sys.executable, "-B", __file__, *self.options, *tests], text=True,
+                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self._running.add(process)
+        said, _ = process.communicate()
+        with self._lock:
+            self._running.remove(process)
+            result = re.search(r"^(\d+) passed, (\d+) failed\n\Z", said, re.MULTILINE)
+            if result:
+                said = said[:result.start()]
+                self.passed += int(result[1])
+                self.failed += int(result[2])
+            elif self.failed == 0:
+                said += f"FAILED {name}: run.py ended with {process.returncode}\n"
+                self.failed += 1
+            print(said, end="", flush=True)
+
+
+def run_jobs(arguments: argparse.Namespace, plan: list[tuple[ModuleType, list[str]]]) -> tuple[int, int]:
+    options = ["--build", str(arguments.build)]
+    options += ["--long"] if arguments.long else []
+    options += ["--keep-going"] if arguments.keep_going else []
+    jobs = Jobs(options, arguments.keep_going)
+    for alone in (False, True):
+        files = [(module.__name__, tests) for module, tests in plan if getattr(module, "ALONE", False) == alone]
+        jobs.run(files, 1 if alone else arguments.jobs)
+    return jobs.passed, jobs.failed
+
+
+def run_here(arguments: argparse.Namespace,
+             plan: list[tuple[ModuleType, list[tuple[str, Callable[..., None]]]]]) -> tuple[int, int]:
+    runner = Runner(arguments.build.absolute(), arguments.keep_going)
+    with patience.watch(BASE_DIR):
+        for module, tests in plan:
+            runner.run_module(module, tests)
+            if runner.failed and not runner.keep_going:
+                break
+        if patience.stalled_s() > 0:
+            print(f"the machine stood still for {patience.stalled_s():.1f} s in all")
+    return runner.passed, runner.failed
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Runs the tests on real hosts.")
     parser.add_argument("--build", type=Path, default=TOP, metavar="DIR", help="where fleet was built")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many files at a time (1)")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
     parser.add_argument("--long", action="store_true", help="also the tests that take minutes")
     parser.add_argument("--list", action="store_true", help="only list the tests")
@@ -186,28 +259,27 @@ def main() -> int:
     arguments = parser.parse_args()
     exit_on_signals()
 
-    runner = Runner(arguments.build.absolute(), arguments.keep_going)
+    plan = []
+    for path in sorted(HERE.glob("test_*.py")):
+        module = load(path)
+        tests = [(name, function) for name, function in tests_of(module)
+                 if is_wanted(f"{path.stem}:{name}", arguments.patterns) and is_due(function, arguments.long)]
+        if tests:
+            plan.append((module, tests))
+    if arguments.list:
+        print("".join(f"{module.__name__}:{name}\n" for module, tests in plan for name, _ in tests), end="")
+        return 0
     try:
-        with patience.watch(BASE_DIR):
-            for path in sorted(HERE.glob("test_*.py")):
-                module = load(path)
-                tests = [(name, function) for name, function in tests_of(module)
-                         if is_wanted(f"{path.stem}:{name}", arguments.patterns) and is_due(function, arguments.long)]
-                if arguments.list:
-                    print("".join(f"{path.stem}:{name}\n" for name, _ in tests), end="")
-                elif tests:
-                    runner.run_module(module, tests)
-                if runner.failed and not runner.keep_going:
-                    break
-            if patience.stalled_s() > 0:
-                print(f"the machine stood still for {patience.stalled_s():.1f} s in all")
+        if arguments.jobs > 1:
+            passed, failed = run_jobs(arguments, [(module, [f"{module.__name__}:{name}" for name, _ in tests])
+                                                  for module, tests in plan])
+        else:
+            passed, failed = run_here(arguments, plan)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    if arguments.list:
-        return 0
-    print(f"{runner.passed} passed, {runner.failed} failed")
-    return 1 if runner.failed or not runner.passed else 0
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from testing import Needs, lab_test
 from witness import Life, assert_stays, homes, lives, of_host, wait_once_each
 
 SHARED = True
+ALONE = True
 AGENT_TTL_S = 3
 NEEDS = Needs(hosts=3, conf={"agent_ttl": f"{AGENT_TTL_S}s"})
 NEW_LEADER_S = 3

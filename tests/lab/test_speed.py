@@ -15,6 +15,7 @@ from testing import Needs, lab_test
 from witness import assert_stays, fleetd_pid, lives
 
 SHARED = True
+ALONE = True
 NEEDS = Needs(hosts=3)
 
 # Runs in a host: starts new units by turns with systemctl and with fleetctl, and prints how long each took, in seconds.
