@@ -82,43 +82,28 @@ static int on_job_removed(sd_bus_message *m, void *data, sd_bus_error *ret_error
     return 0;
 }
 
-static void read_properties(struct agent *agent, struct local_unit *unit, sd_bus_message *m)
+/* What PropertiesChanged says of a unit's state: NULL for what it leaves out; valid as long as the message
+ * is. Returns whether it could be read to its end. */
+static bool read_states(sd_bus_message *m, const char **ret_active, const char **ret_sub)
 {
     const char *name, *value;
 
+    *ret_active = *ret_sub = NULL;
     if (sd_bus_message_skip(m, "s") < 0 || sd_bus_message_enter_container(m, 'a', "{sv}") < 0)
-        return;
+        return false;
     while (sd_bus_message_enter_container(m, 'e', "sv") > 0) {
         if (sd_bus_message_read(m, "s", &name) < 0)
-            return;
+            return false;
         if (streq(name, "ActiveState") && sd_bus_message_read(m, "v", "s", &value) >= 0)
-            agent_unit_set_state(agent, unit, unit->active_state, value);
+            *ret_active = value;
         else if (streq(name, "SubState") && sd_bus_message_read(m, "v", "s", &value) >= 0)
-            agent_unit_set_state(agent, unit, unit->sub_state, value);
+            *ret_sub = value;
         else if (sd_bus_message_skip(m, "v") < 0)
-            return;
+            return false;
         if (sd_bus_message_exit_container(m) < 0)
-            return;
+            return false;
     }
-    unit->signalled = true;
-}
-
-static void read_keeper(struct agent *agent, sd_bus_message *m)
-{
-    const char *name, *value;
-
-    if (sd_bus_message_skip(m, "s") < 0 || sd_bus_message_enter_container(m, 'a', "{sv}") < 0)
-        return;
-    while (sd_bus_message_enter_container(m, 'e', "sv") > 0) {
-        if (sd_bus_message_read(m, "s", &name) < 0)
-            return;
-        if (streq(name, "ActiveState") && sd_bus_message_read(m, "v", "s", &value) >= 0)
-            agent_lease_keeper_is(agent, value);
-        else if (sd_bus_message_skip(m, "v") < 0)
-            return;
-        if (sd_bus_message_exit_container(m) < 0)
-            return;
-    }
+    return true;
 }
 
 static int on_properties(sd_bus_message *m, void *data, sd_bus_error *ret_error)
@@ -126,17 +111,27 @@ static int on_properties(sd_bus_message *m, void *data, sd_bus_error *ret_error)
     _cleanup_(freep) char *name = NULL;
     struct agent *agent = data;
     struct local_unit *unit;
+    const char *active, *sub;
+    bool is_keeper, whole;
 
     if (!is_from_systemd(agent, m) || sd_bus_path_decode(sd_bus_message_get_path(m), UNIT_PATH, &name) <= 0)
         return 0;
-    if (streq(name, AGENT_KEEPER_UNIT)) {
-        read_keeper(agent, m);
+    is_keeper = streq(name, AGENT_KEEPER_UNIT);
+    unit = is_keeper ? NULL : agent_find(agent, name);
+    if (!is_keeper && unit == NULL)
+        return 0;
+    whole = read_states(m, &active, &sub);
+    if (is_keeper) {
+        if (active != NULL)
+            agent_lease_keeper_is(agent, active);
         return 0;
     }
-    unit = agent_find(agent, name);
-    if (unit == NULL)
-        return 0;
-    read_properties(agent, unit, m);
+    if (active != NULL)
+        agent_unit_set_state(agent, unit, unit->active_state, active);
+    if (sub != NULL)
+        agent_unit_set_state(agent, unit, unit->sub_state, sub);
+    if (whole)
+        unit->signalled = true;
     agent_unit_touch(agent, unit);
     return 0;
 }
