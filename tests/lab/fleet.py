@@ -182,6 +182,9 @@ class Cluster:
         leaders = [host for host in self.hosts if host.is_up and self.status(host).startswith("leader")]
         return leaders[0] if len(leaders) == 1 else None
 
+    def others_of(self, host: Host) -> list[Host]:
+        return [other for other in self.hosts if other is not host]
+
     def wait_leader(self, other_than: Host | None = None, deadline_s: float = READY_DEADLINE_S) -> Host:
         """Waits until exactly one host leads, and it is not 'other_than'."""
         what = f"a leader other than {other_than.name}" if other_than else "a leader"

@@ -11,7 +11,7 @@ import patience
 from fleet import Cluster, write_service
 from lab import Host, wait_until
 from testing import Needs, lab_test
-from witness import Life, assert_stays, fleetd_pid, lives, of_host, wait_once_each
+from witness import Life, assert_stays, fleetd_pid, lives, of_host, start_jobs, wait_once_each
 
 SHARED = True
 AGENT_TTL_S = 3
@@ -20,23 +20,13 @@ NEEDS = Needs(hosts=3, conf={"agent_ttl": f"{AGENT_TTL_S}s"})
 NAMES = [f"job@{number}.service" for number in range(9)]
 
 
-def start_jobs(cluster: Cluster) -> dict[str, list[Life]]:
+def start_afresh(cluster: Cluster) -> dict[str, list[Life]]:
     """Nine equal units, and nothing else, on three hosts that are well."""
     for host in cluster.hosts:  # Whatever a failed test before this one has left.
         host.thaw()
         host.mend()
         host.unblock()
-    cluster.wait_ready(3)
-    cluster.wait_voters(3)
-    one = cluster.hosts[0]
-    cluster.ctl(one, "destroy", "*")
-    write_service(one, "job@.service")
-    cluster.ctl(one, "start", *(f"/root/units/{name}" for name in NAMES))
-    return wait_once_each(cluster.hosts, NAMES, 10)
-
-
-def others_of(cluster: Cluster, host: Host) -> list[Host]:
-    return [other for other in cluster.hosts if other is not host]
+    return start_jobs(cluster, NAMES)
 
 
 def assert_nothing_bounced(cluster: Cluster, before: dict[str, list[Life]]) -> None:
@@ -51,7 +41,7 @@ def assert_nothing_bounced(cluster: Cluster, before: dict[str, list[Life]]) -> N
 
 @lab_test(long=True, deadline_s=600)
 def test_leader_stopped_or_frozen_for_up_to_a_minute(cluster: Cluster) -> None:
-    before = start_jobs(cluster)
+    before = start_afresh(cluster)
     for seconds in (5, 15, 30, 60):
         leader = cluster.wait_leader()
         leader.run(["systemctl", "kill", "--signal=STOP", "fleetd"])
@@ -64,7 +54,7 @@ def test_leader_stopped_or_frozen_for_up_to_a_minute(cluster: Cluster) -> None:
         leader = cluster.wait_leader()
         leader.freeze()
         try:
-            assert_stays(lambda: lives(others_of(cluster, leader), "job@*"), seconds, "who runs what")
+            assert_stays(lambda: lives(cluster.others_of(leader), "job@*"), seconds, "who runs what")
         finally:
             leader.thaw()
         assert_nothing_bounced(cluster, before)
@@ -74,7 +64,7 @@ def test_leader_stopped_or_frozen_for_up_to_a_minute(cluster: Cluster) -> None:
 
 
 def nobody_reaches_anybody(cluster: Cluster, seconds: float) -> None:
-    before = start_jobs(cluster)
+    before = start_afresh(cluster)
     for host in cluster.hosts:
         host.cut()
     try:
@@ -109,8 +99,8 @@ def test_nobody_reaches_anybody_for_minutes(cluster: Cluster) -> None:
 
 
 def one_way(cluster: Cluster, lone: Host, cut: Callable[[Host, Host], None]) -> None:
-    before = start_jobs(cluster)
-    others = others_of(cluster, lone)
+    before = start_afresh(cluster)
+    others = cluster.others_of(lone)
     begin = patience.now()
     for other in others:
         cut(lone, other)
@@ -152,12 +142,12 @@ def test_a_leader_that_is_heard_and_does_not_hear(cluster: Cluster) -> None:
 
 @lab_test(deadline_s=60)
 def test_a_follower_that_hears_and_is_not_heard(cluster: Cluster) -> None:
-    one_way(cluster, others_of(cluster, cluster.wait_leader())[0], mute)
+    one_way(cluster, cluster.others_of(cluster.wait_leader())[0], mute)
 
 
 @lab_test(deadline_s=60)
 def test_a_follower_that_is_heard_and_does_not_hear(cluster: Cluster) -> None:
-    one_way(cluster, others_of(cluster, cluster.wait_leader())[0], deaf)
+    one_way(cluster, cluster.others_of(cluster.wait_leader())[0], deaf)
 
 
 # --- The disk and the clock ------------------------------------------------------------------------------------------
@@ -181,7 +171,7 @@ def faulty(cluster: Cluster) -> Iterator[None]:
 
 @lab_test(deadline_s=120)
 def test_every_sync_of_the_leaders_disk_takes_half_a_second(cluster: Cluster) -> None:
-    before = start_jobs(cluster)
+    before = start_afresh(cluster)
     with faulty(cluster):
         leader = cluster.wait_leader()
         faults.set_faults(leader, sync_ms=SLOW_SYNC_MS)
@@ -198,7 +188,7 @@ def test_every_sync_of_the_leaders_disk_takes_half_a_second(cluster: Cluster) ->
 
 @lab_test(deadline_s=120)
 def test_clocks_that_jump_by_hours(cluster: Cluster) -> None:
-    before = start_jobs(cluster)
+    before = start_afresh(cluster)
     with faulty(cluster):
         leader = cluster.wait_leader()
         term = cluster.status(leader)
@@ -217,9 +207,9 @@ def test_clocks_that_jump_by_hours(cluster: Cluster) -> None:
 
 @lab_test(deadline_s=120)
 def test_dbus_restarted_and_systemd_executed_again(cluster: Cluster) -> None:
-    before = start_jobs(cluster)
+    before = start_afresh(cluster)
     for host in cluster.hosts:
-        one = others_of(cluster, host)[0]
+        one = cluster.others_of(host)[0]
         pid = fleetd_pid(host)
         for what in (["restart", "dbus.service"], ["kill", "--signal=KILL", "dbus.service"], ["daemon-reexec"],
                      ["daemon-reload"]):
@@ -251,7 +241,7 @@ def disk_bytes(host: Host) -> int:
 
 @lab_test(deadline_s=180)
 def test_one_broken_unit_among_500(cluster: Cluster) -> None:
-    before = start_jobs(cluster)
+    before = start_afresh(cluster)
     one = cluster.hosts[0]
     one.run(["sh", "-c", WRITE_MANY])
     begin = patience.now()
@@ -268,7 +258,7 @@ def test_one_broken_unit_among_500(cluster: Cluster) -> None:
 
 @lab_test(deadline_s=240)
 def test_1000_units_destroyed_at_once_leave_nothing(cluster: Cluster) -> None:
-    before = start_jobs(cluster)
+    before = start_afresh(cluster)
     one = cluster.hosts[0]
     one.run(["sh", "-c", WRITE_MANY + "; cp /root/units/many-1.service /root/units/many-77.service"])
     for half in (range(1, MANY + 1), range(MANY + 1, 2 * MANY + 1)):
@@ -298,7 +288,7 @@ ROUND = "for n in 1 2 3; do fleetctl start --no-block $(seq -f /root/units/many-
 @lab_test(long=True, deadline_s=900)
 def test_the_store_does_not_grow(cluster: Cluster) -> None:
     """Thousands of units come and go; afterwards it is as small as after the first of them."""
-    before = start_jobs(cluster)
+    before = start_afresh(cluster)
     one = cluster.hosts[0]
     one.run(["sh", "-c", WRITE_MANY])
     sizes = []
@@ -320,7 +310,7 @@ done >/dev/null 2>&1; echo $i"""
 
 @lab_test(deadline_s=120)
 def test_fleetd_upgraded_everywhere_under_load(cluster: Cluster) -> None:
-    before = start_jobs(cluster)
+    before = start_afresh(cluster)
     clients = []
     for host in cluster.hosts:
         host.run(["rm", "-f", "/run/load-end"])

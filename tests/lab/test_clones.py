@@ -8,22 +8,12 @@ import shutil
 from fleet import PORT, Cluster, write_service
 from lab import Host, wait_until
 from testing import Needs, lab_test
-from witness import Life, assert_stays, homes, lives, wait_once_each
+from witness import Life, assert_stays, homes, lives, start_jobs, wait_once_each
 
 SHARED = True
 AGENT_TTL_S = 4
 NEEDS = Needs(hosts=4, spare=1, conf={"agent_ttl": f"{AGENT_TTL_S}s"})
 NAMES = [f"job@{number}.service" for number in range(6)]
-
-
-def start_jobs(cluster: Cluster) -> dict[str, list[Life]]:
-    one = cluster.hosts[0]
-    cluster.wait_ready(3)
-    cluster.wait_voters(3)
-    cluster.ctl(one, "destroy", "*")
-    write_service(one, "job@.service")
-    cluster.ctl(one, "start", *(f"/root/units/{name}" for name in NAMES))
-    return wait_once_each(cluster.hosts, NAMES, 10)
 
 
 def boot_as(cluster: Cluster, clone: Host, original: Host, with_data: bool) -> None:
@@ -43,7 +33,7 @@ def boot_as(cluster: Cluster, clone: Host, original: Host, with_data: bool) -> N
 
 
 def is_refused(cluster: Cluster, clone: Host, original: Host) -> None:
-    before = start_jobs(cluster)
+    before = start_jobs(cluster, NAMES)
     words = f"machine id {original.machine_id} is in use by {original.name}"
     boot_as(cluster, clone, original, with_data=True)
     wait_until(lambda: cluster.status(clone), 15, "the clone to say why it is refused", accept=lambda s: words in s)
@@ -62,7 +52,7 @@ def is_refused(cluster: Cluster, clone: Host, original: Host) -> None:
 
 @lab_test(deadline_s=90)
 def test_a_copied_machine_id(cluster: Cluster) -> None:
-    before = start_jobs(cluster)
+    before = start_jobs(cluster, NAMES)
     original, clone = cluster.hosts[1], cluster.lab.hosts[3]
     words = f"machine id {original.machine_id} is in use by {original.name}"
     boot_as(cluster, clone, original, with_data=False)
@@ -86,7 +76,7 @@ def test_a_copied_disk_of_a_follower(cluster: Cluster) -> None:
 @lab_test(deadline_s=120)
 def test_a_copy_takes_the_place_of_a_dead_original(cluster: Cluster) -> None:
     """A disk that was moved into another case is that host; the old case, if it is switched on, is not any more."""
-    before = start_jobs(cluster)
+    before = start_jobs(cluster, NAMES)
     leader = cluster.wait_leader()
     original = next(host for host in cluster.hosts if host is not leader)
     clone = cluster.lab.hosts[3]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from fleet import Cluster, write_service
 from lab import Host, wait_until
 
 T = TypeVar("T")
@@ -62,6 +63,17 @@ def wait_once_each(hosts: Sequence[Host], units: Iterable[str], deadline_s: floa
 
     wait_until(not_once, deadline_s, what or f"{len(wanted)} units to run once each", accept=lambda wrong: not wrong)
     return lives(hosts, *wanted)
+
+
+def start_jobs(cluster: Cluster, names: Sequence[str]) -> dict[str, list[Life]]:
+    """Starts these instances of job@.service, and nothing else, on three hosts that are well; returns where they run."""
+    one = cluster.hosts[0]
+    cluster.wait_ready(3)
+    cluster.wait_voters(3)
+    cluster.ctl(one, "destroy", "*")
+    write_service(one, "job@.service")
+    cluster.ctl(one, "start", *(f"/root/units/{name}" for name in names))
+    return wait_once_each(cluster.hosts, names, 10)
 
 
 def assert_stays(probe: Callable[[], T], seconds: float, what: str) -> None:
