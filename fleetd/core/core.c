@@ -410,7 +410,6 @@ struct core *core_new(const struct registry *registry, uint64_t ttl_ms)
 
     core->registry = registry;
     core->ttl_ms = ttl_ms;
-    core->failure_interval_ms = FAILURE_INTERVAL_DEFAULT_MS;
     core->failures_due_ms = UINT64_MAX;
     core->ends_due_ms = UINT64_MAX;
     return core;
@@ -448,12 +447,6 @@ void core_set_ttl(struct core *core, uint64_t ttl_ms, uint64_t now_ms)
     core->longer_until_ms = now_ms + registry_lease_ms(core->registry);
     for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
         host->heard_ms = now_ms;
-}
-
-void core_set_failure_limit(struct core *core, unsigned burst, uint64_t interval_ms)
-{
-    core->failure_burst = burst;
-    core->failure_interval_ms = interval_ms;
 }
 
 uint64_t core_ttl_ms(const struct core *core)
@@ -557,6 +550,35 @@ void core_set_host_state(struct core *core, struct host *host, enum machine_stat
     mark_host(core, host);
 }
 
+/* The host says that the unit fails, which is new. */
+static void take_failure(struct core *core, const struct host *host, const struct registry_unit *unit,
+                         struct effects *out)
+{
+    const struct core_report *report = host_report(host, unit->name);
+    _cleanup_(freep) char *why = NULL;
+
+    if (unit->desired != UNIT_STATE_LAUNCHED || !streq(unit->target, host->id) ||
+        report->generation < unit->generation || !core_note_failure(core, unit, report))
+        return;
+    core_forget_plan(core);
+    core->plan_wanted = true;
+    why = core_failing_text(core, core_avoids(core, unit, host->id));
+    effects_add_log(out, NEWS_UNIT_FAILS, LOG_WARNING, host->id, unit->name, why,
+                    "%s %s: it is tried elsewhere, if it fits", unit->name, why);
+}
+
+/* Units on the host that had failed for good before a limit was there, or this leader was: they will not say
+ * so again. */
+static void find_failures(struct core *core, const struct host *host, struct effects *out)
+{
+    for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next) {
+        const struct registry_unit *unit = registry_unit(core->registry, entry->unit);
+
+        if (unit != NULL && core_has_failed(&entry->report) && core_avoids(core, unit, host->id) == NULL)
+            take_failure(core, host, unit, out);
+    }
+}
+
 void core_session_open(struct core *core, const char *machine_id, uint64_t session_id,
                        Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
                        struct effects *out)
@@ -586,6 +608,7 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
         host_set_report(host, reports[i]);
     core_set_host_state(core, host, MACHINE_READY);
     mark_host(core, host);
+    find_failures(core, host, out);
     send_whole_share(core, host, out);
     settle(core, now_ms, out);
 }
@@ -607,21 +630,6 @@ static struct host *host_of_session(struct core *core, const char *machine_id, u
     struct host *host = core->leads ? host_find(core->hosts, machine_id) : NULL;
 
     return host != NULL && host->session_id == session_id ? host : NULL;
-}
-
-/* The host has just begun to say that the unit fails. */
-static void take_failure(struct core *core, const struct host *host, const struct registry_unit *unit,
-                         struct effects *out)
-{
-    const struct core_report *report = host_report(host, unit->name);
-
-    if (unit->desired != UNIT_STATE_LAUNCHED || !streq(unit->target, host->id) ||
-        report->generation < unit->generation || !core_note_failure(core, unit, report))
-        return;
-    core_forget_plan(core);
-    core->plan_wanted = true;
-    effects_add_log(out, NEWS_UNIT_FAILS, LOG_WARNING, host->id, unit->name, "",
-                    "%s keeps failing here: it is tried elsewhere, if it fits", unit->name);
 }
 
 /* Whether the unit is to leave the host when it is not being changed there any more. */
@@ -766,6 +774,17 @@ void core_registry_touched(struct core *core)
     core_forget_plan(core);
 }
 
+/* Of the cluster. What it knows of failures so far is judged by what holds now. */
+static void settings_changed(struct core *core, struct effects *out)
+{
+    core_forget_unlimited(core);
+    core_forget_plan(core);
+    mark_all(core);
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (host->session_id != 0)
+            find_failures(core, host, out);
+}
+
 void core_registry_changed(struct core *core, const struct registry_changes *changes, uint64_t now_ms,
                            struct effects *out)
 {
@@ -781,6 +800,8 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
     }
     if (changes->everything)
         mark_all(core);
+    if (changes->everything || changes->settings)
+        settings_changed(core, out);
     if (changes->everything || changes->units.count > 0) {
         core_lease_look(core);
         core_review_failures(core);

@@ -67,8 +67,6 @@ struct core {
     uint64_t term;
     uint64_t gather_until_ms; /* Until then only a full house starts placing. */
     struct host *hosts;
-    unsigned failure_burst; /* Of units that do not say their own; 0: off. */
-    uint64_t failure_interval_ms;
     struct failing_unit *failing; /* In the order of their first failure. */
     size_t avoided_count;         /* Of their machines: those that are avoided. */
     uint64_t failures_due_ms;     /* No failure is to be forgotten before. */

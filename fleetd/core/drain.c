@@ -50,12 +50,9 @@ char *core_leave_reason(const struct core *core, const struct registry_unit *uni
 {
     const struct failing *failing =
         core_is_drained(core, unit) ? NULL : core_avoids(core, unit, unit->target);
-    const struct registry_machine *machine = registry_machine(core->registry, unit->target);
+    _cleanup_(freep) char *why = failing != NULL ? core_failing_text(core, failing) : NULL;
 
-    if (failing == NULL)
-        return xstrdup(change->reason);
-    return xasprintf("has failed %zu times on %s; %s", failing->count,
-                     machine != NULL ? machine->hostname : unit->target, change->reason);
+    return why != NULL ? xasprintf("%s; %s", why, change->reason) : xstrdup(change->reason);
 }
 
 /* ---- what can leave ---- */

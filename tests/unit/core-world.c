@@ -926,6 +926,23 @@ static void user_changes(struct world *w, const char *unit, const char *text, Fl
     apply(w, &command);
 }
 
+void cluster_sets(struct world *w, const char *setting, const char *value)
+{
+    Fleet__Setting change = FLEET__SETTING__INIT, *list[] = {&change};
+    Fleet__ChangeSettings body = FLEET__CHANGE_SETTINGS__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    change.name = (char *)setting;
+    change.reset = value == NULL;
+    if (value != NULL)
+        change.value = (char *)value;
+    body.changes = list;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
+    command.change_settings = &body;
+    apply(w, &command);
+}
+
 void let_go_before(struct world *w, const char *name, const char *unit, uint64_t shares)
 {
     struct machine *m = machine_of(w, name);

@@ -123,6 +123,7 @@ void user_loads(struct world *w, const char *unit);
 void user_restarts(struct world *w, const char *unit);
 void user_stops(struct world *w, const char *unit);
 void user_destroys(struct world *w, const char *unit);
+void cluster_sets(struct world *w, const char *setting, const char *value); /* NULL: the default. */
 void advance(struct world *w, uint64_t ms);
 void stands_still(struct world *w, uint64_t ms); /* The leader: nothing is read, no timer runs. */
 void held_is(struct world *w, bool applied);
