@@ -16,6 +16,7 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_metadata.c \
 	fleetd/api_page.c fleetd/api_page.h \
 	fleetd/api_route.c \
+	fleetd/api_settings.c \
 	fleetd/api_state.c \
 	fleetd/api_units.c \
 	fleetd/api_wait.c fleetd/api_wait.h \
