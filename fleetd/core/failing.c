@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 
 #include <utlist.h>
 
@@ -13,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/times.h"
 #include "fleetd/core/core_private.h"
+#include "fleetd/core/drain.h"
 
 /* The unit's own, or the cluster's. */
 static struct failure_limit limit_of(const struct core *core, const struct registry_unit *unit)
@@ -109,40 +111,6 @@ static void prolong(struct core *core, struct failing *failing, uint64_t ms)
         core->failures_due_ms = failing->until_ms;
 }
 
-/* For as long as the interval; if it was avoided lately, for twice as long as then. */
-static void avoid(struct core *core, struct failing *failing)
-{
-    uint64_t ms =
-        2 * failing->avoid_ms < FAILURE_INTERVAL_MAX_MS ? 2 * failing->avoid_ms : FAILURE_INTERVAL_MAX_MS;
-
-    failing->avoided = true;
-    failing->avoid_ms = ms > failing->limit.interval_ms ? ms : failing->limit.interval_ms;
-    prolong(core, failing, failing->avoid_ms);
-    core->avoided_count++;
-}
-
-bool core_note_failure(struct core *core, const struct registry_unit *unit, const struct core_report *report)
-{
-    const struct failure_limit limit = limit_of(core, unit);
-    struct failing *failing;
-
-    if (limit.burst == 0 || unit->requirements->global)
-        return false;
-    failing = get(core, unit);
-    failing->times_ms[failing->count++ % FAILURES_MAX] = core->now_ms;
-    prolong(core, failing, limit.interval_ms);
-    if (failing->avoided)
-        return false;
-    failing->limit = limit;
-    failing->failures = recent(core, failing, limit.interval_ms);
-    /* What has failed for good fails no second time. */
-    failing->gave_up = core_has_failed(report) && failing->failures < limit.burst;
-    if (!failing->gave_up && failing->failures < limit.burst)
-        return false;
-    avoid(core, failing);
-    return true;
-}
-
 char *core_failing_text(const struct core *core, const struct failing *failing)
 {
     const struct registry_machine *machine = registry_machine(core->registry, failing->machine_id);
@@ -156,6 +124,63 @@ char *core_failing_text(const struct core *core, const struct failing *failing)
     return failing->failures == 1 ? xasprintf("has failed on %s (%s=1)", name, key)
                                   : xasprintf("has failed %u times within %s on %s (%s=%u)",
                                               failing->failures, interval, name, key, failing->limit.burst);
+}
+
+/* For as long as the interval; if it was avoided lately, for twice as long as then. */
+static void avoid(struct core *core, const struct registry_unit *unit, struct failing *failing,
+                  struct effects *out)
+{
+    uint64_t ms =
+        2 * failing->avoid_ms < FAILURE_INTERVAL_MAX_MS ? 2 * failing->avoid_ms : FAILURE_INTERVAL_MAX_MS;
+    _cleanup_(freep) char *why = core_failing_text(core, failing);
+
+    failing->judge_ms = 0;
+    failing->avoided = true;
+    failing->avoid_ms = ms > failing->limit.interval_ms ? ms : failing->limit.interval_ms;
+    prolong(core, failing, failing->avoid_ms);
+    core->avoided_count++;
+    core_forget_plan(core);
+    core->plan_wanted = true;
+    core_mark(core, unit->name);
+    effects_add_log(out, NEWS_UNIT_FAILS, LOG_WARNING, failing->machine_id, unit->name, why,
+                    "%s %s: it is tried elsewhere, if it fits", unit->name, why);
+}
+
+void core_note_failure(struct core *core, const struct registry_unit *unit, const struct core_report *report,
+                       struct effects *out)
+{
+    const struct failure_limit limit = limit_of(core, unit);
+    struct failing *failing;
+
+    if (limit.burst == 0 || unit->requirements->global)
+        return;
+    failing = get(core, unit);
+    failing->times_ms[failing->count++ % FAILURES_MAX] = core->now_ms;
+    prolong(core, failing, limit.interval_ms);
+    if (failing->avoided)
+        return;
+    failing->limit = limit;
+    failing->failures = recent(core, failing, limit.interval_ms);
+    failing->gave_up = false;
+    if (failing->failures >= limit.burst) {
+        avoid(core, unit, failing, out);
+        return;
+    }
+    failing->judge_ms = 0;
+    if (core_has_failed(report)) {
+        failing->judge_ms = core->now_ms + FAILED_FOR_GOOD_MS;
+        prolong(core, failing, FAILED_FOR_GOOD_MS);
+        if (failing->judge_ms < core->failures_due_ms)
+            core->failures_due_ms = failing->judge_ms;
+    }
+}
+
+bool core_may_restart(const struct core *core, const struct registry_unit *unit)
+{
+    const struct failing_unit *known = find_unit(core, unit->name);
+    const struct failing *failing = known != NULL ? find(known, unit->target) : NULL;
+
+    return failing != NULL && failing->judge_ms > 0;
 }
 
 const struct failing *core_failures(const struct core *core, const char *unit)
@@ -196,6 +221,17 @@ static bool lies_there(const struct core *core, const struct registry_unit *unit
     return streq(unit->target, failing->machine_id) && report != NULL && core_has_failed(report);
 }
 
+/* It was failed when it was looked at last. */
+static void judge(struct core *core, const struct registry_unit *unit, struct failing *failing,
+                  struct effects *out)
+{
+    failing->judge_ms = 0;
+    failing->gave_up = lies_there(core, unit, failing) && !core_is_being_changed(core, unit);
+    core_mark(core, unit->name);
+    if (failing->gave_up)
+        avoid(core, unit, failing, out);
+}
+
 /* Its time is over. Returns whether it is to be forgotten; otherwise it has another time. */
 static bool is_over(struct core *core, const struct registry_unit *unit, struct failing *failing)
 {
@@ -211,27 +247,40 @@ static bool is_over(struct core *core, const struct registry_unit *unit, struct 
     return false;
 }
 
-bool core_forget_failures(struct core *core)
+static void judge_unit(struct core *core, struct failing_unit *known, struct effects *out)
 {
-    struct failing_unit *unit, *next_unit;
+    const struct registry_unit *unit = registry_unit(core->registry, known->unit);
+    struct failing *failing, *next;
+    bool history = is_history(core, known);
+
+    DL_FOREACH_SAFE (known->machines, failing, next) {
+        if (!history && failing->judge_ms > 0 && core->now_ms >= failing->judge_ms)
+            judge(core, unit, failing, out);
+        if (history || (core->now_ms >= failing->until_ms && is_over(core, unit, failing))) {
+            forget(core, known, failing); /* The last one takes the unit along. */
+            continue;
+        }
+        if (failing->until_ms < core->failures_due_ms)
+            core->failures_due_ms = failing->until_ms;
+        if (failing->judge_ms > 0 && failing->judge_ms < core->failures_due_ms)
+            core->failures_due_ms = failing->judge_ms;
+    }
+}
+
+void core_judge_failures(struct core *core, struct effects *out)
+{
+    struct failing_unit *unit, *next;
     size_t avoided = core->avoided_count;
 
     if (core->now_ms < core->failures_due_ms)
-        return false;
+        return;
     core->failures_due_ms = UINT64_MAX;
-    HASH_ITER (hh, core->failing, unit, next_unit) {
-        struct failing *failing, *next;
-        bool history = is_history(core, unit);
-
-        DL_FOREACH_SAFE (unit->machines, failing, next) {
-            if (history || (core->now_ms >= failing->until_ms &&
-                            is_over(core, registry_unit(core->registry, unit->unit), failing)))
-                forget(core, unit, failing); /* The last one takes the unit along. */
-            else if (failing->until_ms < core->failures_due_ms)
-                core->failures_due_ms = failing->until_ms;
-        }
-    }
-    return core->avoided_count < avoided;
+    HASH_ITER (hh, core->failing, unit, next)
+        judge_unit(core, unit, out);
+    if (core->avoided_count >= avoided)
+        return;
+    core_forget_plan(core);
+    core->plan_wanted = true;
 }
 
 void core_forget_unlimited(struct core *core)

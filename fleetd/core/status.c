@@ -328,7 +328,11 @@ static void status_placed(struct core_status *status, const struct core *core,
         return;
     }
     outcome = core_judge_report(unit->desired, report);
-    if (outcome == OUTCOME_FAILED && core_drain_move(core, unit->name) != NULL)
+    if (outcome == OUTCOME_FAILED && core_may_restart(core, unit))
+        set(status, OUTCOME_WAITING,
+            xasprintf("it failed on %s, and it is about to show whether systemd starts it again there",
+                      hostname_of(core, host->id)));
+    else if (outcome == OUTCOME_FAILED && core_drain_move(core, unit->name) != NULL)
         set(status, OUTCOME_WAITING,
             xasprintf("it failed on %s, and is about to be tried elsewhere", hostname_of(core, host->id)));
     else if (outcome == OUTCOME_FAILED)

@@ -870,6 +870,17 @@ void fails(struct world *w, const char *name, const char *unit, const char *resu
     send_report(w, m, item, false);
 }
 
+void start_fails(struct world *w, const char *name, const char *unit)
+{
+    struct machine *m = machine_of(w, name);
+    struct item *item = item_of(m, unit);
+
+    item->launched = true;
+    strcpy(item->active, "failed");
+    send_report(w, m, item, false);
+    fails(w, name, unit, "failed");
+}
+
 void refuses(struct world *w, const char *name, const char *unit, const char *active)
 {
     struct machine *m = machine_of(w, name);

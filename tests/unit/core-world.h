@@ -110,6 +110,8 @@ void is_heard(struct world *w, const char *name);
 void reports(struct world *w, const char *name, const char *unit, const char *active);
 void reports_sub(struct world *w, const char *name, const char *unit, const char *active, const char *sub);
 void fails(struct world *w, const char *name, const char *unit, const char *result);
+/* A start fails as an agent tells it: first the state, then that it is through with that. */
+void start_fails(struct world *w, const char *name, const char *unit);
 /* systemd refuses the content; 'active': what becomes, or was left, of an older one. */
 void refuses(struct world *w, const char *name, const char *unit, const char *active);
 void is_stopped_by_its_lease(struct world *w, const char *name, const char *unit);

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "fleetd/core/core_private.h"
 #include "fleetd/core/drain.h"
+#include "fleetd/core/failing.h"
 #include "tests/unit/core-world.h"
 
 #define LOADED   FLEET__DESIRED_STATE__DESIRED_LOADED
@@ -29,6 +30,10 @@
 #define ON_A        ONLY_ON("aaaaaaaa")
 #define ON_B        ONLY_ON("bbbbbbbb")
 #define ON_C        ONLY_ON("cccccccc")
+
+#define DRAINING FLEET__AVAILABILITY__AVAILABILITY_DRAINING
+#define CORDONED FLEET__AVAILABILITY__AVAILABILITY_CORDONED
+#define ACTIVE   FLEET__AVAILABILITY__AVAILABILITY_ACTIVE
 
 /* Machines a, b and c have called a leader. */
 static void three_machines(struct world *w)
@@ -1480,6 +1485,50 @@ static void test_a_unit_that_keeps_failing_is_tried_elsewhere(void **state)
     world_done(&w);
 }
 
+/* systemd says "failed" for a moment of what it restarts after a start that failed. */
+static void test_failed_for_a_moment_is_not_for_good(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", LIMITED(3), LAUNCHED);
+    for (unsigned i = 0; i < 2; i++) {
+        start_fails(&w, "a", "x.service");
+        assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+        assert_non_null(strstr(reason_of(&w, "x.service"), "about to show whether systemd starts it again"));
+        advance(&w, FAILED_FOR_GOOD_MS / 2);
+        reports_sub(&w, "a", "x.service", "activating", "auto-restart"); /* The same failure. */
+        advance(&w, 5000);
+        assert_string_equal(placed_on(&w, "x.service"), "a");
+        reports_sub(&w, "a", "x.service", "activating", "start-pre");
+    }
+    start_fails(&w, "a", "x.service");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_non_null(strstr(registry_unit(w.registry, "x.service")->reason, "has failed 3 times within 1min"));
+    world_done(&w);
+}
+
+/* What fails at its very first start has not said before that it is through with anything. */
+static void test_a_first_start_that_fails(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", LIMITED(1), LAUNCHED);
+    start_fails(&w, "a", "x.service");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_non_null(strstr(registry_unit(w.registry, "x.service")->reason,
+                           "has failed on host-a (its FailureLimitBurst=1); "));
+    world_done(&w);
+}
+
+/* And lies there. */
+static void fails_for_good(struct world *w, const char *machine, const char *unit)
+{
+    start_fails(w, machine, unit);
+    advance(w, FAILED_FOR_GOOD_MS);
+}
+
 static void test_failures_long_ago_do_not_count(void **state)
 {
     struct world w;
@@ -1501,16 +1550,16 @@ static void test_what_failed_for_good_is_tried_on_each_machine(void **state)
 
     three_machines(&w);
     user_submits(&w, "x.service", LIMITED(5), LAUNCHED);
-    fails(&w, "a", "x.service", "failed");
+    fails_for_good(&w, "a", "x.service");
     assert_string_equal(placed_on(&w, "x.service"), "b");
     lets_go(&w, "a", "x.service");
     advance(&w, 5000);
-    fails(&w, "b", "x.service", "failed");
+    fails_for_good(&w, "b", "x.service");
     assert_string_equal(placed_on(&w, "x.service"), "c");
     lets_go(&w, "b", "x.service");
     advance(&w, 5000);
+    fails_for_good(&w, "c", "x.service");
     world_forget(&w);
-    fails(&w, "c", "x.service", "failed");
     advance(&w, 1000);
     /* Everywhere: it stays where it is, for a while. */
     assert_int_equal(w.schedules, 0);
@@ -1622,6 +1671,7 @@ static void test_a_limit_is_turned_on_and_off(void **state)
     advance(&w, 3600000);
     world_forget(&w);
     cluster_sets(&w, "failure_limit_burst", "4");
+    advance(&w, FAILED_FOR_GOOD_MS);
     assert_string_equal(placed_on(&w, "x.service"), "c");
     assert_string_equal(placed_on(&w, "off.service"), "b");
     assert_int_equal(w.schedules, 1);
@@ -1629,10 +1679,10 @@ static void test_a_limit_is_turned_on_and_off(void **state)
                            "has failed on host-a, where systemd does not start it again (the cluster's "
                            "failure_limit_burst=4); "));
     lets_go(&w, "a", "x.service");
-    fails(&w, "c", "x.service", "failed");
+    fails_for_good(&w, "c", "x.service");
     assert_string_equal(placed_on(&w, "x.service"), "b");
     lets_go(&w, "c", "x.service");
-    fails(&w, "b", "x.service", "failed"); /* Now on all. */
+    fails_for_good(&w, "b", "x.service"); /* Now on all. */
     world_forget(&w);
     cluster_sets(&w, "failure_limit_burst", NULL);
     advance(&w, 24 * 3600000);
@@ -1706,6 +1756,32 @@ static void test_what_fails_everywhere_does_not_go_round_and_round(void **state)
     world_done(&w);
 }
 
+/* Who is to leave, but cannot, is in the way where it stays: if others were placed as if it was gone, they
+ * would be sent back and forth without an end. */
+static void test_who_cannot_leave_is_in_the_way(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    is_set(&w, "c", CORDONED);
+    cluster_sets(&w, "failure_limit_burst", "1");
+    user_starts(&w, "y.service");
+    start_fails(&w, "a", "y.service");
+    lets_go(&w, "a", "y.service");
+    start_fails(&w, "b", "y.service"); /* Now there is no other machine for it. */
+    user_submits(&w, "x.service", PLAIN "[X-Fleet]\nConflicts=y.service\n", LAUNCHED);
+    world_forget(&w);
+    start_fails(&w, "a", "x.service");
+    advance(&w, 5000);
+    assert_int_equal(w.schedules, 0);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    assert_string_equal(placed_on(&w, "y.service"), "b");
+    is_set(&w, "c", ACTIVE);
+    assert_true(streq(placed_on(&w, "x.service"), "c") != streq(placed_on(&w, "y.service"), "c"));
+    assert_int_equal(w.schedules, 1);
+    world_done(&w);
+}
+
 /* A leader that finds a unit failed, which would never say so again. */
 static void test_a_new_leader_finds_a_unit_failed(void **state)
 {
@@ -1723,6 +1799,7 @@ static void test_a_new_leader_finds_a_unit_failed(void **state)
     machine_calls(&w, "a");
     machine_calls(&w, "b");
     machine_calls(&w, "c");
+    advance(&w, FAILED_FOR_GOOD_MS);
     assert_string_equal(placed_on(&w, "x.service"), "c");
     assert_string_equal(placed_on(&w, "y.service"), "b");
     world_done(&w);
@@ -1793,10 +1870,6 @@ static void test_a_high_pile_of_peers(void **state)
 }
 
 /* ---- cordon and drain ---- */
-
-#define DRAINING FLEET__AVAILABILITY__AVAILABILITY_DRAINING
-#define CORDONED FLEET__AVAILABILITY__AVAILABILITY_CORDONED
-#define ACTIVE   FLEET__AVAILABILITY__AVAILABILITY_ACTIVE
 
 static void test_a_cordoned_machine_keeps_what_it_has(void **state)
 {
@@ -3179,6 +3252,8 @@ int main(void)
         cmocka_unit_test(test_a_hung_machine_can_be_given_up),
         cmocka_unit_test(test_a_hung_machine_does_not_count_for_the_brake),
         cmocka_unit_test(test_a_unit_that_keeps_failing_is_tried_elsewhere),
+        cmocka_unit_test(test_failed_for_a_moment_is_not_for_good),
+        cmocka_unit_test(test_a_first_start_that_fails),
         cmocka_unit_test(test_failures_long_ago_do_not_count),
         cmocka_unit_test(test_what_failed_for_good_is_tried_on_each_machine),
         cmocka_unit_test(test_what_fails_on_and_on_is_no_news),
@@ -3188,6 +3263,7 @@ int main(void)
         cmocka_unit_test(test_a_limit_is_turned_on_and_off),
         cmocka_unit_test(test_a_limit_is_lowered),
         cmocka_unit_test(test_what_fails_everywhere_does_not_go_round_and_round),
+        cmocka_unit_test(test_who_cannot_leave_is_in_the_way),
         cmocka_unit_test(test_a_new_leader_finds_a_unit_failed),
         cmocka_unit_test(test_somebody_has_mended_it),
         cmocka_unit_test(test_who_belongs_to_a_failing_unit_leaves_with_it),
