@@ -210,6 +210,29 @@ def test_the_leader_is_cut_off_with_what_it_runs(cluster: Cluster) -> None:
 
 
 @lab_test(deadline_s=90)
+def test_a_leader_that_does_not_know_that_it_is_deposed(cluster: Cluster) -> None:
+    """It stood still while another one was elected and has moved its units; then it goes on where it was, cut off, and
+    takes itself for the leader for as long as libraft does. What it says to its own host must start nothing there."""
+    for _ in range(2):
+        before = start_all(cluster)
+        old = cluster.wait_leader()
+        others = others_of(cluster, old)
+        old.systemctl("kill", "--signal=STOP", "fleetd")
+        old.cut()
+        try:
+            wait_once_each(others, before, NEW_LEADER_S + MOVED_S, f"the units of {old.name} to run elsewhere")
+            assert not lives([old], "leased@*")
+            old.systemctl("kill", "--signal=CONT", "fleetd")
+            assert_stays(lambda: lives([old], "leased@*"), 4, f"what {old.name} runs")
+        finally:
+            old.mend()
+            old.systemctl("kill", "--signal=CONT", "fleetd")
+        cluster.wait_ready(3)
+        wait_once_each(cluster.hosts, before, 10)
+        assert_alone(cluster.hosts, before)
+
+
+@lab_test(deadline_s=90)
 def test_one_way_cuts(cluster: Cluster) -> None:
     for is_deaf in (True, False):
         before = start_all(cluster)
