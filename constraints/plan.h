@@ -54,6 +54,7 @@ struct plan_unit {
     const char *const *avoided; /* Ids of machines that are only taken if no other fits; may be NULL. */
     size_t avoided_count;
     const char *target; /* Machine id, known or not; NULL: not placed. */
+    bool pinned;        /* It stays there although the machine is lost. */
 };
 
 /* Names and ids are unique. */

@@ -511,7 +511,7 @@ static void put_units(struct planner *p)
             place->cause = xstrdup("a global unit has no place");
         } else if (machine == NONE) {
             place->cause = xasprintf("machine %s is unknown", name);
-        } else if (p->cluster.machines[machine]->lost) {
+        } else if (p->cluster.machines[machine]->lost && !facts->pinned) {
             place->cause = xasprintf(p->cluster.machines[machine]->drained ? "machine %s is being drained"
                                                                            : "machine %s is lost",
                                      name);

@@ -29,8 +29,10 @@ const struct verb verbs[] = {
      verb_cat},
     {"confirm-lost", "MACHINE...", "Say that missing machines will not come back",
      "When more than a third of the machines vanish together, their units "
-     "are not started elsewhere until enough of them are back. This starts "
-     "those of the named machines elsewhere. Make sure that they are off.",
+     "are not started elsewhere until enough of them are back. Nor is a unit "
+     "with OnDisconnect=stop of which a lost machine may run an older copy. "
+     "This starts those of the named machines elsewhere. Make sure that they "
+     "are off.",
      1, ANY, "No machines given", OPTION_FULL, false, verb_confirm_lost},
     {"cordon", "MACHINE...", "Place no new units on machines", NULL, 1, ANY, "No machines given", OPTION_FULL,
      false, verb_cordon},

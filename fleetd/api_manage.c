@@ -74,6 +74,7 @@ static int set_lost(const struct api_request *request, const json_t *body, Fleet
                        change->machine_id,
                        registry_machine(api_registry(request), change->machine_id)->hostname);
     change->verdict = FLEET__VERDICT__VERDICT_LOST;
+    change->confirmed = true;
     return 0;
 }
 

@@ -23,8 +23,8 @@ if HAVE_CMOCKA
 CORE_TEST_LIBS = fleetd/libcore.a constraints/libconstraints.a raftstore/libraftstore.a raftstore/libschema.a \
 	$(UNITS_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 
-check_PROGRAMS += tests/unit/test-core tests/unit/test-voters
-TESTS += tests/unit/test-core tests/unit/test-voters
+check_PROGRAMS += tests/unit/test-core tests/unit/test-core-change tests/unit/test-voters
+TESTS += tests/unit/test-core tests/unit/test-core-change tests/unit/test-voters
 check_PROGRAMS += tests/unit/test-asks tests/unit/test-journal-entry
 TESTS += tests/unit/test-asks tests/unit/test-journal-entry
 tests_unit_test_asks_SOURCES = tests/unit/test-asks.c fleetd/asks.c fleetd/asks.h
@@ -39,6 +39,10 @@ tests_unit_test_core_SOURCES = tests/unit/test-core.c tests/unit/core-world.c te
 tests_unit_test_core_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_core_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_core_LDADD = $(CORE_TEST_LIBS)
+tests_unit_test_core_change_SOURCES = tests/unit/test-core-change.c tests/unit/core-world.c tests/unit/core-world.h
+tests_unit_test_core_change_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_core_change_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_core_change_LDADD = $(CORE_TEST_LIBS)
 check_PROGRAMS += tests/unit/test-prober
 TESTS += tests/unit/test-prober
 tests_unit_test_prober_SOURCES = tests/unit/test-prober.c fleetd/prober.c fleetd/prober.h

@@ -85,7 +85,7 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
         return err_set(err, -EAGAIN, "this host %s",
                        daemon->bystander ? "has no room on its disk" : "belongs to no cluster yet");
     if (hello->purpose == FLEET__PURPOSE__PURPOSE_RAFT) {
-        *ret = store_accept(daemon->store, hello->server_id, ret_data);
+        *ret = store_accept(daemon->store, hello, ret_data);
         return *ret != NULL ? 0 : err_set(err, -EACCES, "this server is not wanted");
     }
     if (daemon->stopping) /* Consensus goes on until leadership is handed over. */

@@ -61,6 +61,8 @@ static void count_decision(struct daemon *daemon, const struct effect *effect, s
         const struct core_placement *placement = &effect->placements[i];
         bool leaves = placement->from[0] != '\0', arrives = placement->to[0] != '\0';
 
+        if (streq(placement->from, placement->to))
+            continue; /* Only what is known of its past. */
         metrics_count_placement(&daemon->engine, leaves, arrives, leaves && is_away(daemon, placement->from));
         ticket->left += leaves;
         ticket->arrived += arrives;
@@ -85,6 +87,7 @@ static void do_schedule(struct daemon *daemon, const struct effect *effect)
         placements[i].if_generation = effect->placements[i].generation;
         placements[i].former_gone = effect->placements[i].former_gone;
         placements[i].handover = effect->placements[i].handover;
+        placements[i].leased = effect->placements[i].leased;
         list[i] = &placements[i];
     }
     schedule.placements = list;

@@ -351,6 +351,9 @@ static void conn_take_hello(struct conn *conn, const uint8_t *bytes, size_t size
     } else if (r < 0) {
         port_log_stranger(port, conn->peer, err_text(&err, r));
         conn_refuse(conn, err_text(&err, r), "");
+    } else if (hello->purpose == FLEET__PURPOSE__PURPOSE_IDENTIFY) {
+        conn_send_welcome(conn, true, "", ""); /* That is all. */
+        conn_close(conn, "was told who is here");
     } else {
         conn->purpose = hello->purpose;
         conn->peer_server_id = hello->server_id;

@@ -46,6 +46,8 @@ uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool accept
     welcome.machine_id = (char *)identity->machine_id;
     welcome.leader_address = (char *)leader_address;
     welcome.version = (char *)PACKAGE_VERSION;
+    welcome.boot_id.data = (uint8_t *)identity->boot_id;
+    welcome.boot_id.len = sizeof(identity->boot_id);
 
     bytes = xmalloc(fleet__welcome__get_packed_size(&welcome));
     *ret_size = fleet__welcome__pack(&welcome, bytes);
@@ -87,7 +89,7 @@ int greeting_check_hello(const struct port_identity *identity, const Fleet__Hell
     if (!is_machine_id(hello->machine_id) || hello->boot_id.len != 16)
         return err_set(err, -EBADMSG, "a greeting without a proper machine and boot id");
     if (hello->purpose != FLEET__PURPOSE__PURPOSE_RAFT && hello->purpose != FLEET__PURPOSE__PURPOSE_SESSION &&
-        hello->purpose != FLEET__PURPOSE__PURPOSE_JOIN)
+        hello->purpose != FLEET__PURPOSE__PURPOSE_JOIN && hello->purpose != FLEET__PURPOSE__PURPOSE_IDENTIFY)
         return err_set(err, -EPROTO, "purpose %d is not known here", (int)hello->purpose);
     r = check_cluster(identity, hello, err);
     if (r < 0)

@@ -5,6 +5,7 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/conn.c raftstore/conn.h \
 	raftstore/frame.c raftstore/frame.h \
 	raftstore/greeting.c raftstore/greeting.h \
+	raftstore/identify.c raftstore/identify.h \
 	raftstore/port.c raftstore/port.h \
 	raftstore/raftnet.c raftstore/raftnet.h \
 	raftstore/raftwire.c raftstore/raftwire.h

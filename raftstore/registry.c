@@ -176,9 +176,10 @@ static void unit_destroy(struct registry *registry, struct registry_unit *unit)
 
     if (unit->target[0] != '\0')
         strlist_add(&unit->former, unit->target);
-    if (unit->former.count > 0) {
+    if (unit->former.count > 0 || unit->anywhere || unit->requirements->global) {
         departed = registry_departed_remember(registry, unit->name, &unit->former);
         departed->stop_ms = unit->stop_ms;
+        departed->anywhere = unit->anywhere || unit->requirements->global;
         departed->leased = unit->leased;
         departed->leased_since = unit->leased_since;
     }
@@ -208,6 +209,7 @@ static void unit_inherit(struct registry *registry, struct registry_unit *unit)
         return;
     unit->former = departed->machines;
     departed->machines = (struct strlist){0};
+    unit->anywhere = departed->anywhere;
     if (departed->stop_ms > unit->stop_ms)
         unit->stop_ms = departed->stop_ms;
     unit->leased = departed->leased;
@@ -245,10 +247,15 @@ static int check_unit_change(struct registry *registry, const Fleet__UnitChange 
     return 0;
 }
 
+static bool has_former(const struct registry_unit *unit)
+{
+    return unit->former.count > 0 || unit->anywhere;
+}
+
 /* As long as an older copy may run somewhere, its time to stop counts, too. */
 static void unit_set_stop(struct registry_unit *unit)
 {
-    bool alone = unit->target[0] == '\0' && unit->former.count == 0;
+    bool alone = unit->target[0] == '\0' && !has_former(unit);
 
     if (alone || unit->requirements->stop_ms > unit->stop_ms)
         unit->stop_ms = unit->requirements->stop_ms;
@@ -293,6 +300,7 @@ static bool unit_set_text(struct registry *registry, struct registry_unit *unit,
     registry_content_put(registry, unit->content);
     unit->content = content;
     unit->handover = false; /* What its former machines run is not what is wanted any more. */
+    unit->anywhere = unit->anywhere || unit->requirements->global;
     unit_set_requirements(unit);
     unit_set_stop(unit);
     unit_note_lease(registry, unit);
@@ -352,16 +360,29 @@ static int apply_change_units(struct registry *registry, const Fleet__ChangeUnit
     return 0;
 }
 
+/* Whoever had an older content has carried out this one, or has nothing of it. */
+static void unit_set_leased(struct registry_unit *unit)
+{
+    if (unit->requirements->stop_ms == 0)
+        return;
+    unit->leased = true;
+    if (unit->leased_since == 0) /* A version that did not note it has placed it. */
+        unit->leased_since = unit->generation;
+}
+
 static void place_unit(struct registry *registry, struct registry_unit *unit,
                        const Fleet__Placement *placement, uint64_t wall_ms)
 {
     if (placement->former_gone) {
-        unit->leased = unit->leased || (unit->target[0] == '\0' && unit->former.count > 0);
+        unit->leased = unit->leased || (unit->target[0] == '\0' && has_former(unit));
+        unit->anywhere = false;
         strlist_done(&unit->former);
     }
     unit_set_stop(unit);
     if (unit->target[0] != '\0' && streq(unit->target, placement->to)) {
-        unit->handover = false; /* Nothing else: what is wanted of its machine is as before. */
+        unit->handover = false; /* What is wanted of its machine is as before. */
+        if (placement->leased)
+            unit_set_leased(unit);
         return;
     }
     unit_set_target(unit, placement->to, placement->reason);
@@ -614,7 +635,10 @@ static void change_machine(struct registry *registry, const Fleet__MachineChange
         machine->daemon_stopped = change->daemon == FLEET__DAEMON_STATE__DAEMON_STOPPED;
     if (change->verdict != FLEET__VERDICT__VERDICT_UNCHANGED)
         machine->daemon_stopped = false; /* It has called again, or it is more than that. */
-    if (change->verdict == FLEET__VERDICT__VERDICT_UNCHANGED || lost == machine->lost)
+    if (change->verdict == FLEET__VERDICT__VERDICT_UNCHANGED)
+        return;
+    machine->lost_confirmed = lost && (change->confirmed || machine->lost_confirmed);
+    if (lost == machine->lost)
         return;
     machine->lost = lost;
     machine->lost_wall_ms = lost ? wall_ms : 0;

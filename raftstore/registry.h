@@ -60,7 +60,8 @@ struct registry_unit {
     char target[MACHINE_ID_SIZE]; /* "": nowhere. */
     struct strlist former;        /* Where it was before, and may still be: a machine must let go of it before
                                      another one gets it. The leader knows which ones have; a new leader waits
-                                     for them to call. */
+                                     for them to call. One that is lost may still run it. */
+    bool anywhere;                /* It was global before: so each machine is one of the former ones. */
     bool handover;    /* A planned move: former machines keep what they run until it is active at its
                          target. Ends when they have let go. */
     uint64_t stop_ms; /* The longest that a copy which may still run may take to stop when its lease ends: the
@@ -99,6 +100,7 @@ struct registry_machine {
     uint64_t joined_wall_ms;
     bool lost; /* It was given up, and has not called since. Not "it does not answer": that nobody stores. */
     uint64_t lost_wall_ms;
+    bool lost_confirmed; /* A person has said so: nothing runs there any more. Until it has called. */
     enum machine_availability availability;
     bool daemon_stopped; /* Its fleetd was stopped on purpose, and has not called since; its units run on. */
     struct registry_label *labels; /* What holds now: static ones, overridden by changed ones; by key. */

@@ -19,7 +19,8 @@ struct request {
 struct departed {
     char *name;
     struct strlist machines;
-    uint64_t stop_ms; /* This and the next two: as of struct registry_unit. */
+    bool anywhere; /* This and the next three: as of struct registry_unit. */
+    uint64_t stop_ms;
     bool leased;
     uint64_t leased_since;
     UT_hash_handle hh;

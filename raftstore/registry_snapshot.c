@@ -41,6 +41,7 @@ static void add_unit(struct strbuf *to, const struct registry_unit *unit)
     message.stop_ms = unit->stop_ms;
     message.leased = unit->leased;
     message.leased_since = unit->leased_since;
+    message.anywhere = unit->anywhere;
     message.reason = unit->reason;
     message.placed_wall_ms = unit->placed_wall_ms;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_UNIT;
@@ -96,6 +97,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     message.joined_wall_ms = machine->joined_wall_ms;
     message.lost = machine->lost;
     message.lost_wall_ms = machine->lost_wall_ms;
+    message.lost_confirmed = machine->lost_confirmed;
     message.availability = availability[machine->availability];
     message.daemon_stopped = machine->daemon_stopped;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_MACHINE;
@@ -128,6 +130,7 @@ static void add_departed(struct strbuf *to, const struct departed *departed)
     message.stop_ms = departed->stop_ms;
     message.leased = departed->leased;
     message.leased_since = departed->leased_since;
+    message.anywhere = departed->anywhere;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_DEPARTED;
     record.departed = &message;
     add_record(to, &record);
@@ -327,6 +330,7 @@ static int restore_unit(struct registry *registry, const Fleet__SnapshotUnit *me
     unit->stop_ms = message->stop_ms;
     unit->leased = message->leased;
     unit->leased_since = message->leased_since;
+    unit->anywhere = message->anywhere;
     unit->placed_wall_ms = message->placed_wall_ms;
     free(unit->reason);
     unit->reason = xstrdup(message->reason);
@@ -344,6 +348,7 @@ static int restore_machine(struct registry *registry, const Fleet__SnapshotMachi
     machine->joined_wall_ms = message->joined_wall_ms;
     machine->lost = message->lost;
     machine->lost_wall_ms = message->lost_wall_ms;
+    machine->lost_confirmed = message->lost_confirmed;
     machine->availability = registry_availability_of(message->availability);
     machine->daemon_stopped = message->daemon_stopped;
     for (size_t i = 0; i < message->n_changed_metadata; i++) {
@@ -382,6 +387,7 @@ static int restore_departed(struct registry *registry, const Fleet__SnapshotDepa
     departed->stop_ms = message->stop_ms;
     departed->leased = message->leased;
     departed->leased_since = message->leased_since;
+    departed->anywhere = message->anywhere;
     return 0;
 }
 

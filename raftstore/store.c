@@ -53,9 +53,10 @@ static int on_resolve(uint64_t server_id, char *address, void *data)
     return 0;
 }
 
-const struct conn_callbacks *store_accept(struct store *store, uint64_t server_id, void **ret_data)
+const struct conn_callbacks *store_accept(struct store *store, const Fleet__Hello *hello, void **ret_data)
 {
-    return store->raft_closed ? NULL : raftnet_accept(store->net, server_id, ret_data);
+    return store->raft_closed ? NULL
+                              : raftnet_accept(store->net, hello->server_id, hello->boot_id.data, ret_data);
 }
 
 /* ---- what the world is told ---- */

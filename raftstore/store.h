@@ -107,7 +107,7 @@ struct store_stats {
 void store_stats(const struct store *store, struct store_stats *ret);
 
 /* Callbacks for an incoming connection of PURPOSE_RAFT: for port_callbacks.on_accept. */
-const struct conn_callbacks *store_accept(struct store *store, uint64_t server_id, void **ret_data);
+const struct conn_callbacks *store_accept(struct store *store, const Fleet__Hello *hello, void **ret_data);
 
 /* One change of the configuration at a time (dissertation §4.1); this host must lead. 'role' as in struct
  * store_server, or -1 to remove. A server that is new is added first; one that is removed as a voter is made

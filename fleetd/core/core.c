@@ -47,6 +47,17 @@ static void mark_unplaced(struct core *core)
             core_mark(core, units[i]->name);
 }
 
+/* Units that wait for a machine that was lost: a person may have confirmed that. */
+static void mark_kept_by_lost(struct core *core)
+{
+    size_t count;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    for (size_t i = 0; i < count; i++)
+        if (core_needs_lease(units[i]) && !units[i]->leased)
+            core_mark(core, units[i]->name);
+}
+
 /* All that a host has or may have. */
 static void mark_held(struct core *core, const struct host *host)
 {
@@ -76,7 +87,7 @@ static void mark_host(struct core *core, const struct host *host)
 
     for (size_t i = 0; i < count; i++)
         if (units[i]->requirements->global || streq(units[i]->target, host->id) ||
-            strlist_has(&units[i]->former, host->id) || core_needs_lease(units[i]))
+            core_is_former(units[i], host) || core_needs_lease(units[i]))
             core_mark(core, units[i]->name);
     mark_held(core, host);
     core->plan_wanted = true;
@@ -149,6 +160,8 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
     if (own != NULL && own->launched && (!core_needs_lease(unit) || runs(own)))
         return NULL;
     holder = held_by_lease(core, unit, target);
+    if (holder == NULL)
+        holder = core_lost_with(core, unit, target);
     if (holder != NULL)
         return holder;
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
@@ -158,25 +171,28 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
     if (unit->handover)
         return NULL; /* Whoever it was may have it. */
     /* One that has not called since this leader began may still have it. */
-    for (size_t i = 0; i < unit->former.count; i++) {
-        const struct host *former = host_find(core->hosts, unit->former.items[i]);
-
-        if (former != NULL && host_is_unknown(former) && !streq(former->id, machine_id) &&
-            !core_lease_ends(former, unit))
-            return former;
-    }
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (core_is_former(unit, host) && host_is_unknown(host) && !streq(host->id, machine_id) &&
+            !core_lease_ends(host, unit))
+            return host;
     return NULL;
+}
+
+bool core_is_former(const struct registry_unit *unit, const struct host *host)
+{
+    return (unit->anywhere && !streq(unit->target, host->id)) || strlist_has(&unit->former, host->id);
 }
 
 bool core_former_gone(const struct core *core, const struct registry_unit *unit)
 {
-    for (size_t i = 0; i < unit->former.count; i++) {
-        const struct host *former = host_find(core->hosts, unit->former.items[i]);
-
-        if (former != NULL && former->state != MACHINE_LOST &&
-            (host_is_unknown(former) || host_may_have(former, unit->name)))
+    if (unit->former.count == 0 && !unit->anywhere)
+        return true;
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
+        if (!core_is_former(unit, host))
+            continue;
+        if (host->state != MACHINE_LOST && (host_is_unknown(host) || host_may_have(host, unit->name)))
             return false;
-        if (former != NULL && may_run_unheard(core, former, unit))
+        if (may_run_unheard(core, host, unit))
             return false;
     }
     return true;
@@ -647,7 +663,7 @@ static void take_report(struct core *core, const struct host *host, const char *
     }
     if (unit != NULL && report != NULL && !was_failing && core_is_failing(report))
         take_failure(core, host, unit, out);
-    if (unit != NULL && unit->handover && core->ends_due_ms == UINT64_MAX && core_former_gone(core, unit))
+    if (unit != NULL && core->ends_due_ms == UINT64_MAX && core_has_ended(core, unit))
         core->ends_due_ms = core->now_ms + CORE_ENDS_MS;
 }
 
@@ -789,6 +805,7 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
         expect_machines(core, now_ms);
         mark_globals(core);
         mark_unplaced(core);
+        mark_kept_by_lost(core);
         core->plan_wanted = true;
         core_judge_silence(core, out); /* A person may have given one up. */
     }

@@ -128,6 +128,7 @@ struct core_placement {
     bool handover;    /* The machines that have it keep it until it is active on 'to'. 'from' = 'to': not any
                          more. */
     bool former_gone; /* Nobody else has anything of it: the registry may forget where it was earlier. */
+    bool leased;      /* 'from' = 'to': nobody runs it without a lease any more. */
 };
 
 struct effect {

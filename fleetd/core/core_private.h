@@ -107,6 +107,14 @@ uint64_t core_lease_end_ms(const struct core *core, const struct host *host,
  * run there without a lease does, whatever its content says by now. */
 bool core_lease_ends(const struct host *host, const struct registry_unit *unit);
 bool core_lease_binds(const struct core *core, const struct host *host); /* Any unit. */
+/* A unit that was changed from keep to stop. Its older copies know nothing of a lease: a host that was lost
+ * before it carried the change out, or let go, may run one for ever. core_lost_with(): such a host; NULL:
+ * none. core_stays_lost(): its place is one. core_becomes_leased(): nobody has such a copy any more, which
+ * the registry is to know. */
+const struct host *core_lost_with(const struct core *core, const struct registry_unit *unit,
+                                  const struct host *except);
+bool core_stays_lost(const struct core *core, const struct registry_unit *unit);
+bool core_becomes_leased(const struct core *core, const struct registry_unit *unit);
 /* Something of 'host' waits until a lease of 'holder' has ended, if that is what it waits for; and the first
  * end that anything waits for. */
 void core_lease_await(const struct core *core, struct host *host, const struct host *holder,
@@ -117,8 +125,11 @@ void core_lease_look(struct core *core); /* The units have changed. */
 void core_lease_decide(struct core *core, struct effects *out);
 uint64_t core_lease_deadline_ms(const struct core *core);
 
-/* Whether none of the machines that had the unit before its present one has anything of it any more. */
+/* Whether none of the machines that had the unit before its present one has anything of it any more; those
+ * that are lost have, for they are not waited for. core_former_forgotten(): not those either. */
+bool core_is_former(const struct registry_unit *unit, const struct host *host);
 bool core_former_gone(const struct core *core, const struct registry_unit *unit);
+bool core_former_forgotten(const struct core *core, const struct registry_unit *unit);
 
 /* Which of its peers (MachineOf) a unit that is not on the host yet waits for; NULL: none. A follower is
  * given to its host with its peers or after them, so that what it requires of them is known to systemd there.
@@ -149,6 +160,9 @@ void core_forget_plan(struct core *core);
 struct decision *core_decision_new(const struct core *core, bool drained, const bool *stays);
 void core_decision_free(struct decision *decision);
 
+/* Whether the registry is to be told of something of a unit that stays where it is: a handover is over,
+ * nobody runs it without a lease any more, or its former machines need not be remembered. */
+bool core_has_ended(const struct core *core, const struct registry_unit *unit);
 /* Adds an EFFECT_SCHEDULE if the plan changes anything. Sets plan_wanted if that was not all of it. */
 void core_decide(struct core *core, struct effects *out);
 /* Ends a decision: adds an EFFECT_LOG for each of its placements that the registry has now. */

@@ -108,6 +108,7 @@ static void add_units(const struct core *core, bool drained, const bool *stays, 
             .requirements = units[i]->requirements,
             .desired = units[i]->desired,
             .target = away ? NULL : place_of(core, units[i]),
+            .pinned = core_stays_lost(core, units[i]),
         };
     }
     decision->facts.units = decision->units;
@@ -174,8 +175,9 @@ static bool add_placement(struct core *core, struct effect *schedule, const stru
         .unit = xstrdup(unit->name),
         .reason = xstrdup(reason),
         .generation = unit->generation,
-        .former_gone = core_former_gone(core, unit),
+        .former_gone = core_former_forgotten(core, unit),
         .handover = handover,
+        .leased = to != NULL && streq(unit->target, to) && core_becomes_leased(core, unit),
     };
     memcpy(placement->from, unit->target, sizeof placement->from);
     snprintf(placement->to, sizeof placement->to, "%s", to != NULL ? to : "");
@@ -215,7 +217,15 @@ static bool add_moves(struct core *core, struct effect *schedule)
     return true;
 }
 
-/* Handovers that are over, of units that do not move now: the old machines have let go. */
+bool core_has_ended(const struct core *core, const struct registry_unit *unit)
+{
+    if (unit->target[0] == '\0')
+        return false;
+    return (unit->handover && core_former_gone(core, unit)) || core_becomes_leased(core, unit) ||
+           ((unit->former.count > 0 || unit->anywhere) && core_former_forgotten(core, unit));
+}
+
+/* What is over, of units that do not move now: old machines have let go. */
 static void add_ends(struct core *core, struct effect *schedule)
 {
     size_t count, moves = schedule->placement_count;
@@ -224,7 +234,7 @@ static void add_ends(struct core *core, struct effect *schedule)
     for (size_t i = 0; i < count; i++) {
         bool moved = false;
 
-        if (!units[i]->handover || !core_former_gone(core, units[i]))
+        if (!core_has_ended(core, units[i]))
             continue;
         for (size_t j = 0; j < moves && !moved; j++)
             moved = streq(schedule->placements[j].unit, units[i]->name);

@@ -45,7 +45,8 @@ struct host {
     uint64_t share_count; /* Sent in this session. */
     size_t leaving_count; /* Of them, those that leave. */
     bool kept_waiting;    /* A unit waits for one that conflicts with it to be stopped here. */
-    struct strlist had;   /* Units that it had, or may have had, when it was lost; empty while it is not. */
+    struct strlist had;   /* Units that it had, or may have had, when it was lost; empty while it is not.
+                             Complete   only if it had called. */
     UT_hash_handle hh;
 };
 

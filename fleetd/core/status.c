@@ -139,7 +139,7 @@ static const struct host *who_has(const struct core *core, const char *unit)
         if (host_may_have(host, unit))
             return host;
         if (host->state == MACHINE_EXPECTED ||
-            (host_is_unknown(host) && known != NULL && strlist_has(&known->former, host->id)))
+            (host_is_unknown(host) && known != NULL && core_is_former(known, host)))
             unknown = host;
     }
     return unknown;
@@ -217,6 +217,17 @@ static char *failure_text(const struct core *core, const char *machine_id, const
                      hostname_of(core, machine_id));
 }
 
+/* Of a lost machine that may run an older copy, with OnDisconnect=keep, of what has OnDisconnect=stop. */
+static char *lost_text(const struct core *core, const struct host *host)
+{
+    const char *name = hostname_of(core, host->id);
+
+    return xasprintf(
+        "%s was lost before it had carried out OnDisconnect=stop, and may run an older copy on: nothing "
+        "is started until it is back, or you are sure that it is off (fleetctl confirm-lost %s)",
+        name, name);
+}
+
 static char *waiting_text(const struct core *core, const struct registry_unit *unit, const struct host *host,
                           const struct core_report *report)
 {
@@ -243,6 +254,8 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
         return xasprintf("%s %s, and may run it for another %" PRIu64 " s", hostname_of(core, holder->id),
                          holder->state == MACHINE_LOST ? "is lost" : "has not called the leader yet",
                          (core_lease_end_ms(core, holder, unit) - core->now_ms + 999) / 1000);
+    if (holder != NULL && holder->state == MACHINE_LOST)
+        return lost_text(core, holder);
     if (holder != NULL)
         return xasprintf("%s must let go of it first", hostname_of(core, holder->id));
     if (peer != NULL)
@@ -277,6 +290,7 @@ static void status_settled(struct core_status *status, const struct core *core,
 {
     const struct plan_change *move = core_is_drained(core, unit) ? core_drain_move(core, unit->name) : NULL;
     const struct host *old = unit->handover ? old_home(core, unit) : NULL;
+    const struct host *lost = core_lost_with(core, unit, NULL);
 
     if (move != NULL)
         set(status, OUTCOME_WAITING,
@@ -288,6 +302,12 @@ static void status_settled(struct core_status *status, const struct core *core,
         set(status, outcome,
             xasprintf("%s is being drained, but it fits on no other machine (fleetctl explain %s)",
                       hostname_of(core, unit->target), unit->name));
+    else if (lost != NULL)
+        set(status, outcome,
+            xasprintf("%s; but %s was lost before it had carried out OnDisconnect=stop, and may run an older "
+                      "copy on "
+                      "(if it is off: fleetctl confirm-lost %s)",
+                      unit->reason, hostname_of(core, lost->id), hostname_of(core, lost->id)));
     else
         set(status, outcome, xstrdup(unit->reason));
 }
@@ -316,6 +336,10 @@ static void status_placed(struct core_status *status, const struct core *core,
     memcpy(status->machine_id, unit->target, sizeof status->machine_id);
     status->wanted_count = 1;
     set_report(status, report);
+    if (core_stays_lost(core, unit)) {
+        set(status, OUTCOME_WAITING, lost_text(core, host));
+        return;
+    }
     if (host == NULL || host->state == MACHINE_LOST) {
         set(status, OUTCOME_WAITING,
             xasprintf("%s is lost, %s", hostname_of(core, unit->target),

@@ -3,6 +3,8 @@
 
 #include "fleetd/core/voters.h"
 
+#include "base/str.h"
+
 static const struct voters_machine *find_machine(const struct voters_machine *machines, size_t count,
                                                  uint64_t id)
 {
@@ -20,13 +22,21 @@ static const struct store_server *find_server(const struct store_server *servers
     return NULL;
 }
 
-/* A machine that lost its disk has come back under another id, or it has left. */
+static bool is_elsewhere(const struct voters_machine *machine, const struct store_server *server)
+{
+    return machine->alive && !streq(machine->address, server->address);
+}
+
+/* A machine that lost its disk has come back under another id, or it has left; or it is at another address.
+ */
 static bool next_removal(const struct store_server *servers, size_t server_count,
                          const struct voters_machine *machines, size_t machine_count, uint64_t self,
                          struct voters_step *ret)
 {
     for (size_t i = 0; i < server_count; i++) {
-        if (servers[i].id == self || find_machine(machines, machine_count, servers[i].id) != NULL)
+        const struct voters_machine *machine = find_machine(machines, machine_count, servers[i].id);
+
+        if (servers[i].id == self || (machine != NULL && !is_elsewhere(machine, &servers[i])))
             continue;
         *ret = (struct voters_step){servers[i].id, servers[i].address, SERVER_REMOVED};
         return true;

@@ -4,6 +4,9 @@
  *
  * Laws:
  *  - A server id that is no registered machine's is removed: its host lost its disk, or left.
+ *  - One whose host is there, but at another address, is removed too, and then added like any other: nobody's
+ *    address is changed in place. Else one half of the servers could hear it at the old one, and the other
+ * half a copy of it at the new one (docs/RAFT.md §5).
  *  - There are as many voters as wanted and an odd number of them, as far as there are hosts for it.
  *  - A host becomes a standby first, and a voter when that makes, or is on the way to, an odd number. An even
  *    number that nobody is left to mend upwards is mended downwards: two voters stand less than one.

@@ -758,7 +758,7 @@ void store_stats(const struct store *store, struct store_stats *ret)
 }
 
 /* Consensus does not use the pretended connections. */
-const struct conn_callbacks *store_accept(struct store *store, uint64_t server_id, void **ret_data)
+const struct conn_callbacks *store_accept(struct store *store, const Fleet__Hello *hello, void **ret_data)
 {
     return NULL;
 }

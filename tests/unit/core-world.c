@@ -76,7 +76,7 @@ static void effect_free(struct effect *effect)
 
 void world_forget(struct world *w)
 {
-    w->schedules = w->shares = w->drops = w->logs = w->placements = w->verdicts = w->leases = 0;
+    w->schedules = w->shares = w->drops = w->logs = w->placements = w->moves = w->verdicts = w->leases = 0;
     strlist_done(&w->settled);
     w->settled = (struct strlist){0};
 }
@@ -297,21 +297,6 @@ static void write_effect(struct world *w, const struct effect *effect)
     fprintf(w->transcript, "\n");
 }
 
-/* The law of OnDisconnect=stop: nobody may be given it while another one may still run it, heard or not. */
-static void check_leases(struct world *w, const struct machine *to, const struct registry_unit *unit)
-{
-    for (size_t i = 0; i < MACHINES_ALL; i++) {
-        const struct machine *m = &w->machines[i];
-        const struct item *item = item_of(m, unit->name);
-        uint64_t stop_ms = item != NULL ? item->stop_ms : 0;
-
-        if (m != to && stop_ms > 0 && w->now_ms < m->lease_until_ms + stop_ms)
-            fail_msg("%llu: %s is given to %.1s while %.1s may run it until %llu",
-                     (unsigned long long)w->now_ms, unit->name, to->id, m->id,
-                     (unsigned long long)(m->lease_until_ms + stop_ms));
-    }
-}
-
 /* Whether the machine runs the unit without a lease, or may begin to. */
 static bool may_run_loose(const struct machine *m, const char *unit)
 {
@@ -323,6 +308,25 @@ static bool may_run_loose(const struct machine *m, const char *unit)
             if (streq(mail->names.items[i], unit) && mail->stop_ms[i] == 0)
                 return true;
     return item != NULL && (item->loose || item->wants_loose);
+}
+
+/* The law of OnDisconnect=stop: nobody may be given it while another one may still run it, heard or not, lost
+ * or not; and who runs an older copy without a lease may do so for ever, unless a person knows better. */
+static void check_leases(struct world *w, const struct machine *to, const struct registry_unit *unit)
+{
+    for (size_t i = 0; i < MACHINES_ALL; i++) {
+        const struct machine *m = &w->machines[i];
+        const struct item *item = item_of(m, unit->name);
+        uint64_t stop_ms = item != NULL ? item->stop_ms : 0;
+
+        if (m != to && stop_ms > 0 && w->now_ms < m->lease_until_ms + stop_ms)
+            fail_msg("%llu: %s is given to %.1s while %.1s may run it until %llu",
+                     (unsigned long long)w->now_ms, unit->name, to->id, m->id,
+                     (unsigned long long)(m->lease_until_ms + stop_ms));
+        if (m != to && !m->dead && may_run_loose(m, unit->name))
+            fail_msg("%llu: %s is given to %.1s while %.1s may run it without a lease",
+                     (unsigned long long)w->now_ms, unit->name, to->id, m->id);
+    }
 }
 
 /* The law: who is given a unit anew is alone with it. What a host has that has not called this leader yet is
@@ -472,6 +476,7 @@ static void apply_schedule(struct world *w, const struct effect *effect)
         items[i].if_generation = effect->placements[i].generation;
         items[i].former_gone = effect->placements[i].former_gone;
         items[i].handover = effect->placements[i].handover;
+        items[i].leased = effect->placements[i].leased;
         list[i] = &items[i];
     }
     schedule.placements = list;
@@ -545,6 +550,8 @@ static void do_schedule(struct world *w, struct effect *effect)
 {
     w->schedules++;
     w->placements += (unsigned)effect->placement_count;
+    for (size_t i = 0; i < effect->placement_count; i++)
+        w->moves += !streq(effect->placements[i].from, effect->placements[i].to);
     assert_int_equal(effect->term, w->term);
     if (w->hold) {
         assert_null(w->held); /* One decision at a time. */
@@ -671,6 +678,7 @@ void is_removed(struct world *w, const char *name)
     Fleet__RemoveMachine body = FLEET__REMOVE_MACHINE__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
 
+    machine_of(w, name)->dead = true;
     body.machine_id = machine_of(w, name)->id;
     command.body_case = FLEET__COMMAND__BODY_REMOVE_MACHINE;
     command.remove_machine = &body;
@@ -740,6 +748,8 @@ void is_confirmed_lost(struct world *w, const char *name)
 
     change.machine_id = machine_of(w, name)->id;
     change.verdict = FLEET__VERDICT__VERDICT_LOST;
+    change.confirmed = true;
+    machine_of(w, name)->dead = true;
     change_machine(w, &change);
 }
 
@@ -767,7 +777,7 @@ void machine_calls(struct world *w, const char *name)
     size_t count = m->count;
 
     mail_lost(m);
-    m->off = m->given_up = false;
+    m->off = m->given_up = m->dead = false;
     m->kernel = KERNEL_SILENT;
     m->session = ++w->sessions;
     m->called_term = w->term;

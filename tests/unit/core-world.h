@@ -42,6 +42,7 @@ struct machine {
     uint64_t called_term;  /* The latest leader that it has called. */
     bool beats;            /* It is heard as long as it has a session. */
     bool given_up;         /* A leader took it for lost, or forgot it, and it has not called since. */
+    bool dead;             /* A person has said so, or removed it, and it has not called since. */
     bool off;              /* It has lost power: what is sent there arrives nowhere. */
     uint64_t heard_ms, lease_until_ms;
     enum {
@@ -68,7 +69,7 @@ struct world {
     struct effect *held;  /* ...of this one. */
     bool refuse_lease;    /* The next longest lease is refused. */
     bool refuse_verdicts; /* They get lost on their way to the registry. */
-    unsigned schedules, shares, drops, logs, placements, verdicts, leases;
+    unsigned schedules, shares, drops, logs, placements, moves, verdicts, leases;
     struct strlist settled; /* Since world_forget(). */
     FILE *transcript;       /* All effects as text; may be NULL. */
     uint64_t chance;        /* State of the generator. */

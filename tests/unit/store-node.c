@@ -21,7 +21,7 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
 {
     struct node *node = data;
 
-    *ret = node->store != NULL ? store_accept(node->store, hello->server_id, ret_data) : NULL;
+    *ret = node->store != NULL ? store_accept(node->store, hello, ret_data) : NULL;
     return *ret != NULL ? 0 : err_set(err, -EAGAIN, "not running");
 }
 

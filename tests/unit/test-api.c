@@ -532,6 +532,7 @@ static void test_confirm_lost(void **state)
     ask(world, "POST", V1 "/confirm-lost", "{\"machines\":[\"" ID_A "\"]}");
     assert_int_equal(world->status, 204);
     assert_true(registry_machine(world->registry, ID_A)->lost);
+    assert_true(registry_machine(world->registry, ID_A)->lost_confirmed);
     assert_false(registry_machine(world->registry, ID_B)->lost);
     ask(world, "GET", V1 "/confirm-lost", NULL);
     assert_error(world, 405, "only POST");

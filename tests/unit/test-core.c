@@ -1104,7 +1104,7 @@ static void test_a_lost_machine_comes_back(void **state)
     assert_string_equal(outcome_of(&w, "x.service"), "active");
     lets_go(&w, "a", "x.service");
     advance(&w, TTL_MS);
-    assert_int_equal(w.schedules, 0);
+    assert_int_equal(w.moves, 0);
     assert_string_equal(placed_on(&w, "x.service"), "b");
     world_done(&w);
 }
@@ -1481,7 +1481,7 @@ static void test_a_unit_that_keeps_failing_is_tried_elsewhere(void **state)
     /* When "a" is avoided no more, nothing goes back. */
     world_forget(&w);
     advance(&w, 20 * TTL_MS);
-    assert_int_equal(w.schedules, 0);
+    assert_int_equal(w.moves, 0);
     world_done(&w);
 }
 

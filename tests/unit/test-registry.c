@@ -98,7 +98,7 @@ static int change_unit(struct registry *registry, const struct change *change)
 struct placement {
     const char *unit, *from, *to;
     uint64_t generation;
-    bool former_gone;
+    bool former_gone, leased;
 };
 
 /* One decision. Returns what it comes to. */
@@ -117,6 +117,7 @@ static int schedule(struct registry *registry, const struct placement *placement
         items[i].reason = (char *)"a reason";
         items[i].if_generation = placements[i].generation;
         items[i].former_gone = placements[i].former_gone;
+        items[i].leased = placements[i].leased;
         list[i] = &items[i];
     }
     body.n_placements = count;
@@ -130,7 +131,7 @@ static int schedule(struct registry *registry, const struct placement *placement
 static int place_at(struct registry *registry, const char *unit, const char *from, const char *to,
                     uint64_t generation)
 {
-    return schedule(registry, &(struct placement){unit, from, to, generation, false}, 1);
+    return schedule(registry, &(struct placement){unit, from, to, generation, false, false}, 1);
 }
 
 static void place(struct registry *registry, const char *unit, const char *to)
@@ -146,7 +147,8 @@ static void place_clean(struct registry *registry, const char *unit, const char 
     const struct registry_unit *found = registry_unit(registry, unit);
 
     assert_int_equal(
-        schedule(registry, &(struct placement){unit, found->target, to, found->generation, true}, 1), 0);
+        schedule(registry, &(struct placement){unit, found->target, to, found->generation, true, false}, 1),
+        0);
 }
 
 /* Its former machines are these, in this order; NULL ends them. */
@@ -708,13 +710,13 @@ static void test_void_placements(void **state)
     const struct registry_unit *a = registry_unit(registry, "a.service");
     const struct registry_unit *b = registry_unit(registry, "b.service");
     const struct placement cases[][2] = {
-        {{"b.service", ID_B, ID_A, b->generation, false}, {"gone.service", "", ID_A, 1, false}},
-        {{"b.service", ID_B, ID_A, b->generation, false},
-         {"a.service", "", ID_B, a->generation, false}}, /* Elsewhere. */
-        {{"b.service", ID_B, ID_A, b->generation, false},
-         {"a.service", ID_A, ID_B, a->generation - 1, false}},
-        {{"b.service", ID_B, ID_A, b->generation, false},
-         {"t@.service", "", ID_A, registry_unit(registry, "t@.service")->generation, false}},
+        {{"b.service", ID_B, ID_A, b->generation, false, false}, {"gone.service", "", ID_A, 1, false, false}},
+        {{"b.service", ID_B, ID_A, b->generation, false, false},
+         {"a.service", "", ID_B, a->generation, false, false}}, /* Elsewhere. */
+        {{"b.service", ID_B, ID_A, b->generation, false, false},
+         {"a.service", ID_A, ID_B, a->generation - 1, false, false}},
+        {{"b.service", ID_B, ID_A, b->generation, false, false},
+         {"t@.service", "", ID_A, registry_unit(registry, "t@.service")->generation, false, false}},
     };
     size_t size;
     _cleanup_(freep) uint8_t *before = snapshot(registry, &size);
@@ -866,8 +868,75 @@ static void test_who_runs_under_a_lease(void **state)
     assert_leased(copy, false, registry_version(copy));
     change_unit(copy, &(struct change){.name = "g.service", .text = PLAIN "[X-Fleet]\nGlobal=true\n"});
     change_unit(copy, &(struct change){.name = "g.service", .text = STOP("5"), .desired = LAUNCHED});
-    place_clean(copy, "g.service", ID_A); /* Everybody may have had it. */
+    place(copy, "g.service", ID_A); /* Everybody may have had it. */
     assert_false(registry_unit(copy, "g.service")->leased);
+}
+
+static void says_leased(struct registry *registry, bool former_gone)
+{
+    const struct registry_unit *unit = registry_unit(registry, "l.service");
+
+    assert_int_equal(schedule(registry,
+                              &(struct placement){"l.service", unit->target, unit->target, unit->generation,
+                                                  former_gone, true},
+                              1),
+                     0);
+}
+
+/* The leader has heard from all of them. Nothing moves, and nothing is done anew. */
+static void test_everybody_runs_it_under_a_lease_by_now(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    const struct change keep = {.name = "l.service", .text = PLAIN, .desired = LAUNCHED},
+                        stop = {.name = "l.service", .text = STOP("5"), .desired = LAUNCHED};
+    const struct registry_unit *unit;
+    uint64_t generation, token;
+
+    change_unit(registry, &keep);
+    place(registry, "l.service", ID_A);
+    place(registry, "l.service", ID_B);
+    says_leased(registry, false); /* It has OnDisconnect=keep: that makes no sense. */
+    assert_leased(registry, false, 0);
+    change_unit(registry, &stop);
+    unit = registry_unit(registry, "l.service");
+    generation = unit->generation;
+    token = unit->token;
+    says_leased(registry, true);
+    assert_leased(registry, true, generation);
+    assert_former(unit, NULL);
+    assert_int_equal(unit->generation, generation);
+    assert_int_equal(unit->token, token);
+    assert_string_equal(unit->target, ID_B);
+    take_over(registry, copy);
+    assert_leased(copy, true, generation);
+}
+
+static void test_what_was_global_may_be_anywhere(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    const struct change global = {.name = "l.service", .text = PLAIN "[X-Fleet]\nGlobal=true\n"},
+                        stop = {.name = "l.service", .text = STOP("5"), .desired = LAUNCHED},
+                        destroy = {.name = "l.service", .destroy = true};
+
+    change_unit(registry, &global);
+    assert_false(registry_unit(registry, "l.service")->anywhere);
+    change_unit(registry, &stop);
+    assert_true(registry_unit(registry, "l.service")->anywhere);
+    place(registry, "l.service", ID_A);
+    take_over(registry, copy);
+    assert_true(registry_unit(copy, "l.service")->anywhere);
+    change_unit(copy, &destroy);
+    take_over(copy, registry);
+    change_unit(registry, &stop);
+    assert_true(registry_unit(registry, "l.service")->anywhere);
+    place_clean(registry, "l.service", ID_B); /* The leader knows better. */
+    assert_false(registry_unit(registry, "l.service")->anywhere);
+    assert_true(registry_unit(registry, "l.service")->leased);
+    change_unit(registry, &destroy);
+    change_unit(registry, &global);
+    change_unit(registry, &destroy);
+    change_unit(registry, &stop);
+    assert_true(registry_unit(registry, "l.service")->anywhere);
 }
 
 static void test_changes(void **state)
@@ -967,7 +1036,7 @@ static void test_machines(void **state)
     assert_int_equal(count, 1);
 }
 
-static int judge_machine(struct registry *registry, const char *id, Fleet__Verdict verdict)
+static int judge(struct registry *registry, const char *id, Fleet__Verdict verdict, bool confirmed)
 {
     Fleet__MachineChange first = FLEET__MACHINE_CHANGE__INIT, second = FLEET__MACHINE_CHANGE__INIT;
     Fleet__MachineChange *list[] = {&first, &second};
@@ -977,12 +1046,41 @@ static int judge_machine(struct registry *registry, const char *id, Fleet__Verdi
     first.machine_id = (char *)ID_A;
     second.machine_id = (char *)id;
     first.verdict = second.verdict = verdict;
+    second.confirmed = confirmed;
     body.changes = list;
     body.n_changes = ARRAY_SIZE(list);
     command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
     command.change_machines = &body;
     command.wall_ms = 4321;
     return apply(registry, &command)->status;
+}
+
+static int judge_machine(struct registry *registry, const char *id, Fleet__Verdict verdict)
+{
+    return judge(registry, id, verdict, false);
+}
+
+/* What a person has said holds until the machine is back, whatever the leader says besides. */
+static void test_confirmed(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    const struct registry_machine *a = registry_machine(registry, ID_A),
+                                  *b = registry_machine(registry, ID_B);
+
+    judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_LOST);
+    assert_false(b->lost_confirmed);
+    judge(registry, ID_B, FLEET__VERDICT__VERDICT_LOST, true); /* It is lost already. */
+    assert_true(b->lost_confirmed);
+    judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_LOST);
+    judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_UNCHANGED);
+    assert_true(b->lost_confirmed);
+    assert_false(a->lost_confirmed);
+    take_over(registry, copy);
+    assert_true(registry_machine(copy, ID_B)->lost_confirmed);
+    judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_BACK);
+    assert_false(b->lost_confirmed);
+    judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_LOST);
+    assert_false(b->lost_confirmed);
 }
 
 static void test_verdicts(void **state)
@@ -1176,10 +1274,13 @@ int main(void)
         cmocka_unit_test(test_destroyed_units_are_remembered),
         cmocka_unit_test(test_leases),
         cmocka_unit_test(test_who_runs_under_a_lease),
+        cmocka_unit_test(test_everybody_runs_it_under_a_lease_by_now),
+        cmocka_unit_test(test_what_was_global_may_be_anywhere),
         cmocka_unit_test(test_changes),
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_requests_are_forgotten),
         cmocka_unit_test(test_machines),
+        cmocka_unit_test(test_confirmed),
         cmocka_unit_test(test_verdicts),
         cmocka_unit_test(test_snapshot_round_trip),
         cmocka_unit_test(test_empty_snapshot),

@@ -13,7 +13,7 @@
 #include "fleetd/core/voters.h"
 
 #define HOSTS_MAX        5
-#define BARRED_HOSTS_MAX 4 /* Every case of who must not lead, too. */
+#define BARRED_HOSTS_MAX 4 /* Every case of who must not lead, too; and of who has moved. */
 #define STEPS_MAX        32
 
 /* A host is a machine, a server, both or neither: its own id is its number, from 1. */
@@ -25,7 +25,8 @@ struct fleet {
     enum life life[HOSTS_MAX];
     enum part part[HOSTS_MAX];
     bool no_leader[HOSTS_MAX];
-    size_t leader; /* A voter. */
+    bool moved[HOSTS_MAX]; /* As a server it is still where it was before. */
+    size_t leader;         /* A voter. */
 };
 
 static const enum server_role roles[] = {
@@ -39,10 +40,11 @@ static bool next(const struct fleet *f, unsigned wanted, struct voters_step *ret
 
     for (size_t i = 0; i < f->count; i++) {
         if (f->part[i] != PART_NONE)
-            servers[server_count++] = (struct store_server){i + 1, "server", roles[f->part[i]]};
+            servers[server_count++] =
+                (struct store_server){i + 1, f->moved[i] ? "old" : "address", roles[f->part[i]]};
         if (f->life[i] != LIFE_NO_MACHINE)
             machines[machine_count++] = (struct voters_machine){
-                i + 1, "machine", f->no_leader[i], f->life[i] == LIFE_ALIVE, f->life[i] == LIFE_LOST};
+                i + 1, "address", f->no_leader[i], f->life[i] == LIFE_ALIVE, f->life[i] == LIFE_LOST};
     }
     return voters_next(servers, server_count, machines, machine_count, wanted, f->leader + 1, ret);
 }
@@ -67,8 +69,9 @@ static void take(struct fleet *f, const struct voters_step *step)
     default:
         assert_true(f->part[i] != PART_NONE);
         assert_true(i != f->leader);
-        assert_true(f->life[i] == LIFE_NO_MACHINE || f->part[i] == PART_STANDBY);
+        assert_true(f->life[i] == LIFE_NO_MACHINE || f->part[i] == PART_STANDBY || f->moved[i]);
         f->part[i] = PART_NONE;
+        f->moved[i] = false; /* Added again, it is added where it is. */
     }
 }
 
@@ -159,6 +162,8 @@ static void settles(struct fleet f, unsigned wanted)
     }
     check_rest(&f, wanted);
     check_leaders(&f);
+    for (size_t i = 0; i < f.count; i++) /* Nobody who is there is looked for elsewhere. */
+        assert_false(f.moved[i] && i != f.leader && f.part[i] != PART_NONE && f.life[i] == LIFE_ALIVE);
 }
 
 static void test_every_case(void **state)
@@ -187,6 +192,13 @@ static void test_every_case(void **state)
             }
             for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
                 settles(f, wanted[i]);
+            for (size_t moves = 1; moves < 1u << count && count <= BARRED_HOSTS_MAX; moves++) {
+                for (size_t i = 0; i < count; i++)
+                    f.moved[i] = (moves >> i & 1) != 0;
+                for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+                    settles(f, wanted[i]);
+            }
+            memset(f.moved, 0, sizeof f.moved);
             for (size_t bars = 1; bars < 1u << count && count <= BARRED_HOSTS_MAX; bars++) {
                 for (size_t i = 0; i < count; i++)
                     f.no_leader[i] = (bars >> i & 1) != 0;
@@ -235,12 +247,36 @@ static void test_a_lost_standby_is_replaced(void **state)
     assert_false(next(&f, 3, &step));
 }
 
+/* Removed and then added, whatever it was; but not for as long as it is away. */
+static void test_one_that_has_moved(void **state)
+{
+    static const struct voters_step steps[] = {
+        {2, "old", SERVER_REMOVED}, {2, "address", SERVER_STANDBY}, {2, "address", SERVER_VOTER}};
+    struct fleet f = {.count = 3,
+                      .life = {LIFE_ALIVE, LIFE_SILENT, LIFE_ALIVE},
+                      .part = {PART_VOTER, PART_VOTER, PART_VOTER},
+                      .moved = {true, true, false}};
+    struct voters_step step;
+
+    assert_false(next(&f, 3, &step)); /* Nor the leader, which cannot do it. */
+    f.life[1] = LIFE_ALIVE;
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        assert_true(next(&f, 3, &step));
+        assert_int_equal(step.server_id, steps[i].server_id);
+        assert_string_equal(step.address, steps[i].address);
+        assert_int_equal(step.role, steps[i].role);
+        take(&f, &step);
+    }
+    assert_false(next(&f, 3, &step));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_case),
         cmocka_unit_test(test_coming_and_going),
         cmocka_unit_test(test_a_lost_standby_is_replaced),
+        cmocka_unit_test(test_one_that_has_moved),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
