@@ -107,7 +107,7 @@ static void dirty_clear(struct core *core)
 
 /* ---- shares ---- */
 
-static bool runs(const struct core_report *report)
+bool core_runs(const struct core_report *report)
 {
     return streq(report->active_state, "active") || streq(report->active_state, "activating") ||
            streq(report->active_state, "reloading");
@@ -143,10 +143,10 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
         return target;
     if (unit->requirements->global)
         return NULL;
-    /* It runs there already: nothing begins, so nothing can be doubled by it. What a lease has stopped
-     * begins. */
+    /* It runs there already, though its fleetd may have been cut short before it could note that: nothing
+     * begins, so nothing can be doubled by it. What a lease has stopped begins. */
     own = target != NULL ? host_report(target, unit->name) : NULL;
-    if (own != NULL && own->launched && (!core_needs_lease(unit) || runs(own)))
+    if (own != NULL && (core_runs(own) || (own->launched && !core_needs_lease(unit))))
         return NULL;
     holder = held_by_lease(core, unit, target);
     if (holder != NULL)

@@ -100,6 +100,7 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
 /* lease.c. core_lease_end_ms(): when a unit that needs a lease has surely ended on a host that is not heard
  * any more; 0: now. */
 bool core_needs_lease(const struct registry_unit *unit);
+bool core_runs(const struct core_report *report); /* Or is about to. */
 uint64_t core_lease_end_ms(const struct core *core, const struct host *host,
                            const struct registry_unit *unit);
 /* Whether the unit does not run on where fleetd hangs, since nobody prolongs its lease there. One that may

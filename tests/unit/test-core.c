@@ -1082,6 +1082,26 @@ static void test_a_lost_machines_units_are_placed_anew_once(void **state)
     world_done(&w);
 }
 
+/* Its fleetd was killed before it could note that systemd has started it; and the machine that had the unit
+ * before has not called the new leader. */
+static void test_what_runs_is_kept_though_nobody_noted_its_start(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    falls_silent(&w, "a");
+    advance(&w, TTL_MS);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    reports(&w, "b", "x.service", "active");
+    item_of(machine_of(&w, "b"), "x.service")->launched = false;
+    leads(&w);
+    machine_calls(&w, "b");
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
 static void test_a_lost_machine_comes_back(void **state)
 {
     struct world w;
@@ -1740,6 +1760,26 @@ static void test_a_new_leader_goes_on_with_a_handover(void **state)
     lets_go(&w, "a", "x.service");
     advance(&w, CORE_ENDS_MS);
     assert_false(is_handed_over(&w, "x.service"));
+    world_done(&w);
+}
+
+/* The old machine has stopped it, but not removed yet: another leader must not let it begin there again. */
+static void test_who_has_stopped_hands_nothing_over(void **state)
+{
+    struct world w;
+    struct item *item;
+
+    drained(&w, NULL);
+    reports(&w, "b", "x.service", "active");
+    assert_false(is_told(&w, "a", "x.service"));
+    item = item_of(machine_of(&w, "a"), "x.service");
+    item->launched = false;
+    strcpy(item->active, "inactive");
+    leads(&w);
+    machine_calls(&w, "a");
+    assert_false(is_told(&w, "a", "x.service"));
+    machine_calls(&w, "b");
+    assert_true(is_told(&w, "b", "x.service"));
     world_done(&w);
 }
 
@@ -2986,6 +3026,7 @@ int main(void)
         cmocka_unit_test(test_stopped_and_started_at_once),
         cmocka_unit_test(test_replaced_content_stays_where_it_is),
         cmocka_unit_test(test_a_lost_machines_units_are_placed_anew_once),
+        cmocka_unit_test(test_what_runs_is_kept_though_nobody_noted_its_start),
         cmocka_unit_test(test_a_lost_machine_comes_back),
         cmocka_unit_test(test_back_before_its_units_were_moved),
         cmocka_unit_test(test_the_old_place_has_not_called_the_new_leader),
@@ -3019,6 +3060,7 @@ int main(void)
         cmocka_unit_test(test_a_new_leader_goes_on_with_a_handover),
         cmocka_unit_test(test_a_new_leader_goes_on_with_a_drain),
         cmocka_unit_test(test_a_drained_machine_is_silent_for_a_moment),
+        cmocka_unit_test(test_who_has_stopped_hands_nothing_over),
         cmocka_unit_test(test_a_handover_that_is_through_is_over),
         cmocka_unit_test(test_handovers_end_together),
         cmocka_unit_test(test_a_stop_ends_a_handover),
