@@ -198,6 +198,18 @@ size_t agent_unit_count(const struct agent *agent)
     return HASH_COUNT(agent->units);
 }
 
+bool agent_is_informed(const struct agent *agent)
+{
+    struct local_unit *unit, *tmp;
+
+    if (!agent->attached)
+        return false;
+    HASH_ITER (hh, agent->units, unit, tmp)
+        if (!unit->known)
+            return false;
+    return true;
+}
+
 bool agent_bus_connected(const struct agent *agent)
 {
     return agent->attached;

@@ -156,10 +156,12 @@ static void do_settle(struct agent *agent, struct local_unit *unit)
 void agent_report_unit(const struct local_unit *unit, bool gone,
                        void (*each)(const struct agent_report *, void *), void *data)
 {
+    /* What is told as running may be let run; and where there must be only one, only what is surely so. */
+    bool doubtful = !unit->known && agent_lease_applies(unit);
     struct agent_report report = {
         .name = unit->name,
         .load_state = unit->load_state,
-        .active_state = unit->active_state,
+        .active_state = doubtful ? "" : unit->active_state,
         .sub_state = unit->sub_state,
         .hash = unit->file_hash,
         .generation = unit->lapsed ? 0 : unit->record.generation,
