@@ -232,6 +232,8 @@ void agent_check_all(struct agent *agent)
 void agent_attached(struct agent *agent)
 {
     agent->attached = true;
+    if (agent_lease_has_bound(agent))
+        agent_call_keeper(agent); /* Before the units: it says why they are down. */
     agent_check_all(agent);
     log_info("connected to systemd%s", agent->direct ? "" : " by the bus");
     agent->callbacks->on_bus(true, "", agent->data);

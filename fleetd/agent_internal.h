@@ -56,6 +56,7 @@ struct local_unit {
     bool fixed; /* systemd has refused to stop it, for good. */
     struct agent_dropin dropin;
     bool lapsed;   /* The end of the lease has stopped it: it is started when there is a new one. */
+    bool ending;   /* It was still going down when its lease, or the keeper, had ended. */
     bool no_lease; /* It needs one, and must not be started now. */
     struct agent_record record;
     char *error;                   /* NULL: none. */
@@ -172,6 +173,7 @@ void agent_unit_set_inactive(struct agent *agent, struct local_unit *unit);
 bool agent_calls_full(const struct agent *agent);
 void agent_calls_drop(struct agent *agent);
 void agent_call_subscribe(struct agent *agent);
+void agent_call_keeper(struct agent *agent); /* Asks what has become of it. */
 void agent_call_stop(struct agent *agent, struct local_unit *unit);
 void agent_call_start(struct agent *agent, struct local_unit *unit);
 void agent_call_ask(struct agent *agent, struct local_unit *unit);
