@@ -316,6 +316,23 @@ static void test_what_is_not_known_is_not_said(void **state)
     assert_string_equal(report.active_state, "");
 }
 
+static void test_stopped_by_the_end_of_the_lease_it_needs_none_any_more(void **state)
+{
+    struct world *w = *state;
+    struct agent_facts facts;
+
+    w->unit->record.launched = true;
+    runs_under_a_lease(w);
+    lease_ends(w);
+    agent_lease_keeper_is(&w->agent, "failed");
+    state_is(w, "inactive");
+    assert_true(w->unit->lapsed);
+    w->unit->stop_ms = 0; /* OnDisconnect=keep from now on. */
+    agent_lease_look(&w->agent, w->unit);
+    agent_facts(w->unit, &facts);
+    assert_false(facts.asked || facts.done || facts.no_lease);
+}
+
 static void test_who_needs_none(void **state)
 {
     struct world *w = *state;
@@ -351,6 +368,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_stopped_by_an_operator_while_fleetd_was_away, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_not_known_is_not_said, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stopped_by_the_end_of_the_lease_it_needs_none_any_more, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_who_needs_none, set_up, tear_down),
     };
 
