@@ -289,6 +289,7 @@ static void take_stock(struct agent *agent)
     HASH_ITER (hh, agent->units, unit, tmp) {
         unit->linked = streq(unit->record.hash, unit->file_hash);
         unit->stale = unit->linked ? AGENT_STALE_NO : AGENT_STALE_UNKNOWN;
+        unit->untried = !unit->linked;
         unit->disable = !unit->linked; /* The content before this one may have been enabled. */
     }
 }

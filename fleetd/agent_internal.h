@@ -51,6 +51,7 @@ struct local_unit {
     char file_hash[UNIT_HASH_SIZE]; /* "": no file. */
     enum agent_install install;     /* Of the file: whether it is to be, or was, enabled. */
     bool disable;                   /* An older content was enabled: to be undone before it is linked. */
+    bool untried;                   /* What was carried out was so for older contents than the file's. */
     bool relabelled;                /* The wanted content differs from the file in [X-Fleet] only. */
     bool linked;
     bool fixed; /* systemd has refused to stop it, for good. */

@@ -107,8 +107,8 @@ void agent_lease_look(struct agent *agent, struct local_unit *unit)
 
     unit->no_lease = agent_lease_applies(unit) && !may_start(&agent->lease, unit);
     if (!agent_lease_applies(unit) || (unit->wish != AGENT_WISH_LAUNCHED && unit->wish != AGENT_WISH_KEEP)) {
-        /* What the end of the lease has stopped, or is stopping, nobody has asked to stop: it is started anew,
-         * now that it needs none. */
+        /* What the end of the lease has stopped, or is stopping, nobody has asked to stop: it is started
+         * anew, now that it needs none. */
         if (unit->record.kept && !streq(unit->active_state, "active"))
             unit->record.launched = false;
         set_kept(agent, unit, false);

@@ -161,6 +161,7 @@ static bool has_reason_elsewhere(const struct local_unit *unit)
 
 static void note_asked(struct agent *agent, struct local_unit *unit)
 {
+    unit->untried = unit->untried && unit->job_generation != unit->generation;
     unit->record.asked = unit->job_generation;
     unit->record.launched = true;
     unit->record.restart = false;
