@@ -380,7 +380,7 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
         return;
     }
     if (core->braking) /* Whoever has called may have ended it. */
-        core_judge_silence(core, out);
+        core_judge_given_up(core, out);
     core_declare(core, out);
     if (core_forget_failures(core)) {
         core_forget_plan(core);
@@ -777,7 +777,7 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
         mark_globals(core);
         mark_unplaced(core);
         core->plan_wanted = true;
-        core_judge_silence(core, out); /* A person may have given one up. */
+        core_judge_given_up(core, out);
     }
     if (changes->everything)
         mark_all(core);

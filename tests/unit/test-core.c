@@ -374,6 +374,24 @@ static void test_a_new_leader_gathers_before_it_places(void **state)
     world_done(&w);
 }
 
+/* What it is told next is no reason to judge the others: what they have said is still to be read. */
+static void test_what_comes_after_a_short_standstill_judges_nobody(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    falls_silent(&w, "b");
+    advance(&w, TTL_MS - 1000);
+    assert_int_equal(state_of(&w, "b"), MACHINE_SUSPECTED);
+    w.now_ms += 1500; /* It goes on, and no timer has run yet. */
+    is_set(&w, "c", FLEET__AVAILABILITY__AVAILABILITY_CORDONED);
+    assert_int_equal(state_of(&w, "b"), MACHINE_SUSPECTED);
+    is_heard(&w, "b");
+    advance(&w, 1);
+    assert_int_equal(state_of(&w, "b"), MACHINE_READY);
+    world_done(&w);
+}
+
 static void test_the_leader_stands_still(void **state)
 {
     static const uint64_t standstills_ms[] = {5000, 6000, 7000, 9000, 10000, 15000, 60000, 3600000};
@@ -2993,6 +3011,7 @@ int main(void)
         cmocka_unit_test(test_a_verdict_that_gets_lost_is_proposed_again),
         cmocka_unit_test(test_a_new_leader_gathers_before_it_places),
         cmocka_unit_test(test_the_leader_stands_still),
+        cmocka_unit_test(test_what_comes_after_a_short_standstill_judges_nobody),
         cmocka_unit_test(test_the_leader_stands_still_for_a_moment),
         cmocka_unit_test(test_another_ttl_begins_anew),
         cmocka_unit_test(test_a_leased_unit_moves_when_its_lease_has_ended),
