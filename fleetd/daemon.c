@@ -18,7 +18,9 @@
 #include "fleetd/messages.h"
 
 #define CHORES_MS      1000u
-#define IDENTITY_TURNS 60u /* Of the chores. */
+#define IDENTITY_TURNS 60u  /* Of the chores. */
+#define TURN_MS        100u /* More than a turn of the loop takes. */
+#define READS_MAX      3u
 
 void daemon_fatal(struct daemon *daemon, const char *why)
 {
@@ -97,13 +99,26 @@ static void arm_timer(struct daemon *daemon)
         return;
     }
     now = now_ms();
+    if (deadline > now)
+        daemon->reads = 0;
     uv_timer_start(&daemon->timer, on_timer, deadline > now ? deadline - now : 0, 0);
 }
 
+/* Timers run before anything is read: of a host that is about to be taken for silent something may lie here
+ * already, if this one was busy, or stood still, for a moment. So the loop turns once more; and once more if
+ * that was when it stood still. */
 static void on_timer(uv_timer_t *timer)
 {
     struct daemon *daemon = timer->data;
+    uint64_t now = now_ms();
 
+    if (daemon->reads == 0 || (daemon->reads < READS_MAX && now - daemon->reads_since_ms > TURN_MS)) {
+        daemon->reads++;
+        daemon->reads_since_ms = now;
+        uv_timer_start(timer, on_timer, 0, 0);
+        return;
+    }
+    daemon->reads = 0;
     leading_tick(daemon);
     api_tick(daemon->api, now_ms());
 }

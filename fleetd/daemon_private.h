@@ -65,9 +65,11 @@ struct daemon {
     struct http_server *http;
     struct listeners *listeners;
 
-    uv_prepare_t prepare; /* on_prepare(), once in every turn before the loop sleeps. */
-    uv_timer_t timer;     /* The core's and the API's next deadline. */
-    uv_timer_t chores;    /* Once a second: voters, watchdog, status. */
+    uv_prepare_t prepare;    /* on_prepare(), once in every turn before the loop sleeps. */
+    uv_timer_t timer;        /* The core's and the API's next deadline. */
+    unsigned reads;          /* It has come, and so often what lies here was, or is, read first... */
+    uint64_t reads_since_ms; /* ...the last time since then. */
+    uv_timer_t chores;       /* Once a second: voters, watchdog, status. */
     uv_signal_t signals[4];
     struct reload *reload; /* While the configuration is read again. */
     struct dump *dump;     /* While the state is written to stdout. */

@@ -173,6 +173,8 @@ void hosting_step(struct daemon *daemon)
     Fleet__Reports reports = FLEET__REPORTS__INIT;
     Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
 
+    if (daemon->uplink != NULL)
+        uplink_go_on(daemon->uplink); /* systemd may have said what runs here. */
     if (daemon->reports.count == 0)
         return;
     /* What has changed since the session was opened goes out when it is accepted. */
@@ -204,6 +206,13 @@ static void on_bus(bool connected, const char *why, void *data)
 }
 
 /* ---- session ---- */
+
+static bool is_informed(void *data)
+{
+    struct daemon *daemon = data;
+
+    return agent_is_informed(daemon->agent);
+}
 
 static Fleet__SessionOpen *on_open(void *data)
 {
@@ -416,6 +425,7 @@ static void on_refused(const char *why, void *data)
 struct uplink *hosting_uplink_new(struct daemon *daemon)
 {
     static const struct uplink_callbacks callbacks = {
+        .is_informed = is_informed,
         .on_open = on_open,
         .on_accepted = on_accepted,
         .on_share = on_share,

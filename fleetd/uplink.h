@@ -3,7 +3,7 @@
  * (from Raft where this host takes part, otherwise by asking members, who answer or point further), says what
  * the host is and has, and then reports go up and the share comes down.
  *
- *      SEARCHING --dials--> GREETING --SessionOpen--> OPENING --accepted--> OPEN
+ *      SEARCHING --dials--> GREETING --informed, SessionOpen--> OPENING --accepted--> OPEN
  *          ^-------------------- lost, refused, silent: again, soon -----------'
  *
  * A session is given up when three heartbeats in a row were not answered, before the leader that does not
@@ -20,6 +20,9 @@
 struct uplink;
 
 struct uplink_callbacks {
+    /* Whether it is known what the host has. If not it is waited for, for a second: what a leader is told
+     * first decides about what it lets the host keep. */
+    bool (*is_informed)(void *data);
     /* Fill in what the host has (struct SessionOpen's machine, reports): allocated with plain malloc, freed
      * by the uplink with fleet__session_open__free_unpacked(). */
     Fleet__SessionOpen *(*on_open)(void *data);
@@ -53,6 +56,9 @@ void uplink_set_members(struct uplink *uplink, const struct strlist *addresses);
 uint64_t uplink_share_count(const struct uplink *uplink);
 /* Sends a heartbeat now, if it is open; what it asks for is waited for. */
 void uplink_beat(struct uplink *uplink);
+
+/* Something has changed that it may have waited for (is_informed). */
+void uplink_go_on(struct uplink *uplink);
 
 bool uplink_is_open(const struct uplink *uplink);
 const char *

@@ -118,7 +118,7 @@ static void dirty_clear(struct core *core)
 
 /* ---- shares ---- */
 
-static bool runs(const struct core_report *report)
+bool core_runs(const struct core_report *report)
 {
     return streq(report->active_state, "active") || streq(report->active_state, "activating") ||
            streq(report->active_state, "reloading");
@@ -154,10 +154,10 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
         return target;
     if (unit->requirements->global)
         return NULL;
-    /* It runs there already: nothing begins, so nothing can be doubled by it. What a lease has stopped
-     * begins. */
+    /* It runs there already, though its fleetd may have been cut short before it could note that: nothing
+     * begins, so nothing can be doubled by it. What a lease has stopped begins. */
     own = target != NULL ? host_report(target, unit->name) : NULL;
-    if (own != NULL && own->launched && (!core_needs_lease(unit) || runs(own)))
+    if (own != NULL && (core_runs(own) || (own->launched && !core_needs_lease(unit))))
         return NULL;
     holder = held_by_lease(core, unit, target);
     if (holder == NULL)
@@ -396,7 +396,7 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
         return;
     }
     if (core->braking) /* Whoever has called may have ended it. */
-        core_judge_silence(core, out);
+        core_judge_given_up(core, out);
     core_declare(core, out);
     core_judge_failures(core, out);
     if (now_ms >= core->ends_due_ms) {
@@ -807,7 +807,7 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
         mark_unplaced(core);
         mark_kept_by_lost(core);
         core->plan_wanted = true;
-        core_judge_silence(core, out); /* A person may have given one up. */
+        core_judge_given_up(core, out);
     }
     if (changes->everything)
         mark_all(core);

@@ -101,6 +101,7 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
 /* lease.c. core_lease_end_ms(): when a unit that needs a lease has surely ended on a host that is not heard
  * any more; 0: now. */
 bool core_needs_lease(const struct registry_unit *unit);
+bool core_runs(const struct core_report *report); /* Or is about to. */
 uint64_t core_lease_end_ms(const struct core *core, const struct host *host,
                            const struct registry_unit *unit);
 /* Whether the unit does not run on where fleetd hangs, since nobody prolongs its lease there. One that may
@@ -144,6 +145,9 @@ const char *core_awaited_conflict(const struct host *host, const struct registry
 
 /* Suspects, misses and loses who has been silent for so long, and takes that back. */
 void core_judge_silence(struct core *core, struct effects *out);
+/* Likewise, when it is not the time for that: something else has happened, and what others have said may still
+ * be to be read. Loses who was given up by a person, and lets go of the brake. */
+void core_judge_given_up(struct core *core, struct effects *out);
 /* Adds an EFFECT_VERDICT if the registry does not know who is lost, or back. */
 void core_declare(struct core *core, struct effects *out);
 uint64_t core_silence_deadline_ms(const struct core *core); /* When to judge again. */

@@ -279,9 +279,17 @@ bool core_handover_is_through(const struct core *core, const struct registry_uni
     return outcome != OUTCOME_WAITING && outcome != OUTCOME_FAILED;
 }
 
+/* It has let go already, perhaps as another leader has told it: what it has of the unit does not run. */
+static bool has_let_go(const struct host *host, const char *unit)
+{
+    const struct core_report *report = host_report(host, unit);
+
+    return report != NULL && !report->launched && !core_runs(report);
+}
+
 bool core_hands_over(const struct core *core, const struct host *host, const struct registry_unit *unit)
 {
     return unit->handover && host->state != MACHINE_LOST && strlist_has(&unit->former, host->id) &&
            host_may_have(host, unit->name) && !host_lets_go(host, unit->name) &&
-           !core_handover_is_through(core, unit);
+           !has_let_go(host, unit->name) && !core_handover_is_through(core, unit);
 }

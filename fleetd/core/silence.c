@@ -183,6 +183,28 @@ static void judge(struct core *core, struct host *host, bool braking, struct eff
     }
 }
 
+/* Who has been given up by a person is lost at once; and when the brake lets go, whoever is missing has a ttl
+ * to call. */
+static void judge_given_up(struct core *core, struct host *host, bool braking, struct effects *out)
+{
+    if (silent_ms(core, host) < core->ttl_ms)
+        return;
+    if (is_given_up(core, host))
+        lose(core, host, out);
+    else if (!braking)
+        may_still_call(core, host);
+}
+
+void core_judge_given_up(struct core *core, struct effects *out)
+{
+    bool braking = brake_holds(core);
+
+    for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (host->state != MACHINE_LOST)
+            judge_given_up(core, host, braking, out);
+    log_brake(core, out);
+}
+
 void core_judge_silence(struct core *core, struct effects *out)
 {
     bool braking;

@@ -207,6 +207,7 @@ bool voters_next(const struct store_server *servers, size_t server_count,
 {
     size_t most = wanted + STANDBYS_WANTED;
     struct tally tally;
+    bool surplus;
 
     if (next_removal(servers, server_count, machines, machine_count, self, ret))
         return true;
@@ -216,14 +217,15 @@ bool voters_next(const struct store_server *servers, size_t server_count,
     /* A voter that is away still counts: it is not replaced for being away. */
     if (tally.voters < goal_of(tally.voters + tally.standbys_alive, wanted))
         return next_voter(servers, server_count, machines, machine_count, ret);
-    if (next_replacement(servers, server_count, machines, machine_count, ret))
+    /* Not as long as somebody might still call who makes the number odd by joining the voters. */
+    surplus = tally.voters > 1 &&
+              tally.voters > goal_of(tally.voters + tally.standbys_here + tally.others_here, wanted);
+    if (!surplus && next_replacement(servers, server_count, machines, machine_count, ret))
         return true;
     if (tally.voters + tally.standbys_here < most &&
         next_standby(servers, server_count, machines, machine_count, ret))
         return true;
-    /* Not as long as somebody might still call who makes the number odd by joining the voters. */
-    if (tally.voters > 1 &&
-        tally.voters > goal_of(tally.voters + tally.standbys_here + tally.others_here, wanted)) {
+    if (surplus) {
         step_down(servers, server_count, machines, machine_count, self, SERVER_VOTER, SERVER_STANDBY, ret);
         return true;
     }

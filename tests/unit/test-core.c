@@ -379,6 +379,24 @@ static void test_a_new_leader_gathers_before_it_places(void **state)
     world_done(&w);
 }
 
+/* What it is told next is no reason to judge the others: what they have said is still to be read. */
+static void test_what_comes_after_a_short_standstill_judges_nobody(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    falls_silent(&w, "b");
+    advance(&w, TTL_MS - 1000);
+    assert_int_equal(state_of(&w, "b"), MACHINE_SUSPECTED);
+    w.now_ms += 1500; /* It goes on, and no timer has run yet. */
+    is_set(&w, "c", FLEET__AVAILABILITY__AVAILABILITY_CORDONED);
+    assert_int_equal(state_of(&w, "b"), MACHINE_SUSPECTED);
+    is_heard(&w, "b");
+    advance(&w, 1);
+    assert_int_equal(state_of(&w, "b"), MACHINE_READY);
+    world_done(&w);
+}
+
 static void test_the_leader_stands_still(void **state)
 {
     static const uint64_t standstills_ms[] = {5000, 6000, 7000, 9000, 10000, 15000, 60000, 3600000};
@@ -1084,6 +1102,26 @@ static void test_a_lost_machines_units_are_placed_anew_once(void **state)
     assert_true(is_told(&w, "b", "x.service"));
     assert_string_equal(placed_on(&w, "y.service"), "b");
     assert_string_equal(placed_on(&w, "z.service"), "c");
+    world_done(&w);
+}
+
+/* Its fleetd was killed before it could note that systemd has started it; and the machine that had the unit
+ * before has not called the new leader. */
+static void test_what_runs_is_kept_though_nobody_noted_its_start(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    falls_silent(&w, "a");
+    advance(&w, TTL_MS);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    reports(&w, "b", "x.service", "active");
+    item_of(machine_of(&w, "b"), "x.service")->launched = false;
+    leads(&w);
+    machine_calls(&w, "b");
+    assert_true(is_told(&w, "b", "x.service"));
     world_done(&w);
 }
 
@@ -1983,6 +2021,26 @@ static void test_a_new_leader_goes_on_with_a_handover(void **state)
     lets_go(&w, "a", "x.service");
     advance(&w, CORE_ENDS_MS);
     assert_false(is_handed_over(&w, "x.service"));
+    world_done(&w);
+}
+
+/* The old machine has stopped it, but not removed yet: another leader must not let it begin there again. */
+static void test_who_has_stopped_hands_nothing_over(void **state)
+{
+    struct world w;
+    struct item *item;
+
+    drained(&w, NULL);
+    reports(&w, "b", "x.service", "active");
+    assert_false(is_told(&w, "a", "x.service"));
+    item = item_of(machine_of(&w, "a"), "x.service");
+    item->launched = false;
+    strcpy(item->active, "inactive");
+    leads(&w);
+    machine_calls(&w, "a");
+    assert_false(is_told(&w, "a", "x.service"));
+    machine_calls(&w, "b");
+    assert_true(is_told(&w, "b", "x.service"));
     world_done(&w);
 }
 
@@ -3200,6 +3258,7 @@ int main(void)
         cmocka_unit_test(test_a_verdict_that_gets_lost_is_proposed_again),
         cmocka_unit_test(test_a_new_leader_gathers_before_it_places),
         cmocka_unit_test(test_the_leader_stands_still),
+        cmocka_unit_test(test_what_comes_after_a_short_standstill_judges_nobody),
         cmocka_unit_test(test_the_leader_stands_still_for_a_moment),
         cmocka_unit_test(test_another_ttl_begins_anew),
         cmocka_unit_test(test_a_leased_unit_moves_when_its_lease_has_ended),
@@ -3233,6 +3292,7 @@ int main(void)
         cmocka_unit_test(test_stopped_and_started_at_once),
         cmocka_unit_test(test_replaced_content_stays_where_it_is),
         cmocka_unit_test(test_a_lost_machines_units_are_placed_anew_once),
+        cmocka_unit_test(test_what_runs_is_kept_though_nobody_noted_its_start),
         cmocka_unit_test(test_a_lost_machine_comes_back),
         cmocka_unit_test(test_back_before_its_units_were_moved),
         cmocka_unit_test(test_the_old_place_has_not_called_the_new_leader),
@@ -3275,6 +3335,7 @@ int main(void)
         cmocka_unit_test(test_a_new_leader_goes_on_with_a_handover),
         cmocka_unit_test(test_a_new_leader_goes_on_with_a_drain),
         cmocka_unit_test(test_a_drained_machine_is_silent_for_a_moment),
+        cmocka_unit_test(test_who_has_stopped_hands_nothing_over),
         cmocka_unit_test(test_a_handover_that_is_through_is_over),
         cmocka_unit_test(test_handovers_end_together),
         cmocka_unit_test(test_a_stop_ends_a_handover),

@@ -12,7 +12,8 @@
 
 #include "fleetd/core/voters.h"
 
-#define HOSTS_MAX        5
+#define HOSTS_MAX        16
+#define CASES_HOSTS_MAX  5
 #define BARRED_HOSTS_MAX 4 /* Every case of who must not lead, too; and of who has moved. */
 #define STEPS_MAX        32
 
@@ -146,7 +147,10 @@ static void settles(struct fleet f, unsigned wanted)
 {
     struct fleet seen[STEPS_MAX];
     struct voters_step step;
-    size_t steps = 0;
+    size_t steps = 0, most = count_part(&f, PART_VOTER);
+
+    if (most < wanted + 1)
+        most = wanted + 1; /* One makes room for another. */
 
     for (;;) {
         if (hand_over(&f))
@@ -159,6 +163,7 @@ static void settles(struct fleet f, unsigned wanted)
         assert_true(steps < STEPS_MAX);
         seen[steps++] = f;
         take(&f, &step);
+        assert_true(count_part(&f, PART_VOTER) <= most);
     }
     check_rest(&f, wanted);
     check_leaders(&f);
@@ -170,7 +175,7 @@ static void test_every_case(void **state)
 {
     static const unsigned wanted[] = {1, 3, 5, 7};
 
-    for (size_t count = 1; count <= HOSTS_MAX; count++) {
+    for (size_t count = 1; count <= CASES_HOSTS_MAX; count++) {
         size_t cases = LIFE_COUNT;
 
         for (size_t i = 1; i < count; i++)
@@ -270,6 +275,24 @@ static void test_one_that_has_moved(void **state)
     assert_false(next(&f, 3, &step));
 }
 
+/* One that must not lead any more is replaced by one that may, and not by all of them. */
+static void test_one_of_many_must_not_lead(void **state)
+{
+    struct fleet f = {.count = HOSTS_MAX};
+
+    for (size_t i = 0; i < f.count; i++) {
+        f.life[i] = LIFE_ALIVE;
+        f.part[i] = i < 5 ? PART_VOTER : i == 5 ? PART_STANDBY : PART_NONE;
+    }
+    f.no_leader[3] = true;
+    settles(f, 5);
+    f.no_leader[3] = false;
+    f.no_leader[0] = true; /* Who leads. */
+    settles(f, 5);
+    f.no_leader[1] = f.no_leader[2] = f.no_leader[3] = true;
+    settles(f, 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +300,7 @@ int main(void)
         cmocka_unit_test(test_coming_and_going),
         cmocka_unit_test(test_a_lost_standby_is_replaced),
         cmocka_unit_test(test_one_that_has_moved),
+        cmocka_unit_test(test_one_of_many_must_not_lead),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
