@@ -14,6 +14,7 @@ fleetd_libcore_a_SOURCES = \
 	fleetd/core/effects.c fleetd/core/effects.h \
 	fleetd/core/hosts.c fleetd/core/hosts.h \
 	fleetd/core/lease.c \
+	fleetd/core/shutdown.c \
 	fleetd/core/status.c \
 	fleetd/core/voters.c fleetd/core/voters.h
 
@@ -39,6 +40,12 @@ tests_unit_test_core_SOURCES = tests/unit/test-core.c tests/unit/core-world.c te
 tests_unit_test_core_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_core_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_core_LDADD = $(CORE_TEST_LIBS)
+check_PROGRAMS += tests/unit/test-core-shutdown
+TESTS += tests/unit/test-core-shutdown
+tests_unit_test_core_shutdown_SOURCES = tests/unit/test-core-shutdown.c tests/unit/core-world.c tests/unit/core-world.h
+tests_unit_test_core_shutdown_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_core_shutdown_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_core_shutdown_LDADD = $(CORE_TEST_LIBS)
 check_PROGRAMS += tests/unit/test-prober
 TESTS += tests/unit/test-prober
 tests_unit_test_prober_SOURCES = tests/unit/test-prober.c fleetd/prober.c fleetd/prober.h
