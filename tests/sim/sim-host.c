@@ -21,6 +21,7 @@
 #include "fleetd/identity.h"
 #include "fleetd/joining.h"
 #include "fleetd/listeners.h"
+#include "fleetd/logind.h"
 #include "fleetd/patience.h"
 #include "tests/sim/sim.h"
 
@@ -86,6 +87,36 @@ void listeners_each(const struct listeners *listeners, void (*each)(const char *
 gid_t http_find_group(const char *name)
 {
     return HTTP_NO_GROUP;
+}
+
+/* ---- its end in order ---- */
+
+struct logind {
+    struct sim_host *host;
+    struct logind_callbacks callbacks;
+    void *data;
+};
+
+struct logind *logind_new(uv_loop_t *loop, const struct logind_callbacks *callbacks, void *data)
+{
+    struct logind *logind = NEW0(struct logind);
+
+    *logind = (struct logind){.host = loop->data, .callbacks = *callbacks, .data = data};
+    logind->host->logind = logind;
+    return logind;
+}
+
+void logind_let_go(struct logind *logind)
+{
+}
+
+void logind_close(struct logind *logind, void (*done)(void *data), void *data)
+{
+    if (logind->host->logind == logind)
+        logind->host->logind = NULL;
+    free(logind);
+    if (done != NULL)
+        done(data);
 }
 
 /* ---- what is not in the menu: signals, and a start that takes long ---- */

@@ -868,7 +868,7 @@ static void on_connect(void *data, bool lost)
     bus->callbacks->on_open(bus->sd, true, bus->data);
 }
 
-struct bus *bus_new(uv_loop_t *loop, bool user, const struct bus_callbacks *callbacks, void *data)
+struct bus *bus_new(uv_loop_t *loop, enum bus_kind kind, const struct bus_callbacks *callbacks, void *data)
 {
     struct bus *bus = NEW0(struct bus);
 

@@ -68,6 +68,7 @@ struct sim_host {
     uint64_t wake_ms; /* For when an event stands that looks after its timers; UINT64_MAX: none. */
     struct sim_call *deferred, *deferred_last;
     struct http_server *http;
+    struct logind *logind;
     struct port *port;
     struct store *store; /* Borrowed from fleetd, while it has one. */
     uint64_t leads_since_ms;
