@@ -710,7 +710,7 @@ static void call_get(struct systemd *systemd, const sd_bus_message *m, sd_bus_me
     struct sim_unit *unit;
 
     if (streq(m->values[1].text, "SystemState")) {
-        add_text(reply, "running");
+        add_text(reply, systemd->host->shutdown == SIM_GOES_DOWN ? "stopping" : "running");
         return;
     }
     unit = get_unit(systemd, base_name(m->path));
