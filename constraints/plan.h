@@ -43,8 +43,9 @@ struct plan_machine {
     size_t label_count;
     bool available;          /* May get new units: alive, not cordoned. */
     const char *unavailable; /* Why it may not, for people; NULL: it takes no new units now. */
-    bool drained;            /* With 'lost': why it is so. */
     bool lost; /* Its units must be placed anew. Neither of the two: they stay, nothing new comes. */
+    const char
+        *left_because; /* With 'lost', where it is not: what becomes of it, as in "is being drained". */
 };
 
 struct plan_unit {

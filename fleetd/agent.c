@@ -363,7 +363,8 @@ int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct a
     uv_idle_init(loop, &agent->idle);
     uv_timer_init(loop, &agent->retry);
     agent->idle.data = agent->retry.data = agent;
-    agent->bus = bus_new(loop, config->user_bus, &agent_bus_callbacks, agent);
+    agent->bus =
+        bus_new(loop, config->user_bus ? BUS_SYSTEMD_USER : BUS_SYSTEMD, &agent_bus_callbacks, agent);
     agent_wake(agent);
     *ret = agent;
     return 0;

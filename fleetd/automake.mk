@@ -14,6 +14,7 @@ fleetd_libcore_a_SOURCES = \
 	fleetd/core/effects.c fleetd/core/effects.h \
 	fleetd/core/hosts.c fleetd/core/hosts.h \
 	fleetd/core/lease.c \
+	fleetd/core/shutdown.c \
 	fleetd/core/status.c \
 	fleetd/core/voters.c fleetd/core/voters.h
 
@@ -43,8 +44,18 @@ tests_unit_test_core_change_SOURCES = tests/unit/test-core-change.c tests/unit/c
 tests_unit_test_core_change_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_core_change_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_core_change_LDADD = $(CORE_TEST_LIBS)
-check_PROGRAMS += tests/unit/test-prober
-TESTS += tests/unit/test-prober
+check_PROGRAMS += tests/unit/test-core-shutdown
+TESTS += tests/unit/test-core-shutdown
+tests_unit_test_core_shutdown_SOURCES = tests/unit/test-core-shutdown.c tests/unit/core-world.c tests/unit/core-world.h
+tests_unit_test_core_shutdown_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_core_shutdown_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_core_shutdown_LDADD = $(CORE_TEST_LIBS)
+check_PROGRAMS += tests/unit/test-going-down tests/unit/test-prober
+TESTS += tests/unit/test-going-down tests/unit/test-prober
+tests_unit_test_going_down_SOURCES = tests/unit/test-going-down.c fleetd/going_down.c fleetd/going_down.h
+tests_unit_test_going_down_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_going_down_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_going_down_LDADD = raftstore/libschema.a base/libbase.a $(UV_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_prober_SOURCES = tests/unit/test-prober.c fleetd/prober.c fleetd/prober.h
 tests_unit_test_prober_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS)
 tests_unit_test_prober_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -75,12 +86,14 @@ fleetd_fleetd_SOURCES = \
 	fleetd/downlink.c fleetd/downlink.h \
 	fleetd/dump.c \
 	fleetd/farewell.c fleetd/farewell.h \
+	fleetd/going_down.c fleetd/going_down.h \
 	fleetd/host_query.c fleetd/host_query.h \
 	fleetd/hosting.c \
 	fleetd/journal_entry.c fleetd/journal_entry.h \
 	fleetd/joining.c fleetd/joining.h \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/logind.c fleetd/logind.h \
 	fleetd/member.c fleetd/member.h \
 	fleetd/observing.c \
 	fleetd/prober.c fleetd/prober.h \

@@ -180,6 +180,7 @@ static void on_agent_closed(void *data)
     daemon->agent = NULL;
     if (daemon->api != NULL)
         api_free(TAKE_PTR(daemon->api)); /* Nobody can ask it any more, and the store owes it nothing. */
+    going_down_close(TAKE_PTR(daemon->going_down));
     uv_close((uv_handle_t *)&daemon->prepare, NULL);
     uv_close((uv_handle_t *)&daemon->timer, NULL);
     uv_close((uv_handle_t *)&daemon->chores, NULL);

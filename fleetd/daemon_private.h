@@ -13,6 +13,7 @@
 #include "fleetd/daemon.h"
 #include "fleetd/downlink.h"
 #include "fleetd/farewell.h"
+#include "fleetd/going_down.h"
 #include "fleetd/host_query.h"
 #include "fleetd/http.h"
 #include "fleetd/identity.h"
@@ -57,7 +58,8 @@ struct daemon {
     struct uplink *uplink;
     struct downlink *downlink;
     struct farewell *farewell; /* While it is said. */
-    struct prober *prober;     /* Asks after hosts that are silent, while this one leads. */
+    struct going_down *going_down;
+    struct prober *prober; /* Asks after hosts that are silent, while this one leads. */
     struct lessor *lessor;
     struct router *router;
     struct agent *agent;

@@ -233,6 +233,7 @@ static Fleet__SessionOpen *on_open(void *data)
     open->machine = machine;
     open->complete = true;
     open->answers = true;
+    open->shutting_down = going_down_opening(daemon->going_down);
     agent_each(daemon->agent, report_list_add, &list);
     open->reports = list.items;
     open->n_reports = list.count;
@@ -249,7 +250,8 @@ static void on_accepted(const Fleet__SessionAccepted *accepted, void *data)
         strlist_add(&members, accepted->members[i]);
     cluster_set_peers(daemon, &members);
     strlist_done(&members);
-    hosting_announce(daemon);   /* It may have changed while the session was opening. */
+    hosting_announce(daemon); /* It may have changed while the session was opening. */
+    going_down_accepted(daemon->going_down, accepted->moves_on_shutdown);
     if (daemon->router != NULL) /* It ends before the session does. */
         router_connected(daemon->router);
     daemon_update_status(daemon);
@@ -401,12 +403,20 @@ static void on_lost(const char *why, void *data)
     if (daemon->router != NULL)
         router_disconnected(daemon->router);
     farewell_answered(daemon);
+    going_down_session_lost(daemon->going_down);
     daemon_update_status(daemon);
 }
 
 static void on_farewell(void *data)
 {
     farewell_answered(data);
+}
+
+static void on_shutdown_ready(void *data)
+{
+    struct daemon *daemon = data;
+
+    going_down_ready(daemon->going_down);
 }
 
 /* Said again now and then for as long as it lasts: nothing is started here until a person has looked. */
@@ -433,6 +443,7 @@ struct uplink *hosting_uplink_new(struct daemon *daemon)
         .on_lease = on_lease,
         .on_api_reply = on_api_reply,
         .on_farewell = on_farewell,
+        .on_shutdown_ready = on_shutdown_ready,
         .on_host_request = on_host_request,
         .on_host_cancel = on_host_cancel,
         .on_lost = on_lost,
@@ -585,6 +596,7 @@ int hosting_start(struct daemon *daemon, struct err *err)
 
     if (r < 0)
         return r;
+    daemon->going_down = going_down_new(daemon);
     daemon->queries = host_queries_new(daemon->loop, daemon->config.systemd_user, on_host_reply, daemon);
     daemon->router = router_new(daemon->loop, &router_callbacks, daemon);
     daemon->http = http_server_new(daemon->loop, "fleetd/" PACKAGE_VERSION, &http_callbacks, daemon);

@@ -204,6 +204,16 @@ static void do_share(struct daemon *daemon, const struct effect *effect)
     send_share(daemon, effect->machine_id, &share);
 }
 
+static void do_shutdown_ready(struct daemon *daemon, const struct effect *effect)
+{
+    Fleet__SessionDown message = FLEET__SESSION_DOWN__INIT;
+    Fleet__ShutdownReady ready = FLEET__SHUTDOWN_READY__INIT;
+
+    message.message_case = FLEET__SESSION_DOWN__MESSAGE_SHUTDOWN_READY;
+    message.shutdown_ready = &ready;
+    downlink_send(daemon->downlink, effect->machine_id, &message);
+}
+
 static void do_log(const struct daemon *daemon, const struct effect *effect)
 {
     static const char *const ids[] = {
@@ -216,6 +226,8 @@ static void do_log(const struct daemon *daemon, const struct effect *effect)
         [NEWS_DAEMON_SILENT] = MESSAGE_DAEMON_SILENT,
         [NEWS_BRAKE_ON] = MESSAGE_BRAKE_ON,
         [NEWS_BRAKE_OFF] = MESSAGE_BRAKE_OFF,
+        [NEWS_SHUTDOWN] = MESSAGE_SHUTDOWN,
+        [NEWS_STAYS] = MESSAGE_STAYS,
     };
     struct strlist fields = {0};
 
@@ -250,6 +262,7 @@ static void carry_out(struct daemon *daemon, struct effects *effects)
             downlink_drop(daemon->downlink, effect->machine_id,
                           "the host was silent for too long, or is no member");
             break;
+        case EFFECT_SHUTDOWN_READY: do_shutdown_ready(daemon, effect); break;
         case EFFECT_LOG: do_log(daemon, effect); break;
         }
     }
@@ -618,12 +631,13 @@ static void on_session(const char *machine_id, uint64_t session_id, const Fleet_
     accepted.term = store_term(daemon->store);
     accepted.ttl_ms = daemon->config.agent_ttl_ms;
     accepted.heartbeat_ms = daemon->config.agent_ttl_ms / HEARTBEATS_PER_TTL;
+    accepted.moves_on_shutdown = true;
     accepted.members = members;
     accepted.n_members = count;
     downlink_accepted(daemon->downlink, machine_id, &accepted);
     on_machine(open->machine, daemon);
-    core_session_open(daemon->core, machine_id, session_id, open->reports, open->n_reports, now_ms(),
-                      &effects);
+    core_session_open(daemon->core, machine_id, session_id, open->reports, open->n_reports,
+                      open->shutting_down, now_ms(), &effects);
     carry_out(daemon, &effects);
 }
 
@@ -642,6 +656,15 @@ static void on_heard(const char *machine_id, uint64_t session_id, void *data)
     struct daemon *daemon = data;
 
     core_session_heard(daemon->core, machine_id, session_id, now_ms());
+}
+
+static void on_shutdown(const char *machine_id, uint64_t session_id, bool begins, void *data)
+{
+    struct daemon *daemon = data;
+    struct effects effects = {0};
+
+    core_session_shutdown(daemon->core, machine_id, session_id, begins, now_ms(), &effects);
+    carry_out(daemon, &effects);
 }
 
 struct goodbye {
@@ -730,6 +753,7 @@ struct downlink *leading_downlink_new(struct daemon *daemon)
         .on_lease = on_lease,
         .on_closed = on_closed,
         .on_goodbye = on_goodbye,
+        .on_shutdown = on_shutdown,
         .on_machine = on_machine,
         .on_settings = on_settings,
         .on_api_request = on_api_request,

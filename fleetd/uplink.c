@@ -192,6 +192,9 @@ static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, voi
         uplink->callbacks.on_api_reply(message->api_reply, uplink->data);
         break;
     case FLEET__SESSION_DOWN__MESSAGE_FAREWELL: uplink->callbacks.on_farewell(uplink->data); break;
+    case FLEET__SESSION_DOWN__MESSAGE_SHUTDOWN_READY:
+        uplink->callbacks.on_shutdown_ready(uplink->data);
+        break;
     case FLEET__SESSION_DOWN__MESSAGE_HOST_REQUEST:
         if (uplink->state == UPLINK_OPEN)
             uplink->callbacks.on_host_request(message->host_request, uplink->data);

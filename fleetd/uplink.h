@@ -33,7 +33,8 @@ struct uplink_callbacks {
     bool (*on_beat)(uint64_t sequence, void *data);
     void (*on_lease)(uint64_t sequence, uint64_t lease_ms, void *data);
     void (*on_api_reply)(const Fleet__ApiReply *reply, void *data);
-    void (*on_farewell)(void *data); /* The leader has noted a goodbye. */
+    void (*on_farewell)(void *data);       /* The leader has noted a goodbye. */
+    void (*on_shutdown_ready)(void *data); /* This host need not wait with its shutdown any longer. */
     /* The leader asks about a unit here, or does not want the answer any more. */
     void (*on_host_request)(const Fleet__HostRequest *request, void *data);
     void (*on_host_cancel)(uint64_t id, void *data);

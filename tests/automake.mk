@@ -20,6 +20,7 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/asks.c \
 	fleetd/downlink.c \
 	fleetd/farewell.c \
+	fleetd/going_down.c \
 	fleetd/hosting.c \
 	fleetd/joining.c \
 	fleetd/leading.c \
@@ -72,6 +73,7 @@ LAB_FILES = \
 	tests/lab/test_remote.py \
 	tests/lab/test_scheduling.py \
 	tests/lab/test_settings.py \
+	tests/lab/test_shutdown.py \
 	tests/lab/test_speed.py \
 	tests/lab/test_story.py \
 	tests/lab/test_units.py \

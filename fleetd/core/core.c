@@ -80,7 +80,7 @@ static void mark_waiting(struct core *core, struct host *host)
 }
 
 /* Everything that concerns a host whose standing has changed: its own units, and what it has. */
-static void mark_host(struct core *core, const struct host *host)
+void core_mark_host(struct core *core, const struct host *host)
 {
     size_t count;
     const struct registry_unit *const *units = registry_units(core->registry, &count);
@@ -397,6 +397,7 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
     }
     if (core->braking) /* Whoever has called may have ended it. */
         core_judge_given_up(core, out);
+    core_shutdown_look(core, out);
     core_declare(core, out);
     core_judge_failures(core, out);
     if (now_ms >= core->ends_due_ms) {
@@ -409,6 +410,7 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
     }
     core_lease_decide(core, out);
     update_shares(core, out);
+    core_shutdown_answer(core, out);
     forget_leaving(core, out);
     for (const struct dirty *dirty = core->dirty; dirty != NULL; dirty = dirty->hh.next)
         strlist_add(&effects_add(out, EFFECT_SETTLED)->names, dirty->unit);
@@ -434,7 +436,7 @@ void core_yield(struct core *core)
     core->schedule_in_flight = false;
     core->plan_wanted = false;
     core->ends_due_ms = UINT64_MAX;
-    core->braking = false;
+    core->braking = core->shutdown_brake = false;
     while (core->hosts != NULL)
         host_remove(&core->hosts, core->hosts);
     core_forget_all_failures(core);
@@ -487,7 +489,7 @@ static void expect_machines(struct core *core, uint64_t now_ms)
         if (leaving == host->leaving)
             continue;
         host->leaving = leaving;
-        mark_host(core, host);
+        core_mark_host(core, host);
     }
 }
 
@@ -560,7 +562,7 @@ void core_set_host_state(struct core *core, struct host *host, enum machine_stat
         return;
     host->state = state;
     core_forget_plan(core);
-    mark_host(core, host);
+    core_mark_host(core, host);
 }
 
 /* The host says that the unit fails, which is new. */
@@ -587,8 +589,8 @@ static void find_failures(struct core *core, const struct host *host, struct eff
 }
 
 void core_session_open(struct core *core, const char *machine_id, uint64_t session_id,
-                       Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
-                       struct effects *out)
+                       Fleet__UnitReport *const *reports, size_t report_count, bool shuts_down,
+                       uint64_t now_ms, struct effects *out)
 {
     const struct registry_machine *machine = registry_machine(core->registry, machine_id);
     struct host *host;
@@ -613,8 +615,9 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     host_find_again(host);
     for (size_t i = 0; i < report_count; i++)
         host_set_report(host, reports[i]);
+    core_shutdown_set(core, host, shuts_down);
     core_set_host_state(core, host, MACHINE_READY);
-    mark_host(core, host);
+    core_mark_host(core, host);
     find_failures(core, host, out);
     send_whole_share(core, host, out);
     settle(core, now_ms, out);
@@ -704,6 +707,27 @@ void core_session_heard(struct core *core, const char *machine_id, uint64_t sess
     host->heard_ms = now_ms;
 }
 
+void core_session_shutdown(struct core *core, const char *machine_id, uint64_t session_id, bool begins,
+                           uint64_t now_ms, struct effects *out)
+{
+    const struct registry_machine *machine = registry_machine(core->registry, machine_id);
+    struct host *host = host_of_session(core, machine_id, session_id);
+
+    if (host == NULL || machine == NULL)
+        return;
+    advance(core, now_ms, 0);
+    host->heard_ms = now_ms;
+    if (begins != (host->shutdown != SHUTDOWN_NONE))
+        effects_add_log(out, NEWS_SHUTDOWN, LOG_NOTICE, host->id, NULL, "",
+                        begins ? "Machine %s (%s) is being shut down: what can move goes to others"
+                               : "Machine %s (%s) is not being shut down after all: it takes units again",
+                        host->id, machine->hostname);
+    core_shutdown_set(core, host, begins);
+    core_mark_host(core, host);
+    mark_unplaced(core);
+    settle(core, now_ms, out);
+}
+
 void core_session_closed(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms,
                          struct effects *out)
 {
@@ -764,6 +788,8 @@ uint64_t core_deadline_ms(const struct core *core)
     if (!core->leads)
         return UINT64_MAX;
     deadline = core_silence_deadline_ms(core);
+    if (core_shutdown_deadline_ms(core) < deadline)
+        deadline = core_shutdown_deadline_ms(core);
     if (core_failures_deadline_ms(core) < deadline)
         deadline = core_failures_deadline_ms(core);
     if (core->ends_due_ms < deadline)

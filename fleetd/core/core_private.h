@@ -77,6 +77,7 @@ struct core {
     uint64_t ends_due_ms; /* Handovers are through: that is decided then; UINT64_MAX: none is. */
     uint64_t retry_ms;    /* A refused decision is not made again before. */
     bool braking;         /* Some machine is MISSING: it was said. */
+    bool shutdown_brake;  /* Most machines are being shut down: nothing leaves them. */
     bool schedule_in_flight;  /* One decision at a time: the next one is made with its outcome known. */
     struct effects news;      /* Of that decision, for the journal when it has come true. */
     bool lease_wanted;        /* A unit needs leases. */
@@ -92,6 +93,8 @@ void core_mark(struct core *core, const char *unit);
 
 void core_set_host_state(struct core *core, struct host *host, enum machine_state state);
 void core_drop_session(struct host *host, struct effects *out);
+/* Everything that concerns the host is looked at again. */
+void core_mark_host(struct core *core, const struct host *host);
 
 /* Whether 'unit' may be given to 'machine_id' now (NULL), or which host must let go of it first. That may be
  * the machine's own, which is still about to stop what it had. */
@@ -178,7 +181,21 @@ void core_decision_done(struct core *core, struct effects *out);
 const struct drain *core_drain(const struct core *core);
 void core_drain_free(struct drain *drain);
 
+/* ---- shutdown.c ---- */
+
+/* What becomes of the machine, as in "is being drained", if what fits elsewhere leaves it; NULL: it stays. */
+const char *core_left_because(const struct core *core, const struct registry_machine *machine);
+/* The host has said whether it is being shut down. */
+void core_shutdown_set(struct core *core, struct host *host, bool begins);
+/* Before anything is decided: who is left now... */
+void core_shutdown_look(struct core *core, struct effects *out);
+uint64_t core_shutdown_deadline_ms(const struct core *core);
+/* ...and after it: adds an EFFECT_SHUTDOWN_READY for who need not wait any longer. */
+void core_shutdown_answer(struct core *core, struct effects *out);
+
 /* ---- status.c ---- */
 
+/* Why a unit gets no place by this plan, "" if it does. */
+const char *core_pending_reason(const struct plan *plan, const char *unit);
 /* What a host's report of the wanted generation comes to. */
 enum unit_outcome core_judge_report(enum unit_state desired, const struct core_report *report);

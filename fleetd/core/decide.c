@@ -19,8 +19,11 @@
 
 /* ---- the plan ---- */
 
-static const char *unavailable_text(const struct registry_machine *machine, enum machine_state state)
+static const char *unavailable_text(const struct core *core, const struct registry_machine *machine,
+                                    enum machine_state state)
 {
+    if (state == MACHINE_READY && core_machine_shuts_down(core, machine->id))
+        return "the machine is shutting down";
     if (machine->availability == MACHINE_CORDONED)
         return "the machine is cordoned";
     if (machine->availability == MACHINE_DRAINING)
@@ -41,17 +44,18 @@ static void add_machines(const struct core *core, bool drained, struct decision 
     decision->labels = xcalloc(label_count, sizeof *decision->labels);
     for (size_t i = 0; i < count; i++) {
         enum machine_state state = core_machine_state(core, machines[i]->id);
-        bool leave = drained && machines[i]->availability == MACHINE_DRAINING;
+        const char *left_because = drained ? core_left_because(core, machines[i]) : NULL;
 
         decision->machines[i] = (struct plan_machine){
             .id = machines[i]->id,
             .hostname = machines[i]->hostname,
             .labels = decision->labels + used,
             .label_count = machines[i]->label_count,
-            .available = state == MACHINE_READY && machines[i]->availability == MACHINE_ACTIVE,
-            .unavailable = unavailable_text(machines[i], state),
-            .lost = state == MACHINE_LOST || leave,
-            .drained = state != MACHINE_LOST && leave,
+            .available = state == MACHINE_READY && machines[i]->availability == MACHINE_ACTIVE &&
+                         !core_machine_shuts_down(core, machines[i]->id),
+            .unavailable = unavailable_text(core, machines[i], state),
+            .lost = state == MACHINE_LOST || left_because != NULL,
+            .left_because = state != MACHINE_LOST ? left_because : NULL,
         };
         for (size_t j = 0; j < machines[i]->label_count; j++)
             decision->labels[used++] =

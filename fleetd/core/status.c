@@ -272,13 +272,15 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
     return xasprintf("%s is at it (%s/%s)", name, report->active_state, report->sub_state);
 }
 
-/* The machine that runs a unit on until its new one does, or still stops it after that; NULL: none. */
+/* The machine that runs a unit on until its new one does, or still stops it after that; NULL: none. One that
+ * is being shut down and need not wait any longer stops everything, and says of it what it still can. */
 static const struct host *old_home(const struct core *core, const struct registry_unit *unit)
 {
     for (size_t i = 0; i < unit->former.count; i++) {
         const struct host *host = host_find(core->hosts, unit->former.items[i]);
 
-        if (host != NULL && host->state != MACHINE_LOST && host_may_have(host, unit->name))
+        if (host != NULL && host->state != MACHINE_LOST && host->shutdown != SHUTDOWN_READY &&
+            host_may_have(host, unit->name))
             return host;
     }
     return NULL;
@@ -300,8 +302,9 @@ static void status_settled(struct core_status *status, const struct core *core,
         set(status, OUTCOME_WAITING, xasprintf("%s still stops it", hostname_of(core, old->id)));
     else if (core_is_drained(core, unit))
         set(status, outcome,
-            xasprintf("%s is being drained, but it fits on no other machine (fleetctl explain %s)",
-                      hostname_of(core, unit->target), unit->name));
+            xasprintf("%s %s, but it fits on no other machine (fleetctl explain %s)",
+                      hostname_of(core, unit->target),
+                      core_left_because(core, registry_machine(core->registry, unit->target)), unit->name));
     else if (lost != NULL)
         set(status, outcome,
             xasprintf("%s; but %s was lost before it had carried out OnDisconnect=stop, and may run an older "
@@ -374,11 +377,11 @@ static int compare_pending(const void *name, const void *pending)
     return strcmp(name, ((const struct plan_pending *)pending)->unit);
 }
 
-static const char *pending_reason(const struct plan *plan, const char *name)
+const char *core_pending_reason(const struct plan *plan, const char *unit)
 {
     const struct plan_pending *found =
         plan->pending_count > 0
-            ? bsearch(name, plan->pending, plan->pending_count, sizeof *plan->pending, compare_pending)
+            ? bsearch(unit, plan->pending, plan->pending_count, sizeof *plan->pending, compare_pending)
             : NULL;
 
     return found != NULL ? found->reason : "";
@@ -407,7 +410,7 @@ static void status_unplaced(struct core_status *status, const struct core *core,
     }
     status->machines = machines;
     status->machine_count = count;
-    set(status, OUTCOME_UNPLACED, xstrdup(pending_reason(core_plan(core), unit->name)));
+    set(status, OUTCOME_UNPLACED, xstrdup(core_pending_reason(core_plan(core), unit->name)));
 }
 
 /* Adds what one machine has made of a global unit. Returns whether it is still at it. */

@@ -21,6 +21,7 @@
 #include "fleetd/identity.h"
 #include "fleetd/joining.h"
 #include "fleetd/listeners.h"
+#include "fleetd/logind.h"
 #include "fleetd/patience.h"
 #include "tests/sim/sim.h"
 
@@ -86,6 +87,126 @@ void listeners_each(const struct listeners *listeners, void (*each)(const char *
 gid_t http_find_group(const char *name)
 {
     return HTTP_NO_GROUP;
+}
+
+/* ---- its end in order ---- */
+
+#define WAIT_MS 5000u /* logind's own. */
+#define STOP_MS 300u  /* systemd stops what still runs. */
+
+struct logind {
+    struct sim_host *host;
+    struct logind_callbacks callbacks;
+    void *data;
+    bool told, lock;
+};
+
+static void tell(void *data)
+{
+    struct logind *logind = data;
+    bool begins = logind->host->shutdown != SIM_UP;
+
+    if (begins == logind->told)
+        return;
+    logind->told = begins;
+    logind->callbacks.on_shutdown(begins, logind->lock ? WAIT_MS : 0, logind->data);
+    if (!begins)
+        logind->lock = true;
+}
+
+static void on_news(void *data, bool lost)
+{
+    struct sim_host *host = data;
+
+    if (!lost && host->logind != NULL)
+        sim_turn(host, tell, host->logind);
+}
+
+static void spread_news(struct sim_host *host)
+{
+    sim_after(1, SIM_FLEETD, host, on_news, host);
+}
+
+/* One that is started while the host is being shut down gets no lock. */
+struct logind *logind_new(uv_loop_t *loop, const struct logind_callbacks *callbacks, void *data)
+{
+    struct logind *logind = NEW0(struct logind);
+    struct sim_host *host = loop->data;
+
+    *logind = (struct logind){.host = host, .callbacks = *callbacks, .data = data};
+    logind->lock = host->shutdown == SIM_UP;
+    host->logind = logind;
+    spread_news(host);
+    return logind;
+}
+
+static void on_off(void *data, bool lost)
+{
+    struct sim_host *host = data;
+
+    if (lost)
+        return;
+    if (host->shutdown == SIM_GOES_DOWN) {
+        sim_power_cut(host);
+        return;
+    }
+    sim_fleetd_kill(host); /* Faults are over: it is to be there. */
+    sim_fleetd_start(host);
+}
+
+static void on_wait_over(void *data, bool lost)
+{
+    struct sim_host *host = data;
+
+    if (lost || host->shutdown != SIM_WAITS)
+        return;
+    if (host->gives_up) {
+        sim_shutdown_give_up(host);
+        return;
+    }
+    sim_note(host, "is shut down");
+    host->shutdown = SIM_GOES_DOWN;
+    sim_fleetd_stop(host);
+    sim_after(STOP_MS, SIM_HOST, host, on_off, host);
+}
+
+void logind_let_go(struct logind *logind)
+{
+    if (!logind->lock)
+        return;
+    logind->lock = false;
+    sim_after(1, SIM_HOST, logind->host, on_wait_over, logind->host);
+}
+
+void sim_shutdown(struct sim_host *host, bool gives_up)
+{
+    if (!host->powered || host->shutdown != SIM_UP)
+        return;
+    sim_note(host, "is to be shut down");
+    host->shutdown = SIM_WAITS;
+    host->gives_up = gives_up;
+    sim_law_shut_down(host);
+    spread_news(host);
+    sim_after(host->logind != NULL && host->logind->lock ? WAIT_MS : 1, SIM_HOST, host, on_wait_over, host);
+}
+
+void sim_shutdown_give_up(struct sim_host *host)
+{
+    if (host->shutdown == SIM_UP)
+        return;
+    sim_note(host, "is not shut down");
+    sim_law_shut_down(host);
+    host->shutdown = SIM_UP;
+    spread_news(host);
+}
+
+void logind_close(struct logind *logind, void (*done)(void *data), void *data)
+{
+    if (logind->host->logind == logind)
+        logind->host->logind = NULL;
+    free(logind);
+    if (done != NULL)
+        done(data);
 }
 
 /* ---- what is not in the menu: signals, and a start that takes long ---- */

@@ -19,7 +19,7 @@
  *     has, since the generation for which it was started, a version that does not want it there, so. (One
  *     exception: a fleetd that was killed before systemd had answered asks for a restart once more.)
  *  6. A placed unit is moved only off a host that this term's leader has declared lost, that is being
- * drained, or that its text does not allow any more.
+ * drained or shut down, or that its text does not allow any more.
  *  7. No version places two conflicting units together, nor a unit away from what it must be with.
  * And when faults are over: see sim_law_converged(). */
 #include <config.h>
@@ -523,7 +523,8 @@ static bool may_leave(const struct registry_unit *unit, uint64_t term)
     const struct sim_host *host = sim_host_by_id(unit->target);
 
     if ((lost_term[host->index] == term && lost_ms[host->index] > 0) ||
-        registry_machine(truth, unit->target) == NULL || drained_version[host->index] >= unit->generation)
+        registry_machine(truth, unit->target) == NULL || drained_version[host->index] >= unit->generation ||
+        host->shutdown != SIM_UP)
         return true;
     if (unit->name[0] == 'w')
         return lacking_version[host->index][wants_db(unit)] >= unit->generation;
@@ -590,6 +591,11 @@ static void check_new_place(const Fleet__Placement *placement, const Fleet__Sche
     if (unit->name[0] == 'w' && !has_role_for(unit->target, unit) &&
         metadata_version < placement->if_generation)
         sim_fail("law 7: %s is placed where the role is another", unit->name);
+}
+
+void sim_law_shut_down(const struct sim_host *host)
+{
+    drained_version[host->index] = registry_version(truth);
 }
 
 /* ---- what is committed ---- */

@@ -24,6 +24,7 @@
 #define REPEATS_MAX   3u
 #define SOME_UNITS    "p0p1p2p3p4w0w1c0c1c2m0m1g0"
 #define VARIANT_COUNT 6u
+#define SHUTDOWN_OF_8 7u /* Which eighth of the power cuts is none, but a shutdown in order. */
 
 struct sim_deed {
     uint64_t at_ms, ms;
@@ -186,8 +187,19 @@ static void on_power(void *data, bool lost)
     sim_power_on(data);
 }
 
+/* Longer than logind waits, at least. */
+static void shutdown_in_order(const struct sim_deed *deed)
+{
+    sim_shutdown(host_a(deed), deed->variant == 5);
+    sim_after(6000 + deed->ms, SIM_NOBODY, NULL, on_power, host_a(deed));
+}
+
 static void power_cut(const struct sim_deed *deed)
 {
+    if (deed->mask % 8 == SHUTDOWN_OF_8) {
+        shutdown_in_order(deed);
+        return;
+    }
     sim_power_cut(host_a(deed));
     sim_after(deed->variant < 2 ? 1000 : deed->ms, SIM_NOBODY, NULL, on_power, host_a(deed));
 }
@@ -566,6 +578,7 @@ static void end_faults(void)
     for (unsigned i = 0; i < sim.host_count; i++) {
         sim.hosts[i].disk_full = false;
         sim.hosts[i].disk_slow_ms = 0;
+        sim_shutdown_give_up(&sim.hosts[i]);
         sim_power_on(&sim.hosts[i]);
         sim_fleetd_start(&sim.hosts[i]);
     }

@@ -710,7 +710,7 @@ static void call_get(struct systemd *systemd, const sd_bus_message *m, sd_bus_me
     struct sim_unit *unit;
 
     if (streq(m->values[1].text, "SystemState")) {
-        add_text(reply, "running");
+        add_text(reply, systemd->host->shutdown == SIM_GOES_DOWN ? "stopping" : "running");
         return;
     }
     unit = get_unit(systemd, base_name(m->path));
@@ -868,7 +868,7 @@ static void on_connect(void *data, bool lost)
     bus->callbacks->on_open(bus->sd, true, bus->data);
 }
 
-struct bus *bus_new(uv_loop_t *loop, bool user, const struct bus_callbacks *callbacks, void *data)
+struct bus *bus_new(uv_loop_t *loop, enum bus_kind kind, const struct bus_callbacks *callbacks, void *data)
 {
     struct bus *bus = NEW0(struct bus);
 

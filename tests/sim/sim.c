@@ -373,6 +373,9 @@ void sim_power_on(struct sim_host *host)
     sim_note(host, "boots");
     host->powered = true;
     host->boots++;
+    if (host->shutdown != SIM_UP)
+        sim_law_shut_down(host);
+    host->shutdown = SIM_UP;
     host->clock_base_ms = 10000 + sim_random(100000) - sim.now_ms; /* It begins anew. */
     sim_systemd_boot(host);
     sim_after(BOOT_MS, SIM_HOST, host, on_booted, host);

@@ -58,6 +58,8 @@ struct sim_host {
     uint64_t suspended_until_ms;        /* ...and the whole host. */
     uint64_t clock_base_ms;             /* Of its monotonic clock: no two hosts have the same. */
     int64_t wall_offset_ms;
+    enum { SIM_UP, SIM_WAITS, SIM_GOES_DOWN } shutdown;
+    bool gives_up; /* In the end it is not shut down. */
     bool disk_full;
     uint64_t disk_slow_ms;
 
@@ -69,7 +71,8 @@ struct sim_host {
     struct sim_call *deferred, *deferred_last;
     struct http_server *http;
     struct port *port;
-    struct store *store; /* Borrowed from fleetd, while it has one. */
+    struct store *store;   /* Borrowed from fleetd, while it has one. */
+    struct logind *logind; /* Likewise. */
     uint64_t leads_since_ms;
 
     /* What a dead fleetd leaves behind. */
@@ -203,6 +206,10 @@ void sim_systemd_hiccup(struct sim_host *host); /* The connection breaks. */
 
 void sim_boot_id(const struct sim_host *host, char ret[33]); /* Of its present boot. */
 
+/* In order, through logind, which waits for fleetd; then its power is off. */
+void sim_shutdown(struct sim_host *host, bool gives_up);
+void sim_shutdown_give_up(struct sim_host *host);
+
 struct sim_request {
     struct http_request request;
     struct sim_host *host;
@@ -227,6 +234,7 @@ void sim_law_applied(const struct sim_host *host, struct registry *registry);
 void sim_law_started(struct sim_host *host, struct sim_unit *unit);
 void sim_law_stopping(struct sim_host *host, struct sim_unit *unit, bool restart);
 void sim_law_starting(struct sim_host *host, struct sim_unit *unit);
+void sim_law_shut_down(const struct sim_host *host); /* It is, or was until now. */
 void sim_law_lost(struct sim_host *leader, const char *machine_id);
 /* A change of a user: it must be in the history after the answer 2xx, never after 503. */
 uint64_t

@@ -546,8 +546,24 @@ static void schedule_ends(struct world *w, const struct effect *effect, bool app
     carry_out(w, &effects);
 }
 
+/* The law of shutdowns: nothing is moved onto a machine that has said that it is going. */
+static void check_shutdowns(struct world *w, const struct effect *effect)
+{
+    for (size_t i = 0; i < effect->placement_count; i++)
+        for (size_t j = 0; j < MACHINES_ALL; j++) {
+            const struct machine *m = &w->machines[j];
+            const struct core_placement *placement = &effect->placements[i];
+
+            if (m->session != 0 && m->called_term == w->term && m->shuts_down &&
+                streq(placement->to, m->id) && !streq(placement->from, m->id))
+                fail_msg("%llu: %s goes to %.1s, which is being shut down", (unsigned long long)w->now_ms,
+                         placement->unit, m->id);
+        }
+}
+
 static void do_schedule(struct world *w, struct effect *effect)
 {
+    check_shutdowns(w, effect);
     w->schedules++;
     w->placements += (unsigned)effect->placement_count;
     for (size_t i = 0; i < effect->placement_count; i++)
@@ -593,6 +609,15 @@ static void check_lost(struct world *w)
     }
 }
 
+static void do_shutdown_ready(struct world *w, const struct effect *effect)
+{
+    struct machine *m = machine_of(w, (const char[]){effect->machine_id[0], '\0'});
+
+    assert_true(m->shuts_down && m->session != 0);
+    assert_false(m->ready); /* It is said once. */
+    m->ready = true;
+}
+
 /* Decisions come last: the outcome of one is a later event. */
 static void carry_out(struct world *w, struct effects *effects)
 {
@@ -605,6 +630,7 @@ static void carry_out(struct world *w, struct effects *effects)
         case EFFECT_SHARE: do_share(w, effect); break;
         case EFFECT_DROP: do_drop(w, effect); break;
         case EFFECT_SETTLED: strlist_add(&w->settled, effect->names.items[0]); break;
+        case EFFECT_SHUTDOWN_READY: do_shutdown_ready(w, effect); break;
         case EFFECT_LOG: w->logs++; break;
         case EFFECT_LEASE:
         case EFFECT_SCHEDULE:
@@ -777,7 +803,7 @@ void machine_calls(struct world *w, const char *name)
     size_t count = m->count;
 
     mail_lost(m);
-    m->off = m->given_up = m->dead = false;
+    m->off = m->given_up = m->dead = m->ready = false;
     m->kernel = KERNEL_SILENT;
     m->session = ++w->sessions;
     m->called_term = w->term;
@@ -786,9 +812,21 @@ void machine_calls(struct world *w, const char *name)
     m->heard_ms = w->now_ms;
     for (size_t i = 0; i < count; i++)
         list[i] = report_new(&m->items[i], false, 0);
-    core_session_open(w->core, m->id, m->session, list, count, w->now_ms, &effects);
+    core_session_open(w->core, m->id, m->session, list, count, m->shuts_down, w->now_ms, &effects);
     for (size_t i = 0; i < count; i++)
         fleet__unit_report__free_unpacked(list[i], NULL);
+    carry_out(w, &effects);
+}
+
+void is_shut_down(struct world *w, const char *name, bool begins)
+{
+    struct machine *m = machine_of(w, name);
+    struct effects effects = {0};
+
+    m->shuts_down = begins;
+    m->ready = false;
+    m->heard_ms = w->now_ms;
+    core_session_shutdown(w->core, m->id, m->session, begins, w->now_ms, &effects);
     carry_out(w, &effects);
 }
 
@@ -796,7 +834,7 @@ void stranger_calls(struct world *w, const char *id, uint64_t session)
 {
     struct effects effects = {0};
 
-    core_session_open(w->core, id, session, NULL, 0, w->now_ms, &effects);
+    core_session_open(w->core, id, session, NULL, 0, false, w->now_ms, &effects);
     carry_out(w, &effects);
 }
 

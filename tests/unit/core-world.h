@@ -43,6 +43,8 @@ struct machine {
     bool beats;            /* It is heard as long as it has a session. */
     bool given_up;         /* A leader took it for lost, or forgot it, and it has not called since. */
     bool dead;             /* A person has said so, or removed it, and it has not called since. */
+    bool shuts_down;       /* It says so. */
+    bool ready;            /* It was told that it need not wait with that. */
     bool off;              /* It has lost power: what is sent there arrives nowhere. */
     uint64_t heard_ms, lease_until_ms;
     enum {
@@ -95,6 +97,8 @@ void is_removed(struct world *w, const char *name);
 void is_confirmed_lost(struct world *w, const char *name); /* By a person. */
 void is_set(struct world *w, const char *name, Fleet__Availability availability);
 void is_stopped(struct world *w, const char *name); /* Its fleetd, on purpose: it says goodbye. */
+/* It says so, in its session; or that it is not any more. */
+void is_shut_down(struct world *w, const char *name, bool begins);
 /* Time passes, and about once a second the machine's kernel accepts, or refuses, connections to fleetd's
  * port. */
 void advance_probing(struct world *w, const char *name, bool accepts, uint64_t ms);

@@ -452,6 +452,12 @@ static void test_machines(void **state)
                "{\"machines\":[{\"hostname\":\"host-a\",\"id\":\"" ID_A
                "\",\"primaryIP\":\"10.0.0.1\",\"state\":\"joining\",\"units\":2},"
                "{\"hostname\":\"host-b\",\"id\":\"" ID_B "\",\"state\":\"lost\",\"units\":1}]}");
+    world->core.going = ID_B;
+    world->core.lost = world->core.expected = NULL;
+    assert_get(world, V1 "/machines", NULL,
+               "{\"machines\":[{\"hostname\":\"host-a\",\"id\":\"" ID_A
+               "\",\"primaryIP\":\"10.0.0.1\",\"state\":\"ready\",\"units\":2},"
+               "{\"hostname\":\"host-b\",\"id\":\"" ID_B "\",\"state\":\"shutting-down\",\"units\":1}]}");
 }
 
 static void test_patch_refused(void **state)

@@ -2837,7 +2837,11 @@ static void something_of_a_machine(struct world *w)
     const struct registry_machine *known = registry_machine(w->registry, m->id);
     bool member = known != NULL && known->registered;
 
-    switch (world_random(w, 14)) {
+    switch (world_random(w, 15)) {
+    case 14:
+        if (m->session != 0 && !m->off)
+            is_shut_down(w, name, world_random(w, 3) > 0);
+        break;
     case 10:
         if (member && m->session != 0) {
             is_stopped(w, name);
@@ -2936,6 +2940,7 @@ static void calm_down(struct world *w)
         registers(w, name, i == 0 ? "role=web" : NULL);
         /* One may go on being drained: what fits elsewhere has left it in the end. */
         is_set(w, name, i == 2 && world_random(w, 2) == 0 ? DRAINING : ACTIVE);
+        machine_of(w, name)->shuts_down = false;
         machine_calls(w, name);
     }
     advance(w, 6 * TTL_MS);
