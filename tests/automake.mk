@@ -10,10 +10,13 @@ tests_sim_test_sim_SOURCES = \
 	tests/sim/sim.c \
 	tests/sim/sim-consensus.c \
 	tests/sim/sim-host.c \
+	tests/sim/sim-keeper.c \
 	tests/sim/sim-laws.c \
 	tests/sim/sim-menu.c \
+	tests/sim/sim-message.c \
 	tests/sim/sim-net.c \
-	tests/sim/sim-systemd.c \
+	tests/sim/sim-systemd.c tests/sim/sim-systemd.h \
+	tests/sim/sim-tmpfs.c \
 	tests/sim/sim-uv.c \
 	fleetd/cluster.c \
 	fleetd/daemon.c \
@@ -26,12 +29,14 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
 	fleetd/observing.c \
+	fleetd/reload.c \
 	fleetd/uplink.c
 tests_sim_test_sim_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS) $(JANSSON_CFLAGS) \
 	$(INIH_CFLAGS)
 tests_sim_test_sim_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -O2
 tests_sim_test_sim_LDFLAGS = \
-	-Wl,--wrap=now_ms -Wl,--wrap=wall_ms -Wl,--wrap=getrandom -Wl,--wrap=downlink_send
+	-Wl,--wrap=now_ms -Wl,--wrap=wall_ms -Wl,--wrap=getrandom -Wl,--wrap=downlink_send \
+	-Wl,--wrap=config_load_strict -Wl,--wrap=_exit
 # Neither libuv nor libsystemd: a function that nobody pretends is noticed here.
 tests_sim_test_sim_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libconfig.a raftstore/libraftstore.a raftstore/libschema.a \

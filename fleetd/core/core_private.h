@@ -148,8 +148,8 @@ const char *core_awaited_conflict(const struct host *host, const struct registry
 
 /* Suspects, misses and loses who has been silent for so long, and takes that back. */
 void core_judge_silence(struct core *core, struct effects *out);
-/* Likewise, when it is not the time for that: something else has happened, and what others have said may still
- * be to be read. Loses who was given up by a person, and lets go of the brake. */
+/* Likewise, when it is not the time for that: something else has happened, and what others have said may
+ * still be to be read. Loses who was given up by a person, and lets go of the brake. */
 void core_judge_given_up(struct core *core, struct effects *out);
 /* Adds an EFFECT_VERDICT if the registry does not know who is lost, or back. */
 void core_declare(struct core *core, struct effects *out);

@@ -12,6 +12,7 @@
 
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-login.h>
+#include <utlist.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -209,15 +210,7 @@ void logind_close(struct logind *logind, void (*done)(void *data), void *data)
         done(data);
 }
 
-/* ---- what is not in the menu: signals, and a start that takes long ---- */
-
-void reload_begin(struct daemon *daemon)
-{
-}
-
-void reload_cancel(struct daemon *daemon)
-{
-}
+/* ---- what is not in the menu: a dump, and a start that takes long ---- */
 
 void dump_begin(struct daemon *daemon)
 {
@@ -296,29 +289,74 @@ void http_server_close(struct http_server *server, void (*done)(void *data), voi
     sim_defer(server->host, on_http_closed, server);
 }
 
-/* ---- host_query.h: nobody asks hosts about their units here ---- */
+/* ---- host_query.h: answers take their time, and some never come ---- */
 
 struct host_queries {
+    struct sim_host *host;
+    host_queries_reply *reply;
+    void *data;
+    struct query *open;
     void (*done)(void *data);
     void *done_data;
 };
 
+struct query {
+    struct host_queries *queries; /* NULL: nobody wants the answer any more. */
+    uint64_t id;
+    struct query *prev, *next;
+};
+
 struct host_queries *host_queries_new(uv_loop_t *loop, bool user, host_queries_reply *reply, void *data)
 {
-    return NEW0(struct host_queries);
+    struct host_queries *queries = NEW0(struct host_queries);
+
+    *queries = (struct host_queries){.host = loop->data, .reply = reply, .data = data};
+    return queries;
+}
+
+static void on_queried(void *data, bool lost)
+{
+    struct query *query = data;
+    struct host_queries *queries = lost ? NULL : query->queries;
+    Fleet__HostReply reply = FLEET__HOST_REPLY__INIT;
+
+    if (queries != NULL) {
+        DL_DELETE(queries->open, query);
+        reply.id = query->id;
+        reply.json = (ProtobufCBinaryData){.len = 2, .data = (uint8_t *)"{}"};
+        queries->reply(&reply, queries->data);
+    }
+    free(query);
 }
 
 void host_queries_begin(struct host_queries *queries, const Fleet__HostRequest *request)
 {
-    assert(false);
+    struct query *query = NEW0(struct query);
+
+    *query = (struct query){.queries = queries, .id = request->id};
+    DL_APPEND(queries->open, query);
+    sim_after(sim_chance(20) ? 60000 : sim_random(2000), SIM_FLEETD, queries->host, on_queried, query);
+}
+
+static void cancel(struct host_queries *queries, struct query *query)
+{
+    query->queries = NULL;
+    DL_DELETE(queries->open, query);
 }
 
 void host_queries_cancel(struct host_queries *queries, uint64_t id)
 {
+    struct query *query, *next;
+
+    DL_FOREACH_SAFE (queries->open, query, next)
+        if (query->id == id)
+            cancel(queries, query);
 }
 
 void host_queries_cancel_all(struct host_queries *queries)
 {
+    while (queries->open != NULL)
+        cancel(queries, queries->open);
 }
 
 static void on_queries_closed(void *data)
@@ -333,9 +371,15 @@ static void on_queries_closed(void *data)
 
 void host_queries_close(struct host_queries *queries, void (*done)(void *data), void *data)
 {
+    host_queries_cancel_all(queries);
     queries->done = done;
     queries->done_data = data;
     sim_defer(sim.current, on_queries_closed, queries);
+}
+
+size_t sim_http_open(const struct sim_host *host)
+{
+    return host->http != NULL ? host->http->open_count : 0;
 }
 
 static void begin(void *data)
@@ -394,6 +438,7 @@ void identity_done(struct identity *identity)
 {
     free(identity->hostname);
     free(identity->public_ip);
+    *identity = (struct identity){0};
 }
 
 static void copy_member(struct member *to, const struct member *from)
@@ -402,6 +447,13 @@ static void copy_member(struct member *to, const struct member *from)
     to->peers = (struct strlist){0};
     for (size_t i = 0; i < from->peers.count; i++)
         strlist_add(&to->peers, from->peers.items[i]);
+}
+
+void sim_member_copy(struct sim_host *host, const struct sim_host *original)
+{
+    host->has_member = original->has_member;
+    if (original->has_member)
+        copy_member(&host->member, &original->member);
 }
 
 int member_load(const char *data_dir, struct member *ret, struct err *err)
@@ -414,7 +466,7 @@ int member_load(const char *data_dir, struct member *ret, struct err *err)
 
 int member_save(const char *data_dir, const struct member *member, struct err *err)
 {
-    if (sim.current->muted)
+    if (sim_dies_here())
         return 0;
     if (sim.current->has_member)
         member_done(&sim.current->member);
@@ -439,6 +491,16 @@ void member_done(struct member *member)
     member->peers = (struct strlist){0};
 }
 
+/* ---- the configuration, when it is read again ---- */
+
+int __wrap_config_load_strict(const char *file, struct config *ret, struct err *err);
+
+int __wrap_config_load_strict(const char *file, struct config *ret, struct err *err)
+{
+    sim_config(sim.current, ret);
+    return 0;
+}
+
 /* ---- clocks and chance: the linker puts these in the place of the real ones (--wrap) ---- */
 
 uint64_t __wrap_now_ms(void);
@@ -447,7 +509,7 @@ ssize_t __wrap_getrandom(void *to, size_t size, unsigned flags);
 
 uint64_t __wrap_now_ms(void)
 {
-    return sim.now_ms + (sim.current != NULL ? sim.current->clock_base_ms : 0);
+    return sim.current != NULL ? sim_clock_ms(sim.current) : sim.now_ms;
 }
 
 uint64_t __wrap_wall_ms(void)
@@ -495,13 +557,15 @@ int sd_pid_get_user_unit(pid_t pid, char **ret)
 void sim_log(int priority, const char *message, const char *const *fields)
 {
     static const char machine[] = "FLEET_MACHINE=";
+    bool lost, hung;
 
     if (sim.current != NULL && sim.current->muted)
         return;
     sim_note(sim.current, "%s", message);
-    if (strstr(message, " is lost: not heard for") == NULL)
-        return;
-    for (; fields != NULL && *fields != NULL; fields++)
+    lost = strstr(message, " is lost: not heard for") != NULL;
+    hung = strstr(message, ": fleetd does not answer there") != NULL ||
+           strstr(message, ": fleetd was stopped there") != NULL;
+    for (; (lost || hung) && fields != NULL && *fields != NULL; fields++)
         if (str_has_prefix(*fields, machine))
-            sim_law_lost(sim.current, *fields + strlen(machine));
+            (lost ? sim_law_lost : sim_law_hung)(sim.current, *fields + strlen(machine));
 }
