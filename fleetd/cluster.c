@@ -103,14 +103,14 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
     return err_set(err, -ENOTSUP, "this version does not know what the connection is for");
 }
 
-static void set_port_identity(struct daemon *daemon)
+static struct port_identity port_identity(const struct daemon *daemon)
 {
     struct port_identity identity = {.has_cluster = daemon->is_member, .server_id = daemon->member.server_id};
 
     memcpy(identity.cluster_id, daemon->member.cluster_id, sizeof identity.cluster_id);
     memcpy(identity.machine_id, daemon->identity.machine_id, sizeof identity.machine_id);
     id_from_hex(daemon->identity.boot_id, identity.boot_id, sizeof identity.boot_id);
-    port_set_identity(daemon->port, &identity);
+    return identity;
 }
 
 /* ---- API backend ---- */
@@ -287,18 +287,20 @@ static int become_member(struct daemon *daemon, struct err *err)
         .bootstrap = daemon->member.founder,
     };
     struct patience *patience;
+    struct port_identity identity;
     int r;
 
     memcpy(config.cluster_id, daemon->member.cluster_id, sizeof config.cluster_id);
     daemon->is_member = true;
     hosting_describe(daemon);
-    set_port_identity(daemon);
+    identity = port_identity(daemon);
+    port_set_identity(daemon->port, &identity);
     daemon->uplink = hosting_uplink_new(daemon);
     uplink_set_members(daemon->uplink, &daemon->member.peers);
     daemon->downlink = leading_downlink_new(daemon);
     daemon->lessor = lessor_new(daemon);
     daemon->gate = leading_gate_new(daemon);
-    daemon->prober = leading_prober_new(daemon);
+    daemon->prober = leading_prober_new(daemon, &identity);
     if (store_check_room(config.directory, err) < 0) {
         stand_by(daemon, err);
         return 0;
@@ -406,7 +408,7 @@ void cluster_reconsider(struct daemon *daemon, const struct strlist *changed)
 int cluster_start(struct daemon *daemon, struct err *err)
 {
     static const struct port_callbacks callbacks = {.on_accept = on_accept};
-    struct port_identity nobody = {0};
+    struct port_identity identity = port_identity(daemon);
     int r;
 
     if (!daemon->config.insecure)
@@ -414,8 +416,7 @@ int cluster_start(struct daemon *daemon, struct err *err)
             err, -ENOTSUP,
             "this version has no TLS yet and opens its cluster port only where you say so: set \"insecure "
             "= true\" in /etc/fleet/fleet.conf, in a network that you trust");
-    daemon->port = port_new(daemon->loop, &nobody, &callbacks, daemon);
-    set_port_identity(daemon);
+    daemon->port = port_new(daemon->loop, &identity, &callbacks, daemon);
     r = port_listen(daemon->port, daemon->config.cluster_listen, err);
     if (r < 0)
         return r;

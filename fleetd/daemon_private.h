@@ -125,7 +125,7 @@ void leading_set_placing(struct daemon *daemon); /* Likewise. */
 void leading_chores(struct daemon *daemon);
 void leading_probe(struct daemon *daemon); /* Once a second. */
 struct downlink *leading_downlink_new(struct daemon *daemon);
-struct prober *leading_prober_new(struct daemon *daemon);
+struct prober *leading_prober_new(struct daemon *daemon, const struct port_identity *identity);
 struct gate *leading_gate_new(struct daemon *daemon);
 
 /* leading_lease.c: answers to heartbeats that ask for a lease. */

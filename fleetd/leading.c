@@ -379,9 +379,9 @@ static void on_answer(const char *machine_id, bool accepted, void *data)
     core_probed(daemon->core, machine_id, accepted, now_ms());
 }
 
-struct prober *leading_prober_new(struct daemon *daemon)
+struct prober *leading_prober_new(struct daemon *daemon, const struct port_identity *identity)
 {
-    return prober_new(daemon->loop, on_answer, daemon);
+    return prober_new(daemon->loop, identity, on_answer, daemon);
 }
 
 /* Those that the core wants to be asked after; all others are let go of, also when this host leads no more.

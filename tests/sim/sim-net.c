@@ -616,7 +616,7 @@ struct answer {
     bool accepted;
 };
 
-struct prober *prober_new(uv_loop_t *loop,
+struct prober *prober_new(uv_loop_t *loop, const struct port_identity *identity,
                           void (*on_answer)(const char *machine_id, bool accepted, void *data), void *data)
 {
     struct prober *prober = NEW0(struct prober);
