@@ -5,11 +5,14 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/str.h"
 
 #define DURATION_MAX_MS (100ull * 366 * 24 * 3600 * 1000)
 
@@ -102,4 +105,20 @@ int duration_parse(const char *text, uint64_t *ret_ms, struct err *err)
     }
     *ret_ms = (uint64_t)(total + 0.5);
     return 0;
+}
+
+char *duration_format(uint64_t ms)
+{
+    static const struct {
+        const char *name;
+        uint64_t ms;
+    } parts[] = {{"d", 86400000}, {"h", 3600000}, {"min", 60000}, {"s", 1000}, {"ms", 1}};
+    struct strbuf text = {0};
+
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+        if (ms >= parts[i].ms)
+            strbuf_addf(&text, "%s%" PRIu64 "%s", text.size > 0 ? " " : "", ms / parts[i].ms, parts[i].name);
+        ms %= parts[i].ms;
+    }
+    return text.size > 0 ? strbuf_take(&text) : xstrdup("0");
 }

@@ -16,3 +16,7 @@ uint64_t wall_ms(void);
 /* Parses a duration: the first fleet's Go form ("30s", "1m30s", "1.5h", "300ms") or systemd.time(7)'s ("1min
  * 30s", a bare number is seconds). -EINVAL with a text otherwise; -ERANGE above a hundred years. */
 int duration_parse(const char *text, uint64_t *ret_ms, struct err *err);
+
+/* As systemd writes it, in days, hours, minutes, seconds and milliseconds: "1h 30min", "500ms", "0". Read
+ * back it is the same. The caller owns it. */
+char *duration_format(uint64_t ms);

@@ -26,6 +26,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-list-units.c \
 	fleetctl/verb-machines.c \
 	fleetctl/verb-restart.c \
+	fleetctl/verb-settings.c \
 	fleetctl/verb-ssh.c \
 	fleetctl/verb-status.c \
 	fleetctl/verb-stop.c \

@@ -61,6 +61,9 @@ const struct verb verbs[] = {
     {"list-members", "", "List who keeps the cluster's data, and who leads",
      "Fields: machine, address, role, leader, state (the default), server.", 0, 0, NULL, LIST, false,
      verb_list_members},
+    {"list-settings", "", "List what is set for the whole cluster",
+     "Fields: name, value, default, limits, meaning (all but limits are the default).", 0, 0, NULL, LIST,
+     false, verb_list_settings},
     {"list-unit-files", "[UNIT|PATTERN...]", "List what is stored, and where it is placed",
      "Fields: unit, hash, dstate, state, target (the default), tmachine, global, desc, reason.", 0, ANY, NULL,
      LIST, false, verb_list_unit_files},
@@ -72,6 +75,10 @@ const struct verb verbs[] = {
     {"restart", "UNIT|PATTERN...", "Restart what runs of units, on every machine that has them",
      "A unit that is loaded, has finished or has failed is started.", 1, ANY, "No units given",
      WAIT | OPTION_SSH_PORT, false, verb_restart},
+    {"set", "NAME=VALUE...", "Set what holds for the whole cluster",
+     "fleetctl list-settings shows what there is. NAME= sets back to the "
+     "default. All of them are set, or none.",
+     1, ANY, "No settings given", 0, false, verb_set},
     {"ssh", "[MACHINE|UNIT] [COMMAND...]", "Open a shell or run a command on a machine",
      "MACHINE is a host name or the beginning of a machine id; a UNIT means "
      "the machine that has it. Before a command with options of its own stands "

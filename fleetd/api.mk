@@ -16,6 +16,7 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_metadata.c \
 	fleetd/api_page.c fleetd/api_page.h \
 	fleetd/api_route.c \
+	fleetd/api_settings.c \
 	fleetd/api_state.c \
 	fleetd/api_units.c \
 	fleetd/api_wait.c fleetd/api_wait.h \
@@ -53,7 +54,7 @@ tests_unit_test_metrics_CPPFLAGS = $(API_CPPFLAGS)
 tests_unit_test_metrics_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_metrics_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_registry_SOURCES = tests/unit/test-registry.c
-tests_unit_test_registry_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
+tests_unit_test_registry_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) -DSOURCE_DIR='"$(top_srcdir)"'
 tests_unit_test_registry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_registry_LDADD = raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
 	$(PROTOBUF_C_LIBS) $(NETTLE_LIBS) $(CMOCKA_LIBS)

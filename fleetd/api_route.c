@@ -86,6 +86,11 @@ static const struct route routes[] = {
      405,
      "only GET supported against this resource",
      {{"GET", API_READ, NULL, api_members_get}}},
+    {"settings",
+     false,
+     405,
+     "only GET and PATCH supported against this resource",
+     {{"GET", API_READ, NULL, api_settings_get}, {"PATCH", API_CHANGE, api_settings_patch, NULL}}},
 };
 
 /* What follows the prefix and its slash; "" for the prefix itself; NULL for another path. */

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/times.h"
 #include "raftstore/limits.h"
+#include "raftstore/settings.h"
 
 /* ---- values ---- */
 
@@ -204,15 +205,12 @@ static int set_token_limit(struct config *config, void *slot, const char *text, 
 
 static int set_voters(struct config *config, void *slot, const char *text, struct err *err)
 {
-    long value;
-    int r = parse_number(text, 1, 7, &value, err);
+    uint64_t value;
+    int r = settings_parse(SETTING_VOTERS, text, &value, err);
 
-    if (r < 0)
-        return r;
-    if (value % 2 == 0)
-        return err_set(err, -EINVAL, "%ld is none of 1, 3, 5 and 7", value);
-    config->voters = (unsigned)value;
-    return 0;
+    if (r >= 0)
+        config->voters = (unsigned)value;
+    return r;
 }
 
 static int set_agent_ttl(struct config *config, void *slot, const char *text, struct err *err)

@@ -17,11 +17,13 @@ fleetd_libconfig_a_CPPFLAGS = $(AM_CPPFLAGS) $(INIH_CFLAGS) $(SYSTEMD_CFLAGS)
 
 # What a program that uses these libraries needs after them.
 HTTP_LIBS = fleetd/libhttp.a base/libbase.a $(MICROHTTPD_LIBS) $(UV_LIBS)
-CONFIG_LIBS = fleetd/libconfig.a base/libbase.a $(INIH_LIBS) $(SYSTEMD_LIBS)
+CONFIG_LIBS = fleetd/libconfig.a raftstore/libraftstore.a base/libbase.a $(INIH_LIBS) $(SYSTEMD_LIBS)
 
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test-http tests/unit/test-listeners tests/unit/test-url tests/unit/test-config
+check_PROGRAMS += tests/unit/test-settings
 TESTS += tests/unit/test-http tests/unit/test-listeners tests/unit/test-url tests/unit/test-config
+TESTS += tests/unit/test-settings
 tests_unit_test_http_SOURCES = tests/unit/test-http.c
 tests_unit_test_http_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(MICROHTTPD_CFLAGS)
 tests_unit_test_http_LDADD = $(HTTP_LIBS) $(CMOCKA_LIBS) -lpthread
@@ -35,6 +37,9 @@ tests_unit_test_config_SOURCES = tests/unit/test-config.c
 tests_unit_test_config_CPPFLAGS = $(AM_CPPFLAGS) -DSOURCE_DIR='"$(top_srcdir)"'
 tests_unit_test_config_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_config_LDADD = $(CONFIG_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_settings_SOURCES = tests/unit/test-settings.c
+tests_unit_test_settings_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_settings_LDADD = $(CONFIG_LIBS) $(CMOCKA_LIBS)
 endif
 
 check_PROGRAMS += tests/fuzz/fuzz-http-replay tests/fuzz/fuzz-url-replay

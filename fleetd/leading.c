@@ -387,13 +387,15 @@ void leading_probe(struct daemon *daemon)
 static void on_settings(const Fleet__ChangeSettings *settings, void *data)
 {
     struct daemon *daemon = data;
+    Fleet__ChangeSettings change = FLEET__CHANGE_SETTINGS__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
 
-    if (settings->voters == registry_voters(store_registry(daemon->store)))
+    if (settings->voters == registry_setting_number(store_registry(daemon->store), SETTING_VOTERS))
         return;
     log_message(LOG_NOTICE, log_fields(MESSAGE_VOTERS), "The cluster is to have %u voters", settings->voters);
+    change.voters = settings->voters; /* More than that is for the API to ask for. */
     command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
-    command.change_settings = (Fleet__ChangeSettings *)settings;
+    command.change_settings = &change;
     store_propose(daemon->store, &command, ignore_outcome, daemon);
 }
 
@@ -478,7 +480,8 @@ void leading_chores(struct daemon *daemon)
             .lost = core_machine_state(daemon->core, machines[i]->id) == MACHINE_LOST,
         };
     server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
-    if (!voters_next(servers, server_count, list, count, registry_voters(registry), daemon->member.server_id,
+    if (!voters_next(servers, server_count, list, count,
+                     (unsigned)registry_setting_number(registry, SETTING_VOTERS), daemon->member.server_id,
                      &step))
         return;
     log_message(LOG_INFO, log_fields(MESSAGE_VOTERS), "%s %s", step.address,

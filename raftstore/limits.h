@@ -19,6 +19,9 @@
 #define UNITS_MAX                    50000u
 #define LABELS_PER_MACHINE_MAX       128u
 #define LABEL_MAX                    1024u /* Bytes of a metadata key or value. */
+#define SETTING_NAME_MAX             64u   /* Bytes of the name of a setting of the cluster. */
+#define SETTING_VALUE_MAX            1024u /* Bytes of its value. */
+#define SETTINGS_MAX                 64u   /* That are set. */
 #define REQUESTS_REMEMBERED_MAX      4096u /* Whose repetition the registry still recognises. */
 #define DEPARTED_REMEMBERED_MAX      4096u /* Destroyed units whose machines the registry still knows. */
 #define API_HEAD_MAX                 (256u * 1024) /* Path, query and so on of a request, encoded. */

@@ -646,17 +646,21 @@ static int apply_create_cluster(struct registry *registry, const Fleet__CreateCl
         return refuse(registry, -EEXIST, "%s", "the cluster exists already");
     registry->version++;
     memcpy(registry->cluster_id, command->cluster_id.data, CLUSTER_ID_SIZE);
-    registry->voters = command->voters;
+    registry_set_voters(registry, command->voters);
     return 0;
 }
 
 static int apply_change_settings(struct registry *registry, const Fleet__ChangeSettings *command)
 {
-    if (command->voters > REGISTRY_VOTERS_MAX || (command->voters != 0 && command->voters % 2 == 0))
+    _cleanup_(freep) char *why = NULL;
+
+    if (command->voters > SETTING_VOTERS_MAX || (command->voters != 0 && command->voters % 2 == 0))
         return refuse(registry, -EINVAL, "%u voters: 1, 3, 5 or 7", command->voters);
+    why = registry_settings_refusal(registry, command->changes, command->n_changes);
+    if (why != NULL)
+        return refuse(registry, -EINVAL, "%s", why);
     registry->version++;
-    if (command->voters != 0)
-        registry->voters = command->voters;
+    registry_settings_change(registry, command);
     return 0;
 }
 
@@ -776,11 +780,6 @@ uint64_t registry_lease_ms(const struct registry *registry)
     return registry->lease_ms;
 }
 
-unsigned registry_voters(const struct registry *registry)
-{
-    return registry->voters;
-}
-
 const struct registry_unit *registry_unit(const struct registry *registry, const char *name)
 {
     struct registry_unit *unit;
@@ -871,6 +870,7 @@ struct registry *registry_new(void)
     struct registry *registry = NEW0(struct registry);
 
     registry->last.text = xstrdup("");
+    registry_settings_init(registry);
     return registry;
 }
 
@@ -895,6 +895,7 @@ void registry_clear(struct registry *registry)
         HASH_DEL(registry->contents, content);
         content->detached = true;
     }
+    registry_settings_done(registry);
     free(registry->sorted_units);
     free(registry->sorted_machines);
     free(registry->last.text);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The registry: what the cluster has agreed on, as a deterministic state machine. It holds the units (name,
  * content, desired state, where they are placed and why), the contents by hash, the machines with their
- * metadata, the requests that were answered lately, and where units were that have been destroyed lately.
- * Commands change it, one at a time, wholly or not at all; a snapshot is all of it. It reads no clock, no
- * random number and no file: the same commands give the same registry on every host.
+ * metadata, the cluster's settings, the requests that were answered lately, and where units were that have
+ * been destroyed lately. Commands change it, one at a time, wholly or not at all; a snapshot is all of it. It
+ * reads no clock, no random number and no file: the same commands give the same registry on every host.
  *
  * Not in it: who is alive, and what systemd reports. That a machine was given up is in it: that is a
  * decision, and the next leader must know that it was made.
@@ -29,6 +29,7 @@
 #include "base/err.h"
 #include "base/str.h"
 #include "raftstore/fleet.pb-c.h"
+#include "raftstore/settings.h"
 #include "units/file.h"
 #include "units/requirements.h"
 #include "units/state.h"
@@ -109,8 +110,10 @@ struct registry_machine {
     UT_hash_handle hh;
 };
 
-/* How many may vote: an odd number, so that half of them is never a majority. */
-#define REGISTRY_VOTERS_MAX 7u
+/* A setting of the cluster that somebody has set. */
+struct registry_setting {
+    char *name, *value; /* As settings_format() writes it, if a version that knows it has set it. */
+};
 
 /* What a command came to. 'status' 0: done; a negative errno: refused, nothing was changed. */
 struct registry_result {
@@ -123,6 +126,7 @@ struct registry_result {
 struct registry_changes {
     struct strlist units; /* Names; changed, created or destroyed; may repeat. */
     bool machines;
+    bool settings;   /* Of the cluster. */
     bool everything; /* A snapshot was restored. */
 };
 
@@ -142,7 +146,14 @@ int command_encode(const Fleet__Command *command, uint8_t **ret, size_t *ret_siz
 const uint8_t *
 registry_cluster_id(const struct registry *registry); /* CLUSTER_ID_SIZE bytes, zero if there is none. */
 uint64_t registry_version(const struct registry *registry);
-unsigned registry_voters(const struct registry *registry);
+
+/* What a setting is now: a number, or a duration in milliseconds. */
+uint64_t registry_setting_number(const struct registry *registry, enum setting_id id);
+/* What was set, also by a version that knows more settings than this one; NULL: it has its default. And all
+ * of that, by name. Borrowed until the next command. */
+const char *registry_setting(const struct registry *registry, const char *name);
+const struct registry_setting *registry_settings(const struct registry *registry, size_t *ret_count);
+
 uint64_t registry_lease_ms(const struct registry *registry); /* No longer lease was ever granted that may
                                                                 still hold; 0: none at all. */
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the registry's two sources share: commands (registry.c) and snapshots (registry_snapshot.c). */
+/* What the registry's sources share: commands (registry.c), the cluster's settings (registry_settings.c) and
+ * snapshots (registry_snapshot.c). */
 #pragma once
 
 #include <arpa/inet.h>
@@ -27,7 +28,9 @@ struct departed {
 struct registry {
     uint8_t cluster_id[CLUSTER_ID_SIZE];
     uint64_t version;
-    unsigned voters;
+    struct registry_setting *settings; /* By name. */
+    size_t setting_count, setting_capacity;
+    uint64_t setting_numbers[SETTING_COUNT]; /* What they are, set or not. */
     uint64_t lease_ms;
     struct registry_content *contents;
     struct registry_unit *units;
@@ -81,5 +84,14 @@ void registry_request_remember(struct registry *registry, const void *id,
  * least. */
 struct departed *registry_departed_remember(struct registry *registry, const char *name,
                                             struct strlist *machines);
+/* registry_settings.c. Why a list of settings cannot be kept, NULL: it can; the caller owns it. */
+void registry_settings_init(struct registry *registry);
+void registry_settings_done(struct registry *registry);
+char *registry_settings_refusal(const struct registry *registry, Fleet__Setting *const *settings,
+                                size_t count);
+void registry_settings_change(struct registry *registry, const Fleet__ChangeSettings *command);
+void registry_setting_set(struct registry *registry, const char *name, const char *value);
+void registry_set_voters(struct registry *registry, uint32_t voters); /* 0: as they are. */
+
 void registry_clear(
     struct registry *registry); /* Frees what it holds; contents go with their last reference. */

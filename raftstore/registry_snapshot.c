@@ -154,8 +154,36 @@ static void digest_all(Fleet__SnapshotHeader *header, const void *tail, size_t t
     sha256_digest(&ctx, SHA256_DIGEST_SIZE, ret);
 }
 
+/* All but the voters; the caller owns the array, and with it what it points to. */
+static Fleet__Setting **make_settings(const struct registry *registry, size_t *ret_count)
+{
+    size_t count = registry->setting_count, used = 0;
+    Fleet__Setting **list = xmalloc(count * (sizeof *list + sizeof **list) + 1);
+    Fleet__Setting *settings = (Fleet__Setting *)(list + count);
+
+    for (size_t i = 0; i < count; i++) {
+        if (streq(registry->settings[i].name, settings_row(SETTING_VOTERS)->name))
+            continue;
+        list[used] = &settings[used];
+        fleet__setting__init(list[used]);
+        list[used]->name = registry->settings[i].name;
+        list[used++]->value = registry->settings[i].value;
+    }
+    *ret_count = used;
+    return list;
+}
+
+/* 0: nobody has said how many. */
+static uint32_t set_voters(const struct registry *registry)
+{
+    if (registry_setting(registry, settings_row(SETTING_VOTERS)->name) == NULL)
+        return 0;
+    return (uint32_t)registry_setting_number(registry, SETTING_VOTERS);
+}
+
 static uint8_t *make_header(const struct registry *registry, const struct strbuf *tail, size_t *ret_size)
 {
+    _cleanup_(freep) Fleet__Setting **settings = NULL;
     Fleet__SnapshotHeader message = FLEET__SNAPSHOT_HEADER__INIT;
     Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
     uint8_t sum[SHA256_DIGEST_SIZE];
@@ -164,7 +192,8 @@ static uint8_t *make_header(const struct registry *registry, const struct strbuf
     message.cluster_id =
         (ProtobufCBinaryData){.len = sizeof registry->cluster_id, .data = (uint8_t *)registry->cluster_id};
     message.version = registry->version;
-    message.voters = registry->voters;
+    message.voters = set_voters(registry);
+    message.settings = settings = make_settings(registry, &message.n_settings);
     message.lease_ms = registry->lease_ms;
     message.contents = HASH_COUNT(registry->contents);
     message.units = HASH_COUNT(registry->units);
@@ -393,15 +422,28 @@ static int check_sum(Fleet__SnapshotHeader *header, const struct reader *reader,
     return 0;
 }
 
+static int restore_settings(struct registry *registry, const Fleet__SnapshotHeader *header, struct err *err)
+{
+    _cleanup_(freep) char *why = registry_settings_refusal(registry, header->settings, header->n_settings);
+
+    if (why != NULL)
+        return err_set(err, -EBADMSG, "the settings of the snapshot make no sense: %s", why);
+    for (size_t i = 0; i < header->n_settings; i++)
+        registry_setting_set(registry, header->settings[i]->name, header->settings[i]->value);
+    registry_set_voters(registry, header->voters);
+    return 0;
+}
+
 static int restore_all(struct registry *registry, Fleet__SnapshotHeader *header, struct reader *reader)
 {
     int r;
 
     memcpy(registry->cluster_id, header->cluster_id.data, CLUSTER_ID_SIZE);
     registry->version = header->version;
-    registry->voters = header->voters;
     registry->lease_ms = header->lease_ms;
-    r = restore_contents(registry, reader, header->contents);
+    r = restore_settings(registry, header, reader->err);
+    if (r >= 0)
+        r = restore_contents(registry, reader, header->contents);
     if (r >= 0)
         r = check_sum(header, reader, reader->err);
     if (r >= 0)

@@ -71,6 +71,7 @@ LAB_FILES = \
 	tests/lab/test_placement.py \
 	tests/lab/test_remote.py \
 	tests/lab/test_scheduling.py \
+	tests/lab/test_settings.py \
 	tests/lab/test_speed.py \
 	tests/lab/test_story.py \
 	tests/lab/test_units.py \

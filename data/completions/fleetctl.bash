@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# bash completion for fleetctl(1). Commands and options come from fleetctl's own help, names of units and machines from
-# the cluster; nothing is said if it cannot be reached.
+# bash completion for fleetctl(1). Commands and options come from fleetctl's own help, names of units, machines and settings
+# from the cluster; nothing is said if it cannot be reached.
 
 _fleetctl_commands() {
     fleetctl help 2>/dev/null | sed -n '/^COMMANDS:/,/^$/s/^\t\([a-z][a-z-]*\) .*/\1/p'
@@ -30,6 +30,11 @@ _fleetctl_units() {
 
 _fleetctl_machines() {
     fleetctl --request-timeout=2 list-machines --no-legend --full --fields=machine,hostname 2>/dev/null
+}
+
+# Each with the "=" behind which its value stands.
+_fleetctl_settings() {
+    fleetctl --request-timeout=2 list-settings --no-legend --fields=name 2>/dev/null | sed 's/$/=/'
 }
 
 # The candidates for "OPTION=" of a command, each with "OPTION=" before it.
@@ -71,6 +76,10 @@ _fleetctl() {
         [[ $arguments == *UNIT* ]] && mapfile -t COMPREPLY < <(compgen -W "$(_fleetctl_units)" -- "$cur")
         [[ $arguments == *MACHINE* ]] &&
             mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -W "$(_fleetctl_machines)" -- "$cur")
+        if [[ $arguments == *NAME=VALUE* ]]; then
+            mapfile -t COMPREPLY < <(compgen -W "$(_fleetctl_settings)" -- "$cur")
+            compopt -o nospace
+        fi
         case $command in
             submit | load | start | verify | fd-forward)
                 mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$cur") ;;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# fish completion for fleetctl(1). Commands and options come from fleetctl's own help, names of units and machines from
-# the cluster; nothing is said if it cannot be reached.
+# fish completion for fleetctl(1). Commands and options come from fleetctl's own help, names of units, machines and settings
+# from the cluster; nothing is said if it cannot be reached.
 
 function __fleetctl_commands
     fleetctl help 2>/dev/null | sed -n '/^COMMANDS:/,/^$/s/^\t\([a-z][a-z-]*\)  *\(.*\)/\1\t\2/p'
@@ -43,6 +43,12 @@ function __fleetctl_machines
     end
 end
 
+# Each with the "=" behind which its value stands.
+function __fleetctl_settings
+    fleetctl --request-timeout=2 list-settings --no-legend --fields=name,meaning 2>/dev/null |
+        string replace -r '\t+' '=\t'
+end
+
 # What follows "--option=", with "--option=" before it.
 function __fleetctl_value
     set -l option (string replace -r '=.*' '' -- (commandline -ct))
@@ -76,5 +82,6 @@ complete -c fleetctl -n 'string match -q -- "-*" (commandline -ct)' -a '(__fleet
 complete -c fleetctl -n 'string match -q -- "--*=*" (commandline -ct)' -a '(__fleetctl_value)'
 complete -c fleetctl -n '__fleetctl_takes UNIT' -a '(__fleetctl_units)'
 complete -c fleetctl -n '__fleetctl_takes MACHINE' -a '(__fleetctl_machines)'
+complete -c fleetctl -n '__fleetctl_takes NAME=VALUE' -a '(__fleetctl_settings)'
 complete -c fleetctl -n 'string match -q -- "-o" (commandline -opc)[-1]' -a '(__fleetctl_formats)'
 complete -c fleetctl -n __fleetctl_takes_files -F

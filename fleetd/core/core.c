@@ -14,7 +14,7 @@
 
 /* ---- what must be looked at again ---- */
 
-static void mark(struct core *core, const char *unit)
+void core_mark(struct core *core, const char *unit)
 {
     struct dirty *dirty;
 
@@ -33,7 +33,7 @@ static void mark_globals(struct core *core)
 
     for (size_t i = 0; i < count; i++)
         if (units[i]->requirements->global)
-            mark(core, units[i]->name);
+            core_mark(core, units[i]->name);
 }
 
 /* Units that have no place although they want one: what is told of them names the machines. */
@@ -44,16 +44,16 @@ static void mark_unplaced(struct core *core)
 
     for (size_t i = 0; i < count; i++)
         if (units[i]->desired != UNIT_STATE_INACTIVE && units[i]->target[0] == '\0')
-            mark(core, units[i]->name);
+            core_mark(core, units[i]->name);
 }
 
 /* All that a host has or may have. */
 static void mark_held(struct core *core, const struct host *host)
 {
     for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next)
-        mark(core, entry->unit);
+        core_mark(core, entry->unit);
     for (const struct host_told *told = host->told; told != NULL; told = told->hh.next)
-        mark(core, told->unit);
+        core_mark(core, told->unit);
 }
 
 /* What is to be on a host and was not given to it yet. */
@@ -65,7 +65,7 @@ static void mark_waiting(struct core *core, struct host *host)
     host->kept_waiting = false;
     for (size_t i = 0; i < count; i++)
         if (!host_was_told(host, units[i]->name, 0) && core_machine_wants(core, host->id, units[i]))
-            mark(core, units[i]->name);
+            core_mark(core, units[i]->name);
 }
 
 /* Everything that concerns a host whose standing has changed: its own units, and what it has. */
@@ -77,7 +77,7 @@ static void mark_host(struct core *core, const struct host *host)
     for (size_t i = 0; i < count; i++)
         if (units[i]->requirements->global || streq(units[i]->target, host->id) ||
             strlist_has(&units[i]->former, host->id) || core_needs_lease(units[i]))
-            mark(core, units[i]->name);
+            core_mark(core, units[i]->name);
     mark_held(core, host);
     core->plan_wanted = true;
 }
@@ -88,7 +88,7 @@ static void mark_all(struct core *core)
     const struct registry_unit *const *units = registry_units(core->registry, &count);
 
     for (size_t i = 0; i < count; i++)
-        mark(core, units[i]->name);
+        core_mark(core, units[i]->name);
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
         mark_held(core, host);
     core->plan_wanted = true;
@@ -382,10 +382,7 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
     if (core->braking) /* Whoever has called may have ended it. */
         core_judge_silence(core, out);
     core_declare(core, out);
-    if (core_forget_failures(core)) {
-        core_forget_plan(core);
-        core->plan_wanted = true;
-    }
+    core_judge_failures(core, out);
     if (now_ms >= core->ends_due_ms) {
         core->ends_due_ms = UINT64_MAX;
         core->plan_wanted = true;
@@ -410,7 +407,6 @@ struct core *core_new(const struct registry *registry, uint64_t ttl_ms)
 
     core->registry = registry;
     core->ttl_ms = ttl_ms;
-    core->failure_interval_ms = FAILURE_INTERVAL_DEFAULT_MS;
     core->failures_due_ms = UINT64_MAX;
     core->ends_due_ms = UINT64_MAX;
     return core;
@@ -448,12 +444,6 @@ void core_set_ttl(struct core *core, uint64_t ttl_ms, uint64_t now_ms)
     core->longer_until_ms = now_ms + registry_lease_ms(core->registry);
     for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
         host->heard_ms = now_ms;
-}
-
-void core_set_failure_limit(struct core *core, unsigned burst, uint64_t interval_ms)
-{
-    core->failure_burst = burst;
-    core->failure_interval_ms = interval_ms;
 }
 
 uint64_t core_ttl_ms(const struct core *core)
@@ -557,6 +547,29 @@ void core_set_host_state(struct core *core, struct host *host, enum machine_stat
     mark_host(core, host);
 }
 
+/* The host says that the unit fails, which is new. */
+static void take_failure(struct core *core, const struct host *host, const struct registry_unit *unit,
+                         struct effects *out)
+{
+    const struct core_report *report = host_report(host, unit->name);
+
+    if (unit->desired == UNIT_STATE_LAUNCHED && streq(unit->target, host->id) &&
+        report->generation >= unit->generation)
+        core_note_failure(core, unit, report, out);
+}
+
+/* Units on the host that had failed for good before a limit was there, or this leader was: they will not say
+ * so again. */
+static void find_failures(struct core *core, const struct host *host, struct effects *out)
+{
+    for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next) {
+        const struct registry_unit *unit = registry_unit(core->registry, entry->unit);
+
+        if (unit != NULL && core_has_failed(&entry->report) && core_avoids(core, unit, host->id) == NULL)
+            take_failure(core, host, unit, out);
+    }
+}
+
 void core_session_open(struct core *core, const char *machine_id, uint64_t session_id,
                        Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
                        struct effects *out)
@@ -586,6 +599,7 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
         host_set_report(host, reports[i]);
     core_set_host_state(core, host, MACHINE_READY);
     mark_host(core, host);
+    find_failures(core, host, out);
     send_whole_share(core, host, out);
     settle(core, now_ms, out);
 }
@@ -609,21 +623,6 @@ static struct host *host_of_session(struct core *core, const char *machine_id, u
     return host != NULL && host->session_id == session_id ? host : NULL;
 }
 
-/* The host has just begun to say that the unit fails. */
-static void take_failure(struct core *core, const struct host *host, const struct registry_unit *unit,
-                         struct effects *out)
-{
-    const struct core_report *report = host_report(host, unit->name);
-
-    if (unit->desired != UNIT_STATE_LAUNCHED || !streq(unit->target, host->id) ||
-        report->generation < unit->generation || !core_note_failure(core, unit, report))
-        return;
-    core_forget_plan(core);
-    core->plan_wanted = true;
-    effects_add_log(out, NEWS_UNIT_FAILS, LOG_WARNING, host->id, unit->name, "",
-                    "%s keeps failing here: it is tried elsewhere, if it fits", unit->name);
-}
-
 /* Whether the unit is to leave the host when it is not being changed there any more. */
 static bool is_held_up(const struct core *core, const struct host *host, const char *name)
 {
@@ -641,7 +640,7 @@ static void take_report(struct core *core, const struct host *host, const char *
     const struct registry_unit *unit = registry_unit(core->registry, name);
     const struct core_report *report = host_report(host, name);
 
-    mark(core, name);
+    core_mark(core, name);
     if (was_changing && !core_is_being_changed(core, unit)) { /* It may have waited for that to leave. */
         core_forget_plan(core);
         core->plan_wanted = true;
@@ -664,7 +663,10 @@ void core_session_report(struct core *core, const char *machine_id, uint64_t ses
     host->heard_ms = now_ms;
     for (size_t i = 0; i < report_count; i++) {
         const struct core_report *before = host_report(host, reports[i]->name);
-        bool was_failing = before != NULL && core_is_failing(before);
+        /* A start that fails is told before it is told to be through: then, with the wanted generation, it
+         * counts. */
+        bool was_failing =
+            before != NULL && core_is_failing(before) && before->generation == reports[i]->generation;
         bool was_changing = is_held_up(core, host, reports[i]->name);
 
         if (!host_set_report(host, reports[i]))
@@ -725,7 +727,7 @@ static void mark_leased(struct core *core)
         host->awaited_ms = 0; /* Who still waits says so when it is looked at. */
     for (size_t i = 0; i < count; i++)
         if (core_needs_lease(units[i]))
-            mark(core, units[i]->name);
+            core_mark(core, units[i]->name);
 }
 
 void core_tick(struct core *core, uint64_t now_ms, struct effects *out)
@@ -766,6 +768,17 @@ void core_registry_touched(struct core *core)
     core_forget_plan(core);
 }
 
+/* Of the cluster. What it knows of failures so far is judged by what holds now. */
+static void settings_changed(struct core *core, struct effects *out)
+{
+    core_forget_unlimited(core);
+    core_forget_plan(core);
+    mark_all(core);
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (host->session_id != 0)
+            find_failures(core, host, out);
+}
+
 void core_registry_changed(struct core *core, const struct registry_changes *changes, uint64_t now_ms,
                            struct effects *out)
 {
@@ -781,12 +794,14 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
     }
     if (changes->everything)
         mark_all(core);
+    if (changes->everything || changes->settings)
+        settings_changed(core, out);
     if (changes->everything || changes->units.count > 0) {
         core_lease_look(core);
         core_review_failures(core);
     }
     for (size_t i = 0; i < changes->units.count; i++)
-        mark(core, changes->units.items[i]);
+        core_mark(core, changes->units.items[i]);
     if (changes->units.count > 0) {
         mark_globals(core); /* Their conflicts are with what is placed. */
         core->plan_wanted = true;

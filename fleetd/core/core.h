@@ -160,10 +160,6 @@ struct core *core_new(const struct registry *registry, uint64_t ttl_ms);
 void core_free(struct core *core);
 DEFINE_FREEP(struct core, core)
 
-/* After so many failures within so long on one machine a unit that does not say its own FailureLimitBurst=
- * and FailureLimitIntervalSec= is tried elsewhere; a burst of 0: never. */
-#define FAILURE_INTERVAL_DEFAULT_MS (10u * 60 * 1000)
-void core_set_failure_limit(struct core *core, unsigned burst, uint64_t interval_ms);
 /* Every machine has the whole new ttl from now on; sessions that go by the old one are for the caller to end.
  */
 void core_set_ttl(struct core *core, uint64_t ttl_ms, uint64_t now_ms);

@@ -67,8 +67,6 @@ struct core {
     uint64_t term;
     uint64_t gather_until_ms; /* Until then only a full house starts placing. */
     struct host *hosts;
-    unsigned failure_burst; /* Of units that do not say their own; 0: off. */
-    uint64_t failure_interval_ms;
     struct failing_unit *failing; /* In the order of their first failure. */
     size_t avoided_count;         /* Of their machines: those that are avoided. */
     uint64_t failures_due_ms;     /* No failure is to be forgotten before. */
@@ -88,6 +86,9 @@ struct core {
 };
 
 /* ---- core.c ---- */
+
+/* Its shares and its status are to be looked at again. */
+void core_mark(struct core *core, const char *unit);
 
 void core_set_host_state(struct core *core, struct host *host, enum machine_state state);
 void core_drop_session(struct host *host, struct effects *out);
@@ -143,9 +144,9 @@ uint64_t core_silence_late_ms(const struct core *core, uint64_t now_ms);
 /* The plan for what is known now. Borrowed until anything changes. */
 const struct plan *core_plan(const struct core *core);
 void core_forget_plan(struct core *core);
-/* 'drained': as if the machines that are drained were lost, and units that fail where they are were nowhere.
- */
-struct decision *core_decision_new(const struct core *core, bool drained);
+/* 'drained': as if the machines that are drained were lost, and units that fail where they are were nowhere,
+ * but for those that stay nevertheless: by unit, in the registry's order; NULL: none does. */
+struct decision *core_decision_new(const struct core *core, bool drained, const bool *stays);
 void core_decision_free(struct decision *decision);
 
 /* Adds an EFFECT_SCHEDULE if the plan changes anything. Sets plan_wanted if that was not all of it. */

@@ -94,30 +94,33 @@ static const char *place_of(const struct core *core, const struct registry_unit 
     return unit->target;
 }
 
-static void add_units(const struct core *core, bool drained, struct decision *decision)
+static void add_units(const struct core *core, bool drained, const bool *stays, struct decision *decision)
 {
     size_t count;
     const struct registry_unit *const *units = registry_units(core->registry, &count);
 
     decision->units = xcalloc(count, sizeof *decision->units);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        bool away = drained && !(stays != NULL && stays[i]) && wants_away(core, units[i]);
+
         decision->units[i] = (struct plan_unit){
             .name = units[i]->name,
             .requirements = units[i]->requirements,
             .desired = units[i]->desired,
-            .target = drained && wants_away(core, units[i]) ? NULL : place_of(core, units[i]),
+            .target = away ? NULL : place_of(core, units[i]),
         };
+    }
     decision->facts.units = decision->units;
     decision->facts.unit_count = count;
     add_avoided(core, decision);
 }
 
-struct decision *core_decision_new(const struct core *core, bool drained)
+struct decision *core_decision_new(const struct core *core, bool drained, const bool *stays)
 {
     struct decision *decision = NEW0(struct decision);
 
     add_machines(core, drained, decision);
-    add_units(core, drained, decision);
+    add_units(core, drained, stays, decision);
     decision->plan = plan_new(&decision->facts);
     return decision;
 }
@@ -139,7 +142,7 @@ const struct plan *core_plan(const struct core *borrowed)
     struct core *core = (struct core *)borrowed; /* The plan is only a cache. */
 
     if (core->decision == NULL)
-        core->decision = core_decision_new(core, false);
+        core->decision = core_decision_new(core, false, NULL);
     return core->decision->plan;
 }
 

@@ -12,6 +12,9 @@
 /* How many peers of peers (MachineOf) are looked at, all in all: groups are small. */
 #define FOLLOWED_MAX 64u
 
+/* How many plans are made until what leaves and what stays agree: two will mostly do. */
+#define ROUNDS_MAX 8u
+
 bool core_is_drained(const struct core *core, const struct registry_unit *unit)
 {
     const struct registry_machine *machine = registry_machine(core->registry, unit->target);
@@ -50,12 +53,9 @@ char *core_leave_reason(const struct core *core, const struct registry_unit *uni
 {
     const struct failing *failing =
         core_is_drained(core, unit) ? NULL : core_avoids(core, unit, unit->target);
-    const struct registry_machine *machine = registry_machine(core->registry, unit->target);
+    _cleanup_(freep) char *why = failing != NULL ? core_failing_text(core, failing) : NULL;
 
-    if (failing == NULL)
-        return xstrdup(change->reason);
-    return xasprintf("has failed %zu times on %s; %s", failing->count,
-                     machine != NULL ? machine->hostname : unit->target, change->reason);
+    return why != NULL ? xasprintf("%s; %s", why, change->reason) : xstrdup(change->reason);
 }
 
 /* ---- what can leave ---- */
@@ -137,23 +137,69 @@ static bool can_leave(const struct core *core, const struct plan_change *change)
             (core_leaves_failing(core, unit) && core_avoids(core, unit, change->to) == NULL));
 }
 
-static struct drain *drain_new(const struct core *core)
+static struct drain *plan_leaving(const struct core *core, const bool *stays,
+                                  const struct registry_unit *const *followers, size_t count)
 {
     struct drain *drain = NEW0(struct drain);
-    size_t count, follower_count = 0;
-    const struct registry_unit *const *units = registry_units(core->registry, &count);
-    _cleanup_(freep) const struct registry_unit **followers = xcalloc(count, sizeof *followers);
     const struct plan *plan;
 
-    for (size_t i = 0; i < count; i++)
-        if (units[i]->target[0] != '\0' && units[i]->requirements->machine_of.count > 0)
-            followers[follower_count++] = units[i];
-    drain->decision = core_decision_new(core, true);
+    drain->decision = core_decision_new(core, true, stays);
     plan = drain->decision->plan;
     drain->leaves = xcalloc(plan->change_count, sizeof *drain->leaves);
     for (size_t i = 0; i < plan->change_count; i++)
         drain->leaves[i] = can_leave(core, &plan->changes[i]);
-    keep_together(core, drain, followers, follower_count);
+    keep_together(core, drain, followers, count);
+    return drain;
+}
+
+/* Whether a unit is to be somewhere else by a plan that is not carried out. The others must not be placed by
+ * that: it may be in their way where it stays. */
+static bool stays_against(const struct drain *drain, const struct registry_unit *unit)
+{
+    const struct plan *plan = drain->decision->plan;
+
+    for (size_t i = 0; i < plan->change_count; i++)
+        if (streq(plan->changes[i].unit, unit->name))
+            return !drain->leaves[i] &&
+                   (plan->changes[i].to == NULL || !streq(plan->changes[i].to, unit->target));
+    return true; /* It has no place in that plan. */
+}
+
+/* Adds to 'stays' who fails and cannot leave. Returns whether somebody was added. */
+static bool add_stays(const struct core *core, const struct drain *drain, bool *stays, bool all)
+{
+    size_t count;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+    bool added = false;
+
+    for (size_t i = 0; i < count; i++) {
+        if (stays[i] || units[i]->target[0] == '\0' || !core_leaves_failing(core, units[i]) ||
+            !(all || stays_against(drain, units[i])))
+            continue;
+        stays[i] = true;
+        added = true;
+    }
+    return added;
+}
+
+static struct drain *drain_new(const struct core *core)
+{
+    size_t count, follower_count = 0;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+    _cleanup_(freep) const struct registry_unit **followers = xcalloc(count, sizeof *followers);
+    _cleanup_(freep) bool *stays = xcalloc(count, sizeof *stays);
+    struct drain *drain;
+
+    for (size_t i = 0; i < count; i++)
+        if (units[i]->target[0] != '\0' && units[i]->requirements->machine_of.count > 0)
+            followers[follower_count++] = units[i];
+    drain = plan_leaving(core, stays, followers, follower_count);
+    /* Each round has fewer that may leave; the last one has none that fails. */
+    for (unsigned round = 1; core->avoided_count > 0 && add_stays(core, drain, stays, round == ROUNDS_MAX);
+         round++) {
+        core_drain_free(drain);
+        drain = plan_leaving(core, stays, followers, follower_count);
+    }
     return drain;
 }
 

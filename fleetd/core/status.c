@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "fleetd/core/core_private.h"
 #include "fleetd/core/drain.h"
+#include "fleetd/core/failing.h"
 
 const char *machine_state_to_string(enum machine_state state)
 {
@@ -297,9 +298,12 @@ static char *placed_failure_text(const struct core *core, const struct registry_
     _cleanup_(freep) char *text = failure_text(core, host->id, unit->name, report);
     const struct host *old = unit->handover ? old_home(core, unit) : NULL;
 
-    return old != NULL ? xasprintf("%s runs it on, for on %s it failed: %s", hostname_of(core, old->id),
-                                   hostname_of(core, host->id), text)
-                       : TAKE_PTR(text);
+    if (old != NULL)
+        return xasprintf("%s runs it on, for on %s it failed: %s", hostname_of(core, old->id),
+                         hostname_of(core, host->id), text);
+    if (core_avoids(core, unit, host->id) != NULL)
+        return xasprintf("%s; no other machine fits on which it has not failed lately", text);
+    return TAKE_PTR(text);
 }
 
 static void status_placed(struct core_status *status, const struct core *core,
@@ -324,7 +328,11 @@ static void status_placed(struct core_status *status, const struct core *core,
         return;
     }
     outcome = core_judge_report(unit->desired, report);
-    if (outcome == OUTCOME_FAILED && core_drain_move(core, unit->name) != NULL)
+    if (outcome == OUTCOME_FAILED && core_may_restart(core, unit))
+        set(status, OUTCOME_WAITING,
+            xasprintf("it failed on %s, and it is about to show whether systemd starts it again there",
+                      hostname_of(core, host->id)));
+    else if (outcome == OUTCOME_FAILED && core_drain_move(core, unit->name) != NULL)
         set(status, OUTCOME_WAITING,
             xasprintf("it failed on %s, and is about to be tried elsewhere", hostname_of(core, host->id)));
     else if (outcome == OUTCOME_FAILED)

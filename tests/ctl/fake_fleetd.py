@@ -23,6 +23,10 @@ MACHINES = [
      "units": 2, "version": "2.0.0", "address": "10.0.0.1:7390", "metadata": {"zone": "b", "disk": "ssd"}},
     {"id": "bbbbbbbb0000000000000000000000bb", "hostname": "node2", "state": "ready"},
 ]
+SETTINGS = [
+    {"name": "failure_limit_burst", "value": "0", "default": "0", "limits": "0 to 32", "meaning": "After so many failures"},
+    {"name": "voters", "value": "5", "default": "5", "limits": "1, 3, 5 or 7", "meaning": "How many hosts vote"},
+]
 
 
 def text_of(options):
@@ -74,7 +78,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
-    do_GET = do_POST = do_PUT = do_DELETE = handle_any
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
     def scripted(self, rule):
         if rule.get("sleep"):
@@ -117,6 +121,7 @@ class Fake:
         self.machines = MACHINES
         self.states = []
         self.hosts = {}    # name -> what machines say in /status, by name
+        self.settings = [dict(setting) for setting in SETTINGS]
         self.journals = {} # name -> answers of /journal, one after the other
 
     def start(self):
@@ -184,11 +189,22 @@ class Fake:
             if parts[1] not in self.units:
                 return h.error(404, "unit does not exist")
             return self.status(h, parts[1]) if parts[0] == "status" else self.journal(h, parts[1])
+        if path == "/settings":
+            return self.set(h, body["settings"]) if method == "PATCH" else h.reply(200, {"settings": self.settings})
         if method == "POST" and path == "/units":
             return self.change(h, body)
         if method == "POST" and path == "/wait":
             return self.wait(h, body)
         return h.error(404, "")
+
+    def set(self, h, values):
+        known = {setting["name"]: setting for setting in self.settings}
+        for name in values:
+            if name not in known:
+                return h.error(400, f'there is no setting "{name}"')
+        for name, value in values.items():
+            known[name]["value"] = known[name]["default"] if value is None else value
+        h.reply(200, {"settings": self.settings})
 
     def status(self, h, name):
         unit = self.units[name]

@@ -43,6 +43,8 @@ CASES = [
     ("verify files/a", ["files/a.service"]),
     ("start files/a", ["files/a.service"]),
     ("explain --re", ["--request-timeout="]),
+    ("set vot", ["voters="]),
+    ("set failure_limit_burst=3 v", ["voters="]),
     ("nosuch ", None),  # Whatever it is, it is no unit.
 ]
 
@@ -94,7 +96,8 @@ def test_fish_completion(b):
                           ("ssh --machine=node", ["--machine=node1", "--machine=node2"]), ("--tunn", ["--tunnel="]),
                           ("list-units --output=js", ["--output=json", "--output=json-pretty"]),
                           ("help ver", ["verify", "version"]), ("list-units --no-l", ["--no-legend"]),
-                          ("verify files/", ["files/a.service"])):
+                          ("verify files/", ["files/a.service"]),
+                          ("set vot", ["voters="])):
         p = subprocess.run(["fish", "--no-config", "-c", 'source $argv[1]; complete -C "fleetctl $argv[2]"',
                             os.path.join(COMPLETIONS, "fleetctl.fish"), typed], cwd=b.folder, env=env,
                            capture_output=True, text=True, timeout=60)

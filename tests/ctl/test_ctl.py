@@ -723,6 +723,50 @@ def test_members_and_explain(b):
     b.expect(["explain", "y"], 4, "", "Unit y.service not found\n")
 
 
+# --- settings ---
+
+
+def test_settings_are_listed(b):
+    b.expect(["list-settings"], 0, "NAME\t\t\tVALUE\tDEFAULT\tMEANING\n"
+             "failure_limit_burst\t0\t0\tAfter so many failures\nvoters\t\t\t5\t5\tHow many hosts vote\n", "")
+    b.expect(["list-settings", "--no-legend", "--fields=name,limits"], 0,
+             "failure_limit_burst\t0 to 32\nvoters\t\t\t1, 3, 5 or 7\n", "")
+    assert json.loads(b.run("list-settings", "-o", "json")[1])[1] == fake_fleetd.SETTINGS[1]
+    b.expect(["list-settings", "--fields=unit"], 2, "", 'Invalid key in output format: "unit"\n')
+    b.expect(["list-settings", "voters"], 2, "", None)
+    b.fake.on("GET", "/settings", stale=False, status=503, message="no leader: x")
+    b.expect(["list-settings", "--no-legend", "--fields=value"], 0, "0\n5\n", ["WARNING: no leader: x"])
+
+
+def test_set(b):
+    b.expect(["set", "voters=3", "failure_limit_burst=2"], 0, "failure_limit_burst=2\nvoters=3\n", "")
+    b.expect(["set", "voters="], 0, "voters=5\n", "")
+    bodies = [entry[3] for entry in b.fake.requests("PATCH", "/settings")]
+    assert bodies == [{"settings": {"voters": "3", "failure_limit_burst": "2"}}, {"settings": {"voters": None}}], bodies
+    # A value may have a "=" of its own.
+    b.expect(["set", "voters=a=b"], 0, "voters=a=b\n", "")
+
+
+def test_set_that_is_refused(b):
+    for args, err in ((["set"], "No settings given"), (["set", "voters"], '"voters" is no NAME=VALUE\n'),
+                      (["set", "voters=3", "=3"], '"=3" is no NAME=VALUE\n'), (["set", ""], '"" is no NAME=VALUE\n'),
+                      (["set", "voters=3", "voters="], "voters is given twice\n")):
+        b.expect(args, 2, "", [err])
+    b.expect(["set", b"voters=\xff"], 2, "", "A setting that is not UTF-8 is given\n")
+    assert not b.fake.log
+    b.expect(["set", "votes=3"], 1, "", 'Error changing the cluster\'s settings: there is no setting "votes"\n')
+    b.fake.on("PATCH", "/settings", status=503, message="no leader: x", times=1)
+    b.expect(["set", "voters=3"], 1, "", "Error changing the cluster's settings: no leader: x\n")
+
+
+def test_settings_of_an_old_cluster(b):
+    b.fake.on("PATCH", "/settings", status=404, message="")
+    b.fake.on("GET", "/settings", status=404, message="")
+    said = "the fleetd that leads has no settings yet: upgrade it\n"
+    b.expect(["set", "voters=3"], 1, "", "Error changing the cluster's settings: " + said)
+    b.expect(["list-settings"], 1, "", "Error retrieving the cluster's settings: " + said)
+
+
 # --- errors at the edge ---
 
 def test_nobody_there(b):

@@ -312,6 +312,21 @@ static void apply(struct world *world, Fleet__Command *command)
     free(bytes);
 }
 
+void set_setting(struct world *world, const char *name, const char *value)
+{
+    Fleet__Setting setting = FLEET__SETTING__INIT, *list[] = {&setting};
+    Fleet__ChangeSettings body = FLEET__CHANGE_SETTINGS__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    setting.name = (char *)name;
+    setting.value = (char *)value;
+    body.changes = list;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
+    command.change_settings = &body;
+    apply(world, &command);
+}
+
 void add_machine(struct world *world, const char *id, const char *hostname, const char *ip,
                  uint64_t server_id)
 {

@@ -101,6 +101,7 @@ void put(struct world *world, const char *name, const char *body, unsigned statu
 void add_machine(struct world *world, const char *id, const char *hostname, const char *ip,
                  uint64_t server_id);
 void remove_machine(struct world *world, const char *id);
+void set_setting(struct world *world, const char *name, const char *value);
 void place(struct world *world, const char *unit, const char *machine_id);
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)

@@ -870,6 +870,17 @@ void fails(struct world *w, const char *name, const char *unit, const char *resu
     send_report(w, m, item, false);
 }
 
+void start_fails(struct world *w, const char *name, const char *unit)
+{
+    struct machine *m = machine_of(w, name);
+    struct item *item = item_of(m, unit);
+
+    item->launched = true;
+    strcpy(item->active, "failed");
+    send_report(w, m, item, false);
+    fails(w, name, unit, "failed");
+}
+
 void refuses(struct world *w, const char *name, const char *unit, const char *active)
 {
     struct machine *m = machine_of(w, name);
@@ -923,6 +934,23 @@ static void user_changes(struct world *w, const char *unit, const char *text, Fl
     body.n_changes = 1;
     command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
     command.change_units = &body;
+    apply(w, &command);
+}
+
+void cluster_sets(struct world *w, const char *setting, const char *value)
+{
+    Fleet__Setting change = FLEET__SETTING__INIT, *list[] = {&change};
+    Fleet__ChangeSettings body = FLEET__CHANGE_SETTINGS__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    change.name = (char *)setting;
+    change.reset = value == NULL;
+    if (value != NULL)
+        change.value = (char *)value;
+    body.changes = list;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
+    command.change_settings = &body;
     apply(w, &command);
 }
 

@@ -110,6 +110,8 @@ void is_heard(struct world *w, const char *name);
 void reports(struct world *w, const char *name, const char *unit, const char *active);
 void reports_sub(struct world *w, const char *name, const char *unit, const char *active, const char *sub);
 void fails(struct world *w, const char *name, const char *unit, const char *result);
+/* A start fails as an agent tells it: first the state, then that it is through with that. */
+void start_fails(struct world *w, const char *name, const char *unit);
 /* systemd refuses the content; 'active': what becomes, or was left, of an older one. */
 void refuses(struct world *w, const char *name, const char *unit, const char *active);
 void is_stopped_by_its_lease(struct world *w, const char *name, const char *unit);
@@ -123,6 +125,7 @@ void user_loads(struct world *w, const char *unit);
 void user_restarts(struct world *w, const char *unit);
 void user_stops(struct world *w, const char *unit);
 void user_destroys(struct world *w, const char *unit);
+void cluster_sets(struct world *w, const char *setting, const char *value); /* NULL: the default. */
 void advance(struct world *w, uint64_t ms);
 void stands_still(struct world *w, uint64_t ms); /* The leader: nothing is read, no timer runs. */
 void held_is(struct world *w, bool applied);

@@ -50,6 +50,8 @@ static void test_paths(void **state)
         {"GET", V1 "/wait", 405, "only POST supported against this resource\""},
         {"POST", V1 "/explain/x", 405, "only GET supported against this resource\""},
         {"POST", V1 "/members", 405, "only GET supported against this resource\""},
+        {"POST", V1 "/settings", 405, "only GET and PATCH supported against this resource\""},
+        {"GET", V1 "/settings/voters", 404, "\""},
         {"GET", V1 "/units/missing", 404, "unit does not exist\""},
         {"GET", "/v1-alpha/units/missing", 404, "unit does not exist\""},
         {"DELETE", V1 "/units/missing", 404, "unit does not exist\""},
@@ -578,6 +580,90 @@ static void test_availability(void **state)
     assert_null(strstr(world->body, "availability"));
 }
 
+static void test_settings_refused(void **state)
+{
+    static const struct {
+        const char *body, *text;
+    } cases[] = {
+        {"", "unable to decode body: EOF\""},
+        {"[]", "unable to decode body: "},
+        {"{}", "no settings are given\""},
+        {"{\"settings\":null}", "no settings are given\""},
+        {"{\"settings\":{}}", "no settings are given\""},
+        {"{\"settings\":[\"voters\"]}", "unable to decode body: \\\"settings\\\" must be an object\""},
+        {"{\"settings\":{\"voter\":3}}", "there is no setting \\\"voter\\\"; there are failure_limit_burst, "
+                                         "failure_limit_interval and voters\""},
+        {"{\"settings\":{\"failure_limit_burst\":3,\"\":null}}", "there is no setting \\\"\\\"; there are"},
+        {"{\"settings\":{\"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\":"
+         "1}}",
+         "a setting's name has at most 64 bytes\""},
+        {"{\"settings\":{\"voters\":4}}", "voters: 4 is none of 1, 3, 5 or 7\""},
+        {"{\"settings\":{\"voters\":\"\"}}", "voters: \\\"\\\" is not a whole number\""},
+        {"{\"settings\":{\"failure_limit_burst\":33}}", "failure_limit_burst: 33 is not within 0 to 32\""},
+        {"{\"settings\":{\"failure_limit_burst\":-1}}",
+         "failure_limit_burst: its value is a string, a whole number, "
+         "or null for its default\""},
+        {"{\"settings\":{\"failure_limit_burst\":true}}", "failure_limit_burst: its value is"},
+        {"{\"settings\":{\"failure_limit_burst\":2.5}}", "failure_limit_burst: its value is"},
+        {"{\"settings\":{\"failure_limit_interval\":0}}",
+         "failure_limit_interval: 0 is not within 1ms to 1d\""},
+        /* All of it, or nothing. */
+        {"{\"settings\":{\"failure_limit_burst\":3,\"failure_limit_interval\":\"2d\"}}",
+         "failure_limit_interval: 2d is not within 1ms to 1d\""},
+    };
+    struct world *world = *state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        ask(world, "PATCH", V1 "/settings", cases[i].body);
+        assert_error(world, 400, cases[i].text);
+    }
+    assert_int_equal(world->proposals, 0);
+}
+
+#define SETTINGS(burst, interval, voters)                                                                    \
+    "{\"settings\":[{\"default\":\"0\",\"limits\":\"0 to 32\",\"meaning\":\"After so many failures on one "  \
+    "machine a unit is tried elsewhere; 0: never\",\"name\":\"failure_limit_burst\",\"value\":\"" burst      \
+    "\"},"                                                                                                   \
+    "{\"default\":\"10min\",\"limits\":\"1ms to 1d\",\"meaning\":\"Within so long these failures must be\"," \
+    "\"name\":\"failure_limit_interval\",\"value\":\"" interval                                              \
+    "\"},{\"default\":\"5\",\"limits\":\"1, 3, 5 "                                                           \
+    "or 7\",\"meaning\":\"How many hosts vote, as far as there are so "                                      \
+    "many\",\"name\":\"voters\",\"value\":\"" voters "\"}"
+
+static void test_settings(void **state)
+{
+    static const uint8_t id[REQUEST_ID_SIZE] = "request-number-1";
+    static const char body[] =
+        "{\"Settings\":{\"failure_limit_burst\":\"3\",\"failure_limit_interval\":90,\"voters\":3}}";
+    struct world *world = *state;
+
+    assert_get(world, V1 "/settings", NULL, SETTINGS("0", "10min", "5") "]}");
+    /* Asked for twice, done once, answered alike. */
+    for (unsigned i = 0; i < 2; i++) {
+        ask_raw(world,
+                &(struct ask){.method = "PATCH", .path = V1 "/settings", .body = body, .request_id = id});
+        assert_int_equal(world->status, 200);
+        assert_string_equal(world->body, SETTINGS("3", "1min 30s", "3") "]}");
+    }
+    assert_int_equal(world->proposals, 1);
+    /* Only what is named is changed. */
+    ask(world, "PATCH", V1 "/settings", "{\"settings\":{\"failure_limit_burst\":7}}");
+    assert_string_equal(world->body, SETTINGS("7", "1min 30s", "3") "]}");
+    assert_string_equal(registry_setting(world->registry, "failure_limit_burst"), "7");
+    ask(world, "PATCH", V1 "/settings",
+        "{\"settings\":{\"failure_limit_burst\":null,\"failure_limit_interval\":null,\"voters\":null}}");
+    assert_string_equal(world->body, SETTINGS("0", "10min", "5") "]}");
+    assert_null(registry_setting(world->registry, "failure_limit_burst"));
+    /* What a newer version has set is shown. */
+    set_setting(world, "warp", "9");
+    assert_get(
+        world, V1 "/settings", NULL,
+        SETTINGS("0", "10min", "5") ",{\"meaning\":\"(Set by a newer fleetd; it means nothing to this one)\","
+                                    "\"name\":\"warp\",\"value\":\"9\"}]}");
+    ask(world, "PATCH", V1 "/settings", "{\"settings\":{\"warp\":null}}");
+    assert_error(world, 400, "there is no setting \\\"warp\\\"");
+}
+
 static void test_patch(void **state)
 {
     struct world *world = *state;
@@ -846,15 +932,35 @@ static void test_changes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_paths),          TEST(test_put_refused),   TEST(test_put_content_type),
-        TEST(test_limits),         TEST(test_put),           TEST(test_put_replaces),
-        TEST(test_current_state),  TEST(test_global),        TEST(test_becomes_global),
-        TEST(test_tokens_refused), TEST(test_pages),         TEST(test_large_pages),
-        TEST(test_state),          TEST(test_machines),      TEST(test_patch_refused),
-        TEST(test_confirm_lost),   TEST(test_availability),  TEST(test_patch),
-        TEST(test_patch_room),     TEST(test_members),       TEST(test_explain),
-        TEST(test_discovery),      TEST(test_batch_refused), TEST(test_batch),
-        TEST(test_restart),        TEST(test_batch_limits),  TEST(test_changes),
+        TEST(test_paths),
+        TEST(test_put_refused),
+        TEST(test_put_content_type),
+        TEST(test_limits),
+        TEST(test_put),
+        TEST(test_put_replaces),
+        TEST(test_current_state),
+        TEST(test_global),
+        TEST(test_becomes_global),
+        TEST(test_tokens_refused),
+        TEST(test_pages),
+        TEST(test_large_pages),
+        TEST(test_state),
+        TEST(test_machines),
+        TEST(test_patch_refused),
+        TEST(test_confirm_lost),
+        TEST(test_availability),
+        TEST(test_patch),
+        TEST(test_patch_room),
+        TEST(test_members),
+        TEST(test_explain),
+        TEST(test_discovery),
+        TEST(test_batch_refused),
+        TEST(test_batch),
+        TEST(test_restart),
+        TEST(test_batch_limits),
+        TEST(test_changes),
+        TEST(test_settings),
+        TEST(test_settings_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,6 +53,28 @@ static void test_duration_values(void **state)
     }
 }
 
+static void test_duration_format(void **state)
+{
+    static const struct {
+        uint64_t ms;
+        const char *text;
+    } cases[] = {
+        {0, "0"},          {1, "1ms"},
+        {1000, "1s"},      {90500, "1min 30s 500ms"},
+        {600000, "10min"}, {5400000, "1h 30min"},
+        {86400000, "1d"},  {8 * 86400000ull + 1, "8d 1ms"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        _cleanup_(freep) char *text = duration_format(cases[i].ms);
+        uint64_t ms;
+
+        assert_string_equal(text, cases[i].text);
+        assert_int_equal(duration_parse(text, &ms, NULL), 0);
+        assert_int_equal(ms, cases[i].ms);
+    }
+}
+
 static void test_err_prefix_keeps_the_cause(void **state)
 {
     struct err err = {0};
@@ -144,11 +166,9 @@ static void test_file_replace(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_duration_refuses),
-        cmocka_unit_test(test_duration_values),
-        cmocka_unit_test(test_err_prefix_keeps_the_cause),
-        cmocka_unit_test(test_strlist_split),
-        cmocka_unit_test(test_strlist_remove),
+        cmocka_unit_test(test_duration_refuses), cmocka_unit_test(test_duration_values),
+        cmocka_unit_test(test_duration_format),  cmocka_unit_test(test_err_prefix_keeps_the_cause),
+        cmocka_unit_test(test_strlist_split),    cmocka_unit_test(test_strlist_remove),
         cmocka_unit_test(test_file_replace),
     };
 

@@ -488,7 +488,7 @@ static void test_a_reload_is_strict(void **state)
         {"voters=3\nunknown=1\netcd_servers=x\n[section]\nvoters=4\n", NULL},
         {"voters=3\nvoters=4\n", ":2: voters: 4 is none of"},
         {"voters=3\n\ngarbage\n", ":3: neither"},
-        {"# \\\nvoters=9\njunk\n", ":2: voters: 9 is not between 1 and 7 (and more, see above)"},
+        {"# \\\nvoters=9\njunk\n", ":2: voters: 9 is none of 1, 3, 5 or 7 (and more, see above)"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

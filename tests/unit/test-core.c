@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "fleetd/core/core_private.h"
 #include "fleetd/core/drain.h"
+#include "fleetd/core/failing.h"
 #include "tests/unit/core-world.h"
 
 #define LOADED   FLEET__DESIRED_STATE__DESIRED_LOADED
@@ -29,6 +30,10 @@
 #define ON_A        ONLY_ON("aaaaaaaa")
 #define ON_B        ONLY_ON("bbbbbbbb")
 #define ON_C        ONLY_ON("cccccccc")
+
+#define DRAINING FLEET__AVAILABILITY__AVAILABILITY_DRAINING
+#define CORDONED FLEET__AVAILABILITY__AVAILABILITY_CORDONED
+#define ACTIVE   FLEET__AVAILABILITY__AVAILABILITY_ACTIVE
 
 /* Machines a, b and c have called a leader. */
 static void three_machines(struct world *w)
@@ -1468,7 +1473,8 @@ static void test_a_unit_that_keeps_failing_is_tried_elsewhere(void **state)
     assert_string_equal(placed_on(&w, "x.service"), "a");
     reports_sub(&w, "a", "x.service", "activating", "auto-restart");
     assert_string_equal(placed_on(&w, "x.service"), "b");
-    assert_non_null(strstr(registry_unit(w.registry, "x.service")->reason, "has failed 3 times on host-a"));
+    assert_non_null(strstr(registry_unit(w.registry, "x.service")->reason,
+                           "has failed 3 times within 1min on host-a (its FailureLimitBurst=3); "));
     lets_go(&w, "a", "x.service");
     reports(&w, "b", "x.service", "active");
     assert_string_equal(outcome_of(&w, "x.service"), "active");
@@ -1477,6 +1483,50 @@ static void test_a_unit_that_keeps_failing_is_tried_elsewhere(void **state)
     advance(&w, 20 * TTL_MS);
     assert_int_equal(w.schedules, 0);
     world_done(&w);
+}
+
+/* systemd says "failed" for a moment of what it restarts after a start that failed. */
+static void test_failed_for_a_moment_is_not_for_good(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", LIMITED(3), LAUNCHED);
+    for (unsigned i = 0; i < 2; i++) {
+        start_fails(&w, "a", "x.service");
+        assert_string_equal(outcome_of(&w, "x.service"), "waiting");
+        assert_non_null(strstr(reason_of(&w, "x.service"), "about to show whether systemd starts it again"));
+        advance(&w, FAILED_FOR_GOOD_MS / 2);
+        reports_sub(&w, "a", "x.service", "activating", "auto-restart"); /* The same failure. */
+        advance(&w, 5000);
+        assert_string_equal(placed_on(&w, "x.service"), "a");
+        reports_sub(&w, "a", "x.service", "activating", "start-pre");
+    }
+    start_fails(&w, "a", "x.service");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_non_null(strstr(registry_unit(w.registry, "x.service")->reason, "has failed 3 times within 1min"));
+    world_done(&w);
+}
+
+/* What fails at its very first start has not said before that it is through with anything. */
+static void test_a_first_start_that_fails(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", LIMITED(1), LAUNCHED);
+    start_fails(&w, "a", "x.service");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_non_null(strstr(registry_unit(w.registry, "x.service")->reason,
+                           "has failed on host-a (its FailureLimitBurst=1); "));
+    world_done(&w);
+}
+
+/* And lies there. */
+static void fails_for_good(struct world *w, const char *machine, const char *unit)
+{
+    start_fails(w, machine, unit);
+    advance(w, FAILED_FOR_GOOD_MS);
 }
 
 static void test_failures_long_ago_do_not_count(void **state)
@@ -1500,16 +1550,16 @@ static void test_what_failed_for_good_is_tried_on_each_machine(void **state)
 
     three_machines(&w);
     user_submits(&w, "x.service", LIMITED(5), LAUNCHED);
-    fails(&w, "a", "x.service", "failed");
+    fails_for_good(&w, "a", "x.service");
     assert_string_equal(placed_on(&w, "x.service"), "b");
     lets_go(&w, "a", "x.service");
     advance(&w, 5000);
-    fails(&w, "b", "x.service", "failed");
+    fails_for_good(&w, "b", "x.service");
     assert_string_equal(placed_on(&w, "x.service"), "c");
     lets_go(&w, "b", "x.service");
     advance(&w, 5000);
+    fails_for_good(&w, "c", "x.service");
     world_forget(&w);
-    fails(&w, "c", "x.service", "failed");
     advance(&w, 1000);
     /* Everywhere: it stays where it is, for a while. */
     assert_int_equal(w.schedules, 0);
@@ -1548,13 +1598,210 @@ static void test_without_a_limit_a_failing_unit_stays(void **state)
     fails(&w, "a", "x.service", "failed");
     advance(&w, 10 * TTL_MS);
     assert_string_equal(placed_on(&w, "x.service"), "a");
-    core_set_failure_limit(w.core, 2, 60000); /* The cluster's. */
-    user_submits(&w, "y.service", NULL, LAUNCHED);
-    user_submits(&w, "z.service", PLAIN "[X-Fleet]\nFailureLimitBurst=0\n", LAUNCHED);
-    fails(&w, placed_on(&w, "y.service"), "y.service", "failed");
-    assert_string_equal(placed_on(&w, "y.service"), "a");
-    fails(&w, "c", "z.service", "failed");
-    assert_string_equal(placed_on(&w, "z.service"), "c");
+    assert_string_equal(outcome_of(&w, "x.service"), "failed");
+    assert_null(strstr(reason_of(&w, "x.service"), "no other machine"));
+    world_done(&w);
+}
+
+static void test_the_clusters_limit(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    cluster_sets(&w, "failure_limit_burst", "2");
+    cluster_sets(&w, "failure_limit_interval", "30s");
+    user_submits(&w, "x.service", NULL, LAUNCHED);
+    reports(&w, "a", "x.service", "active");
+    restarts(&w, "a", "x.service");
+    advance(&w, 31000); /* The first is too long ago. */
+    restarts(&w, "a", "x.service");
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    restarts(&w, "a", "x.service");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    lets_go(&w, "a", "x.service");
+    reports(&w, "b", "x.service", "active");
+    assert_non_null(
+        strstr(reason_of(&w, "x.service"),
+               "has failed 2 times within 30s on host-a (the cluster's failure_limit_burst=2); "));
+    world_done(&w);
+}
+
+/* Whatever the unit says has precedence; what it leaves out is the cluster's. */
+static void test_a_units_own_limit_and_the_clusters(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    cluster_sets(&w, "failure_limit_burst", "1");
+    user_submits(&w, "off.service", PLAIN "[X-Fleet]\nFailureLimitBurst=0\n", LAUNCHED);
+    fails(&w, "a", "off.service", "failed");
+    assert_string_equal(placed_on(&w, "off.service"), "a");
+    user_submits(&w, "three.service", LIMITED(3), LAUNCHED);
+    reports(&w, "b", "three.service", "active");
+    restarts(&w, "b", "three.service");
+    restarts(&w, "b", "three.service");
+    assert_string_equal(placed_on(&w, "three.service"), "b");
+    cluster_sets(&w, "failure_limit_burst", "2");
+    user_submits(&w, "often.service", PLAIN "[X-Fleet]\nFailureLimitIntervalSec=5s\n", LAUNCHED);
+    reports(&w, "c", "often.service", "active");
+    for (unsigned i = 0; i < 3; i++) {
+        restarts(&w, "c", "often.service");
+        advance(&w, 6000);
+    }
+    assert_string_equal(placed_on(&w, "often.service"), "c");
+    restarts(&w, "c", "often.service");
+    restarts(&w, "c", "often.service");
+    assert_string_not_equal(placed_on(&w, "often.service"), "c");
+    assert_non_null(strstr(registry_unit(w.registry, "often.service")->reason,
+                           "has failed 2 times within 5s on host-c (the cluster's failure_limit_burst=2)"));
+    world_done(&w);
+}
+
+/* What has failed for good already is tried elsewhere as soon as there is a limit; and stays where it is when
+ * there is none any more. */
+static void test_a_limit_is_turned_on_and_off(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    fails(&w, "a", "x.service", "failed");
+    user_submits(&w, "off.service", PLAIN "[X-Fleet]\nFailureLimitBurst=0\n", LAUNCHED);
+    fails(&w, "b", "off.service", "failed");
+    advance(&w, 3600000);
+    world_forget(&w);
+    cluster_sets(&w, "failure_limit_burst", "4");
+    advance(&w, FAILED_FOR_GOOD_MS);
+    assert_string_equal(placed_on(&w, "x.service"), "c");
+    assert_string_equal(placed_on(&w, "off.service"), "b");
+    assert_int_equal(w.schedules, 1);
+    assert_non_null(strstr(registry_unit(w.registry, "x.service")->reason,
+                           "has failed on host-a, where systemd does not start it again (the cluster's "
+                           "failure_limit_burst=4); "));
+    lets_go(&w, "a", "x.service");
+    fails_for_good(&w, "c", "x.service");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    lets_go(&w, "c", "x.service");
+    fails_for_good(&w, "b", "x.service"); /* Now on all. */
+    world_forget(&w);
+    cluster_sets(&w, "failure_limit_burst", NULL);
+    advance(&w, 24 * 3600000);
+    assert_int_equal(w.schedules, 0);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    world_done(&w);
+}
+
+/* Failures that were counted under another limit count under a lower one, with the next. */
+static void test_a_limit_is_lowered(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    cluster_sets(&w, "failure_limit_burst", "5");
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    restarts(&w, "a", "x.service");
+    restarts(&w, "a", "x.service");
+    cluster_sets(&w, "failure_limit_burst", "2");
+    assert_string_equal(placed_on(&w, "x.service"), "a"); /* It is active. */
+    restarts(&w, "a", "x.service");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    world_done(&w);
+}
+
+/* How often a unit that fails wherever it comes is started within so long. */
+static unsigned tries_within(struct world *w, const char *unit, uint64_t ms)
+{
+    unsigned tries = 0;
+
+    for (uint64_t passed = 0; passed < ms;) {
+        char here[2];
+        const struct item *item;
+
+        snprintf(here, sizeof here, "%s", placed_on(w, unit));
+        for (const char *there = "abc"; *there != '\0'; there++) {
+            char name[2] = {*there, '\0'};
+
+            if (!streq(name, here) && item_of(machine_of(w, name), unit) != NULL)
+                lets_go(w, name, unit);
+        }
+        item = item_of(machine_of(w, here), unit);
+        if (item != NULL && !streq(item->active, "failed")) {
+            fails(w, here, unit, "failed");
+            tries++;
+        } else {
+            advance(w, 10000);
+            passed += 10000;
+        }
+    }
+    return tries;
+}
+
+/* It goes round ever more slowly: after one minute, two, four, and so on, up to a day. */
+static void test_what_fails_everywhere_does_not_go_round_and_round(void **state)
+{
+    const uint64_t hour = 3600000;
+    struct world w;
+
+    three_machines(&w);
+    cluster_sets(&w, "failure_limit_burst", "1");
+    cluster_sets(&w, "failure_limit_interval", "1min");
+    user_starts(&w, "x.service");
+    assert_in_range(tries_within(&w, "x.service", hour), 3 * 3, 3 * 7);
+    tries_within(&w, "x.service", 71 * hour);
+    assert_in_range(tries_within(&w, "x.service", 48 * hour), 3, 3 * 3);
+    assert_string_equal(outcome_of(&w, "x.service"), "failed");
+    assert_non_null(
+        strstr(reason_of(&w, "x.service"), "; no other machine fits on which it has not failed lately"));
+    world_done(&w);
+}
+
+/* Who is to leave, but cannot, is in the way where it stays: if others were placed as if it was gone, they
+ * would be sent back and forth without an end. */
+static void test_who_cannot_leave_is_in_the_way(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    is_set(&w, "c", CORDONED);
+    cluster_sets(&w, "failure_limit_burst", "1");
+    user_starts(&w, "y.service");
+    start_fails(&w, "a", "y.service");
+    lets_go(&w, "a", "y.service");
+    start_fails(&w, "b", "y.service"); /* Now there is no other machine for it. */
+    user_submits(&w, "x.service", PLAIN "[X-Fleet]\nConflicts=y.service\n", LAUNCHED);
+    world_forget(&w);
+    start_fails(&w, "a", "x.service");
+    advance(&w, 5000);
+    assert_int_equal(w.schedules, 0);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    assert_string_equal(placed_on(&w, "y.service"), "b");
+    is_set(&w, "c", ACTIVE);
+    assert_true(streq(placed_on(&w, "x.service"), "c") != streq(placed_on(&w, "y.service"), "c"));
+    assert_int_equal(w.schedules, 1);
+    world_done(&w);
+}
+
+/* A leader that finds a unit failed, which would never say so again. */
+static void test_a_new_leader_finds_a_unit_failed(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", LIMITED(2), LAUNCHED);
+    user_starts(&w, "y.service");
+    w.refuse = 1000; /* The old one did not get to move it. */
+    fails(&w, "a", "x.service", "failed");
+    fails(&w, "b", "y.service", "failed");
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    w.refuse = 0;
+    leads(&w);
+    machine_calls(&w, "a");
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    advance(&w, FAILED_FOR_GOOD_MS);
+    assert_string_equal(placed_on(&w, "x.service"), "c");
+    assert_string_equal(placed_on(&w, "y.service"), "b");
     world_done(&w);
 }
 
@@ -1623,10 +1870,6 @@ static void test_a_high_pile_of_peers(void **state)
 }
 
 /* ---- cordon and drain ---- */
-
-#define DRAINING FLEET__AVAILABILITY__AVAILABILITY_DRAINING
-#define CORDONED FLEET__AVAILABILITY__AVAILABILITY_CORDONED
-#define ACTIVE   FLEET__AVAILABILITY__AVAILABILITY_ACTIVE
 
 static void test_a_cordoned_machine_keeps_what_it_has(void **state)
 {
@@ -2499,7 +2742,8 @@ static void something_of_a_user(struct world *w)
     char name[16];
 
     some_unit(w, name);
-    switch (world_random(w, 6)) {
+    switch (world_random(w, 7)) {
+    case 5: cluster_sets(w, "failure_limit_burst", world_random(w, 2) == 0 ? "2" : NULL); break;
     case 0: user_submits(w, name, some_text(w), LAUNCHED); break;
     case 1: user_starts(w, name); break;
     case 2: user_stops(w, name); break;
@@ -2636,7 +2880,7 @@ static void calm_down(struct world *w)
         is_set(w, name, i == 2 && world_random(w, 2) == 0 ? DRAINING : ACTIVE);
         machine_calls(w, name);
     }
-    advance(w, 6 * TTL_MS); /* Until no failure counts any more. */
+    advance(w, 6 * TTL_MS);
     for (unsigned i = 0; i < MACHINES_ALL; i++)
         is_mended(w, (const char[]){(char)('a' + i), 0});
 }
@@ -2712,9 +2956,12 @@ static char *run(uint64_t seed, unsigned steps)
     registers(&w, "b", NULL);
     registers(&w, "c", "role=web");
     leads(&w);
+    cluster_sets(&w, "failure_limit_interval", "20s");
     for (unsigned i = 0; i < steps; i++)
         something(&w);
     calm_down(&w);
+    for (unsigned i = 0; i < 360 && w.core->failing != NULL; i++) /* Until no failure counts any more. */
+        advance(&w, TTL_MS);
     advance(&w, 6 * TTL_MS);
     check_settled(&w);
     world_forget(&w);
@@ -2850,14 +3097,14 @@ static void says(struct world *w, const char *unit, const char *active, const ch
 }
 
 /* Seconds until all units of a cluster have failed once, and have been started again. */
-static double costs_of_failures(size_t machines, size_t units, unsigned burst)
+static double costs_of_failures(size_t machines, size_t units, const char *burst)
 {
     struct world w;
     double begin, passed;
     char name[64];
 
     big_world(&w, machines, units);
-    core_set_failure_limit(w.core, burst, FAILURE_INTERVAL_DEFAULT_MS);
+    cluster_sets(&w, "failure_limit_burst", burst);
     begin = seconds();
     for (size_t i = 0; i < units; i++) {
         snprintf(name, sizeof name, "unit-%zu.service", i);
@@ -2874,7 +3121,7 @@ static double costs_of_failures(size_t machines, size_t units, unsigned burst)
 /* Failures are counted at the cost of reports. */
 static void test_what_failures_cost(void **state)
 {
-    double without = costs_of_failures(200, 10000, 0), with = costs_of_failures(200, 10000, 5);
+    double without = costs_of_failures(200, 10000, "0"), with = costs_of_failures(200, 10000, "5");
 
     fprintf(stderr, "20000 reports: %.0f ms; with failures counted: %.0f ms\n", without * 1e3, with * 1e3);
     assert_true(with < 4 * without);
@@ -3005,10 +3252,19 @@ int main(void)
         cmocka_unit_test(test_a_hung_machine_can_be_given_up),
         cmocka_unit_test(test_a_hung_machine_does_not_count_for_the_brake),
         cmocka_unit_test(test_a_unit_that_keeps_failing_is_tried_elsewhere),
+        cmocka_unit_test(test_failed_for_a_moment_is_not_for_good),
+        cmocka_unit_test(test_a_first_start_that_fails),
         cmocka_unit_test(test_failures_long_ago_do_not_count),
         cmocka_unit_test(test_what_failed_for_good_is_tried_on_each_machine),
         cmocka_unit_test(test_what_fails_on_and_on_is_no_news),
         cmocka_unit_test(test_without_a_limit_a_failing_unit_stays),
+        cmocka_unit_test(test_the_clusters_limit),
+        cmocka_unit_test(test_a_units_own_limit_and_the_clusters),
+        cmocka_unit_test(test_a_limit_is_turned_on_and_off),
+        cmocka_unit_test(test_a_limit_is_lowered),
+        cmocka_unit_test(test_what_fails_everywhere_does_not_go_round_and_round),
+        cmocka_unit_test(test_who_cannot_leave_is_in_the_way),
+        cmocka_unit_test(test_a_new_leader_finds_a_unit_failed),
         cmocka_unit_test(test_somebody_has_mended_it),
         cmocka_unit_test(test_who_belongs_to_a_failing_unit_leaves_with_it),
         cmocka_unit_test(test_a_high_pile_of_peers),

@@ -367,7 +367,7 @@ static void test_cluster(void **state)
     assert_int_equal(registry_version(registry), 0);
     assert_int_equal(create_cluster(registry, "0123456789abcdef", CLUSTER_ID_SIZE), 0);
     assert_memory_equal(registry_cluster_id(registry), "0123456789abcdef", CLUSTER_ID_SIZE);
-    assert_int_equal(registry_voters(registry), 5);
+    assert_int_equal(registry_setting_number(registry, SETTING_VOTERS), 5);
 }
 
 static int change_settings(struct registry *registry, unsigned voters)
@@ -381,17 +381,36 @@ static int change_settings(struct registry *registry, unsigned voters)
     return apply(registry, &command)->status;
 }
 
-static void test_settings(void **state)
+/* A NULL value: the default again. */
+static int set(struct registry *registry, const char *name, const char *value)
+{
+    Fleet__Setting setting = FLEET__SETTING__INIT, *changes[] = {&setting};
+    Fleet__ChangeSettings body = FLEET__CHANGE_SETTINGS__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    setting.name = (char *)name;
+    setting.reset = value == NULL;
+    if (value != NULL)
+        setting.value = (char *)value;
+    body.n_changes = 1;
+    body.changes = changes;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
+    command.change_settings = &body;
+    return apply(registry, &command)->status;
+}
+
+static void test_voters(void **state)
 {
     static const unsigned good[] = {1, 3, 5, 7}, bad[] = {2, 4, 6, 8, 9, 4000000000u};
     _cleanup_(registry_freep) struct registry *registry = registry_new();
 
+    assert_int_equal(registry_setting_number(registry, SETTING_VOTERS), 5);
     assert_int_equal(create_cluster(registry, "0123456789abcdef", CLUSTER_ID_SIZE), 0);
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         uint64_t version = registry_version(registry);
 
         assert_int_equal(change_settings(registry, good[i]), 0);
-        assert_int_equal(registry_voters(registry), good[i]);
+        assert_int_equal(registry_setting_number(registry, SETTING_VOTERS), good[i]);
         assert_int_equal(registry_version(registry), version + 1);
     }
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -401,7 +420,98 @@ static void test_settings(void **state)
         assert_int_equal(registry_version(registry), version);
     }
     assert_int_equal(change_settings(registry, 0), 0); /* Unchanged. */
-    assert_int_equal(registry_voters(registry), 7);
+    assert_int_equal(registry_setting_number(registry, SETTING_VOTERS), 7);
+}
+
+static void test_settings(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    struct registry_changes changes;
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t size, count;
+
+    assert_int_equal(registry_setting_number(registry, SETTING_FAILURE_LIMIT_BURST), 0);
+    assert_int_equal(registry_setting_number(registry, SETTING_FAILURE_LIMIT_INTERVAL), 600000);
+    assert_null(registry_setting(registry, "failure_limit_burst"));
+    registry_changes_take(registry, &changes);
+    registry_changes_done(&changes);
+    assert_int_equal(set(registry, "failure_limit_interval", "1min"), 0);
+    assert_int_equal(set(registry, "failure_limit_burst", "2"), 0);
+    assert_int_equal(set(registry, "failure_limit_burst", "3"), 0);
+    registry_changes_take(registry, &changes);
+    assert_true(changes.settings);
+    registry_changes_done(&changes);
+    assert_int_equal(registry_setting_number(registry, SETTING_FAILURE_LIMIT_BURST), 3);
+    assert_int_equal(registry_setting_number(registry, SETTING_FAILURE_LIMIT_INTERVAL), 60000);
+    assert_string_equal(registry_setting(registry, "failure_limit_burst"), "3");
+
+    /* Of a newer version: kept, also in snapshots. A value that is beyond us: the default. */
+    assert_int_equal(set(registry, "a_new_one", "whatever"), 0);
+    assert_int_equal(set(registry, "failure_limit_interval", "2d"), 0);
+    assert_int_equal(registry_setting_number(registry, SETTING_FAILURE_LIMIT_INTERVAL), 600000);
+    assert_string_equal(registry_settings(registry, &count)[0].name, "a_new_one");
+    assert_int_equal(count, 4); /* With the voters. */
+    bytes = snapshot(registry, &size);
+    assert_int_equal(registry_restore(copy, bytes, size, NULL), 0);
+    assert_same(copy, bytes, size);
+    assert_string_equal(registry_setting(copy, "a_new_one"), "whatever");
+    assert_string_equal(registry_setting(copy, "failure_limit_interval"), "2d");
+    assert_int_equal(registry_setting_number(copy, SETTING_FAILURE_LIMIT_BURST), 3);
+    assert_int_equal(registry_setting_number(copy, SETTING_VOTERS), 5);
+
+    assert_int_equal(set(copy, "failure_limit_burst", NULL), 0);
+    assert_int_equal(set(copy, "failure_limit_burst", NULL), 0);
+    assert_int_equal(set(copy, "a_new_one", NULL), 0);
+    assert_null(registry_setting(copy, "a_new_one"));
+    assert_int_equal(registry_setting_number(copy, SETTING_FAILURE_LIMIT_BURST), 0);
+}
+
+static void test_settings_are_limited(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    char name[SETTING_NAME_MAX + 2], value[SETTING_VALUE_MAX + 2];
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t size, count;
+
+    memset(name, 'n', sizeof name);
+    memset(value, 'v', sizeof value);
+    name[sizeof name - 1] = value[sizeof value - 1] = '\0';
+    assert_int_equal(set(registry, name, "1"), -EINVAL);
+    assert_int_equal(set(registry, "x", value), -EINVAL);
+    assert_int_equal(set(registry, "", "1"), -EINVAL);
+    assert_int_equal(set(registry, "voters", "3"), -EINVAL);
+    assert_int_equal(registry_setting_number(registry, SETTING_VOTERS), 5);
+    value[SETTING_VALUE_MAX] = '\0';
+    for (unsigned i = 1; i < SETTINGS_MAX; i++) {
+        snprintf(name, sizeof name, "s%u", i);
+        assert_int_equal(set(registry, name, value), 0);
+    }
+    assert_int_equal(set(registry, "one_more", "1"), -EINVAL);
+    assert_int_equal(set(registry, "s1", "another"), 0);
+    registry_settings(registry, &count);
+    assert_int_equal(count, SETTINGS_MAX);
+    bytes = snapshot(registry, &size);
+    assert_int_equal(registry_restore(copy, bytes, size, NULL), 0);
+    assert_same(copy, bytes, size);
+    assert_int_equal(set(registry, "s1", NULL), 0);
+    assert_int_equal(set(registry, "one_more", "1"), 0);
+}
+
+/* One that a version without settings made, but for voters. */
+static void test_an_old_snapshot(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    _cleanup_(fclosep) FILE *file = fopen(SOURCE_DIR "/tests/fuzz/corpus/snapshot/again", "re");
+    uint8_t bytes[4096];
+    size_t size;
+
+    assert_non_null(file);
+    size = fread(bytes, 1, sizeof bytes, file);
+    assert_in_range(size, 1, sizeof bytes - 1);
+    assert_int_equal(set(registry, "failure_limit_burst", "9"), 0);
+    assert_int_equal(registry_restore(registry, bytes, size, NULL), 0);
+    assert_int_equal(registry_setting_number(registry, SETTING_FAILURE_LIMIT_BURST), 0);
+    assert_int_equal(registry_setting_number(registry, SETTING_VOTERS), 3);
 }
 
 static void test_encode_limit(void **state)
@@ -1050,7 +1160,10 @@ int main(void)
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_refused_leaves_no_trace),
         cmocka_unit_test(test_cluster),
+        cmocka_unit_test(test_voters),
         cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_settings_are_limited),
+        cmocka_unit_test(test_an_old_snapshot),
         cmocka_unit_test(test_encode_limit),
         cmocka_unit_test(test_units),
         cmocka_unit_test(test_named_twice),

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <config.h>
+
+#include "raftstore/settings.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "base/times.h"
+#include "units/requirements.h"
+
+static const struct setting rows[SETTING_COUNT] = {
+    [SETTING_FAILURE_LIMIT_BURST] =
+        {"failure_limit_burst", SETTING_NUMBER, 0, 0, FAILURE_BURST_MAX, false,
+         "After so many failures on one machine a unit is tried elsewhere; 0: never"},
+    [SETTING_FAILURE_LIMIT_INTERVAL] = {"failure_limit_interval", SETTING_DURATION, 600000, 1,
+                                        FAILURE_INTERVAL_MAX_MS, false,
+                                        "Within so long these failures must be"},
+    [SETTING_VOTERS] = {"voters", SETTING_NUMBER, 5, 1, SETTING_VOTERS_MAX, true,
+                        "How many hosts vote, as far as there are so many"},
+};
+
+const struct setting *settings_row(enum setting_id id)
+{
+    assert(id < SETTING_COUNT);
+    return &rows[id];
+}
+
+bool settings_find(const char *name, enum setting_id *ret)
+{
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        if (streq(rows[i].name, name)) {
+            *ret = (enum setting_id)i;
+            return true;
+        }
+    return false;
+}
+
+/* Digits alone; what is too large for any setting is cut to UINT64_MAX. */
+static bool read_number(const char *text, uint64_t *ret)
+{
+    uint64_t value = 0;
+
+    if (*text == '\0')
+        return false;
+    for (; *text >= '0' && *text <= '9'; text++)
+        value = value > (UINT64_MAX - 9) / 10 ? UINT64_MAX : 10 * value + (uint64_t)(*text - '0');
+    *ret = value;
+    return *text == '\0';
+}
+
+int settings_parse(enum setting_id id, const char *text, uint64_t *ret, struct err *err)
+{
+    const struct setting *row = settings_row(id);
+    _cleanup_(freep) char *limits = NULL;
+    uint64_t value;
+
+    if (row->type == SETTING_DURATION) {
+        int r = duration_parse(text, &value, err);
+
+        if (r < 0)
+            return -EINVAL;
+    } else if (!read_number(text, &value)) {
+        return err_set(err, -EINVAL, "\"%.64s\" is not a whole number", text);
+    }
+    limits = settings_limits(id);
+    if (value < row->min || value > row->max || (row->odd && value % 2 == 0))
+        return err_set(err, -EINVAL, "%.64s is %s %s", text, row->odd ? "none of" : "not within", limits);
+    *ret = value;
+    return 0;
+}
+
+char *settings_format(enum setting_id id, uint64_t value)
+{
+    return settings_row(id)->type == SETTING_DURATION ? duration_format(value) : xasprintf("%" PRIu64, value);
+}
+
+char *settings_limits(enum setting_id id)
+{
+    const struct setting *row = settings_row(id);
+    struct strbuf text = {0};
+
+    if (row->odd) {
+        for (uint64_t value = row->min; value <= row->max; value += 2)
+            strbuf_addf(&text, "%s%" PRIu64,
+                        value == row->min      ? ""
+                        : value + 2 > row->max ? " or "
+                                               : ", ",
+                        value);
+    } else {
+        _cleanup_(freep) char *min = settings_format(id, row->min), *max = settings_format(id, row->max);
+
+        strbuf_addf(&text, "%s to %s", min, max);
+    }
+    return strbuf_take(&text);
+}
