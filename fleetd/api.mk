@@ -29,7 +29,7 @@ API_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS
 
 if HAVE_CMOCKA
 API_TESTS = tests/unit/test-api tests/unit/test-api-hosts tests/unit/test-api-wait tests/unit/test-api-wire \
-	tests/unit/test-metrics tests/unit/test-registry
+	tests/unit/test-metrics tests/unit/test-registry tests/unit/test-registry-security
 check_PROGRAMS += $(API_TESTS)
 TESTS += $(API_TESTS)
 API_WORLD = tests/unit/api-world.c tests/unit/api-world.h tests/unit/fake-core.c tests/unit/fake-core.h
@@ -58,6 +58,10 @@ tests_unit_test_registry_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) -DSOURCE
 tests_unit_test_registry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_registry_LDADD = raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
 	$(PROTOBUF_C_LIBS) $(NETTLE_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_registry_security_SOURCES = tests/unit/test-registry-security.c
+tests_unit_test_registry_security_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
+tests_unit_test_registry_security_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_registry_security_LDADD = $(tests_unit_test_registry_LDADD)
 endif
 
 check_PROGRAMS += tests/fuzz/fuzz-api-replay

@@ -40,3 +40,7 @@
 #define API_JOURNAL_LINES_MAX        10000u
 #define API_JOURNAL_WAIT_MS_MAX      30000u
 #define API_WAIT_MACHINES_MAX        4096u /* Machines listed in one answer to a wait. */
+#define AUTHORITY_MAX                8192u /* Bytes of an authority's certificate, or of its key. */
+#define ROOTS_MAX                    4u    /* Authorities that a machine trusts at one time. */
+#define JOIN_TOKENS_MAX              256u  /* That are known at one time, spent ones included. */
+#define REMOVED_REMEMBERED_MAX       4096u /* Machines that were removed, and are told so. */
