@@ -25,6 +25,22 @@
 
 /* ---- who this host is ---- */
 
+static void describe_credentials(struct daemon *daemon)
+{
+    struct credentials *credentials = &daemon->credentials;
+    Fleet__RegisterMachine *machine = &daemon->machine;
+
+    if (!credentials_complete(credentials))
+        return;
+    machine->n_roots = credentials->root_count;
+    machine->roots = xcalloc(machine->n_roots, sizeof *machine->roots);
+    for (size_t i = 0; i < machine->n_roots; i++)
+        machine->roots[i] =
+            (ProtobufCBinaryData){.len = PKI_FINGERPRINT_SIZE, .data = credentials->fingerprints[i]};
+    machine->certified_by =
+        (ProtobufCBinaryData){.len = sizeof credentials->info.issuer, .data = credentials->info.issuer};
+}
+
 void hosting_describe(struct daemon *daemon)
 {
     Fleet__RegisterMachine *machine = &daemon->machine;
@@ -32,6 +48,7 @@ void hosting_describe(struct daemon *daemon)
     for (size_t i = 0; i < machine->n_metadata; i++)
         free(machine->metadata[i]);
     free(machine->metadata);
+    free(machine->roots);
     fleet__register_machine__init(machine);
     machine->machine_id = daemon->identity.machine_id;
     machine->boot_id = daemon->identity.boot_id;
@@ -49,6 +66,7 @@ void hosting_describe(struct daemon *daemon)
         machine->metadata[i]->key = daemon->config.metadata[i].key;
         machine->metadata[i]->value = daemon->config.metadata[i].value;
     }
+    describe_credentials(daemon);
 }
 
 /* A changed id on the fly would be another machine with this one's units (fleet-behaviour.md §5.4 did that).
@@ -254,6 +272,7 @@ static void on_accepted(const Fleet__SessionAccepted *accepted, void *data)
     going_down_accepted(daemon->going_down, accepted->moves_on_shutdown);
     if (daemon->router != NULL) /* It ends before the session does. */
         router_connected(daemon->router);
+    membership_arrived(daemon);
     daemon_update_status(daemon);
 }
 
@@ -407,6 +426,21 @@ static void on_lost(const char *why, void *data)
     daemon_update_status(daemon);
 }
 
+static void on_credentials(const Fleet__Credentials *message, void *data)
+{
+    renewal_told(data, message);
+}
+
+static void on_certificate(const Fleet__Certificate *message, void *data)
+{
+    renewal_issued(data, message);
+}
+
+static void on_removed(void *data)
+{
+    removal_heard(data);
+}
+
 static void on_farewell(void *data)
 {
     farewell_answered(data);
@@ -446,6 +480,9 @@ struct uplink *hosting_uplink_new(struct daemon *daemon)
         .on_shutdown_ready = on_shutdown_ready,
         .on_host_request = on_host_request,
         .on_host_cancel = on_host_cancel,
+        .on_credentials = on_credentials,
+        .on_certificate = on_certificate,
+        .on_removed = on_removed,
         .on_lost = on_lost,
         .on_refused = on_refused,
     };
@@ -473,7 +510,7 @@ static bool router_member(void *data)
 {
     struct daemon *daemon = data;
 
-    return daemon->is_member;
+    return daemon->is_member && !daemon->member.removed;
 }
 
 static uint64_t router_local(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data)
@@ -542,13 +579,15 @@ static void on_http_request(struct http_request *request, void *data)
 {
     struct daemon *daemon = data;
 
-    router_request(daemon->router, request);
+    if (!membership_request(daemon, request))
+        router_request(daemon->router, request);
 }
 
 static void on_http_gone(struct http_request *request, void *data)
 {
     struct daemon *daemon = data;
 
+    membership_gone(daemon, request);
     router_gone(daemon->router, request);
 }
 

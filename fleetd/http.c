@@ -401,6 +401,7 @@ static enum MHD_Result hand_over(struct pending *p)
     p->request.body = p->body.text != NULL ? p->body.text : "";
     p->request.body_size = p->body.size;
     p->request.peer = p->client->peer;
+    p->request.local = p->client->is_unix;
     p->state = REQUEST_HANDED;
     p->in_handler = true;
     server->callbacks->on_request(&p->request, server->data);

@@ -48,6 +48,7 @@ struct http_request {
     const void *body;
     size_t body_size;
     const char *peer; /* "uid 0 pid 412" of a Unix peer, or "address:port": for the journal. */
+    bool local;       /* By a Unix socket of this host. */
     void *owner;      /* For the handler: the thing that works on this request. NULL at first. */
     bool unnamed;     /* For the handler: the answer goes without the header "Server". */
 };

@@ -263,9 +263,10 @@ void router_request(struct router *router, struct http_request *request)
         return;
     if (!router->callbacks.member(router->data)) {
         request->unnamed = true; /* The API is not there (§4.1). */
-        reply_error(request, 503,
-                    "this host belongs to no cluster yet: set \"bootstrap = true\" on the first host, and "
-                    "\"join = HOST:PORT\" on the others, in /etc/fleet/fleet.conf");
+        reply_error(
+            request, 503,
+            "this host belongs to no cluster yet: \"fleetctl init\" makes one, \"fleetctl join HOST:PORT "
+            "--token-file FILE\" joins one");
         return;
     }
     pending = pending_new(router, request);

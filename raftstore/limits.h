@@ -5,6 +5,7 @@
 
 #define FRAME_MAX                    (4u * 1024 * 1024) /* Bytes of one frame between daemons. */
 #define HELLO_FRAME_MAX              4096u              /* Bytes of a frame before the peer is known. */
+#define JOIN_FRAME_MAX               (512u * 1024) /* Bytes of a request to join: of who has proved nothing yet. */
 #define COMMAND_MAX                  (1u * 1024 * 1024) /* Bytes of one encoded command: one Raft entry. */
 #define SNAPSHOT_MAX                 (1024u * 1024 * 1024)
 #define RAFT_ENTRIES_PER_MESSAGE_MAX 1024u
@@ -41,3 +42,7 @@
 #define API_JOURNAL_LINES_MAX        10000u
 #define API_JOURNAL_WAIT_MS_MAX      30000u
 #define API_WAIT_MACHINES_MAX        4096u /* Machines listed in one answer to a wait. */
+#define AUTHORITY_MAX                8192u /* Bytes of an authority's certificate, or of its key. */
+#define ROOTS_MAX                    4u    /* Authorities that a machine trusts at one time. */
+#define JOIN_TOKENS_MAX              256u  /* That are known at one time, spent ones included. */
+#define REMOVED_REMEMBERED_MAX       4096u /* Machines that were removed, and are told so. */

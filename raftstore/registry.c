@@ -219,9 +219,7 @@ static void unit_inherit(struct registry *registry, struct registry_unit *unit)
 
 /* ---- changes of units ---- */
 
-/* Says why a command is refused; nothing has been changed. */
-static int __attribute__((format(printf, 3, 4)))
-refuse(struct registry *registry, int status, const char *format, ...)
+int registry_refuse(struct registry *registry, int status, const char *format, ...)
 {
     va_list ap;
 
@@ -237,13 +235,14 @@ static int check_unit_change(struct registry *registry, const Fleet__UnitChange 
     const struct registry_unit *unit = registry_unit(registry, change->name);
 
     if (unit == NULL && (change->destroy || !change->has_text))
-        return refuse(registry, -ENOENT, "unit %s does not exist", change->name);
+        return registry_refuse(registry, -ENOENT, "unit %s does not exist", change->name);
     if (unit != NULL && change->if_absent)
-        return refuse(registry, -EEXIST, "unit %s exists already", change->name);
+        return registry_refuse(registry, -EEXIST, "unit %s exists already", change->name);
     if (change->if_hash[0] != '\0' && (unit == NULL || !streq(unit->content->hash, change->if_hash)))
-        return refuse(registry, -ESTALE, "unit %s has other content meanwhile", change->name);
+        return registry_refuse(registry, -ESTALE, "unit %s has other content meanwhile", change->name);
     if (change->restart && (unit == NULL || unit->desired == UNIT_STATE_INACTIVE))
-        return refuse(registry, -EINVAL, "unit %s is inactive: it cannot be restarted", change->name);
+        return registry_refuse(registry, -EINVAL, "unit %s is inactive: it cannot be restarted",
+                               change->name);
     return 0;
 }
 
@@ -408,8 +407,9 @@ static int apply_schedule(struct registry *registry, const Fleet__Schedule *comm
 {
     for (size_t i = 0; i < command->n_placements; i++)
         if (is_void(registry_unit(registry, command->placements[i]->unit), command->placements[i]))
-            return refuse(registry, -ESTALE, "unit %s has changed since it was decided where it goes",
-                          command->placements[i]->unit);
+            return registry_refuse(registry, -ESTALE,
+                                   "unit %s has changed since it was decided where it goes",
+                                   command->placements[i]->unit);
     registry->version++;
     for (size_t i = 0; i < command->n_placements; i++) {
         const Fleet__Placement *placement = command->placements[i];
@@ -535,6 +535,7 @@ void registry_machine_set(struct registry_machine *machine, const Fleet__Registe
     set_string(&machine->version, message->version);
     machine->server_id = message->server_id;
     machine->disable_engine = message->disable_engine;
+    registry_set_credentials(machine, message);
     labels_free(machine->fixed, machine->fixed_count);
     machine->fixed = NULL;
     machine->fixed_count = 0;
@@ -547,7 +548,7 @@ void registry_machine_set(struct registry_machine *machine, const Fleet__Registe
 static int check_machine_id(struct registry *registry, const char *id)
 {
     if (id[0] == '\0' || strlen(id) >= MACHINE_ID_SIZE)
-        return refuse(registry, -EINVAL, "\"%s\" is no machine id", id);
+        return registry_refuse(registry, -EINVAL, "\"%s\" is no machine id", id);
     return 0;
 }
 
@@ -557,10 +558,13 @@ static int apply_register_machine(struct registry *registry, const Fleet__Regist
     struct registry_machine *machine;
     int r = check_machine_id(registry, command->machine_id);
 
+    if (r >= 0)
+        r = registry_check_join(registry, command, wall_ms);
     if (r < 0)
         return r;
     registry->version++;
     machine = registry_machine_get(registry, command->machine_id);
+    registry_note_join(registry, machine, command);
     if (!machine->registered) {
         machine->registered = true;
         machine->joined_wall_ms = wall_ms;
@@ -570,14 +574,16 @@ static int apply_register_machine(struct registry *registry, const Fleet__Regist
     return 0;
 }
 
-static int apply_remove_machine(struct registry *registry, const Fleet__RemoveMachine *command)
+static int apply_remove_machine(struct registry *registry, const Fleet__RemoveMachine *command,
+                                uint64_t wall_ms)
 {
     struct registry_machine *machine;
 
     HASH_FIND_STR(registry->machines, command->machine_id, machine);
     if (machine == NULL || !machine->registered)
-        return refuse(registry, -ENOENT, "machine %s does not exist", command->machine_id);
+        return registry_refuse(registry, -ENOENT, "machine %s does not exist", command->machine_id);
     registry->version++;
+    registry_remember_removed(registry, machine->id, machine->hostname, machine->server_id, wall_ms);
     machine_remove(registry, machine);
     machines_changed(registry);
     return 0;
@@ -611,7 +617,7 @@ static int check_machine_change(struct registry *registry, const Fleet__MachineC
     const struct registry_machine *machine = registry_machine(registry, change->machine_id);
 
     if (machine == NULL || !machine->registered)
-        return refuse(registry, -ENOENT, "machine %s does not exist", change->machine_id);
+        return registry_refuse(registry, -ENOENT, "machine %s does not exist", change->machine_id);
     return 0;
 }
 
@@ -667,7 +673,10 @@ static int apply_create_cluster(struct registry *registry, const Fleet__CreateCl
     static const uint8_t none[CLUSTER_ID_SIZE];
 
     if (command->cluster_id.len != CLUSTER_ID_SIZE || memcmp(registry->cluster_id, none, sizeof none) != 0)
-        return refuse(registry, -EEXIST, "%s", "the cluster exists already");
+        return registry_refuse(registry, -EEXIST, "%s", "the cluster exists already");
+    if (command->authority != NULL &&
+        registry_set_authority(&registry->authorities.issuing, command->authority) < 0)
+        return registry_refuse(registry, -EINVAL, "%s", "the cluster's authority makes no sense");
     registry->version++;
     memcpy(registry->cluster_id, command->cluster_id.data, CLUSTER_ID_SIZE);
     registry_set_voters(registry, command->voters);
@@ -679,10 +688,10 @@ static int apply_change_settings(struct registry *registry, const Fleet__ChangeS
     _cleanup_(freep) char *why = NULL;
 
     if (command->voters > SETTING_VOTERS_MAX || (command->voters != 0 && command->voters % 2 == 0))
-        return refuse(registry, -EINVAL, "%u voters: 1, 3, 5 or 7", command->voters);
+        return registry_refuse(registry, -EINVAL, "%u voters: 1, 3, 5 or 7", command->voters);
     why = registry_settings_refusal(registry, command->changes, command->n_changes);
     if (why != NULL)
-        return refuse(registry, -EINVAL, "%s", why);
+        return registry_refuse(registry, -EINVAL, "%s", why);
     registry->version++;
     registry_settings_change(registry, command);
     return 0;
@@ -703,7 +712,8 @@ static int apply_body(struct registry *registry, const Fleet__Command *command)
     case FLEET__COMMAND__BODY_SCHEDULE: return apply_schedule(registry, command->schedule, command->wall_ms);
     case FLEET__COMMAND__BODY_REGISTER_MACHINE:
         return apply_register_machine(registry, command->register_machine, command->wall_ms);
-    case FLEET__COMMAND__BODY_REMOVE_MACHINE: return apply_remove_machine(registry, command->remove_machine);
+    case FLEET__COMMAND__BODY_REMOVE_MACHINE:
+        return apply_remove_machine(registry, command->remove_machine, command->wall_ms);
     case FLEET__COMMAND__BODY_CHANGE_METADATA:
         return apply_change_metadata(registry, command->change_metadata);
     case FLEET__COMMAND__BODY_CHANGE_MACHINES:
@@ -711,7 +721,13 @@ static int apply_body(struct registry *registry, const Fleet__Command *command)
     case FLEET__COMMAND__BODY_CHANGE_SETTINGS:
         return apply_change_settings(registry, command->change_settings);
     case FLEET__COMMAND__BODY_SET_LEASE: return apply_set_lease(registry, command->set_lease);
-    default: return refuse(registry, -ENOTSUP, "%s", "this version does not know that command");
+    case FLEET__COMMAND__BODY_ROTATE_AUTHORITY:
+        return registry_apply_rotate_authority(registry, command->rotate_authority, command->wall_ms);
+    case FLEET__COMMAND__BODY_ADD_JOIN_TOKEN:
+        return registry_apply_add_join_token(registry, command->add_join_token, command->wall_ms);
+    case FLEET__COMMAND__BODY_REVOKE_JOIN_TOKEN:
+        return registry_apply_revoke_join_token(registry, command->revoke_join_token, command->wall_ms);
+    default: return registry_refuse(registry, -ENOTSUP, "%s", "this version does not know that command");
     }
 }
 
@@ -756,7 +772,7 @@ const struct registry_result *registry_apply(struct registry *registry, const vo
 
     set_string(&registry->last.text, "");
     if (command == NULL) {
-        registry->last.status = refuse(registry, -EBADMSG, "%s", "the command does not decode");
+        registry->last.status = registry_refuse(registry, -EBADMSG, "%s", "the command does not decode");
         registry->last.version = registry->version;
         return &registry->last;
     }
@@ -906,6 +922,7 @@ void registry_clear(struct registry *registry)
         machine_remove(registry, registry->machines);
     while (registry->departed != NULL)
         departed_remove(registry, registry->departed);
+    registry_security_clear(registry);
     while (registry->requests != NULL) {
         struct request *request = registry->requests;
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The registry: what the cluster has agreed on, as a deterministic state machine. It holds the units (name,
  * content, desired state, where they are placed and why), the contents by hash, the machines with their
- * metadata, the cluster's settings, the requests that were answered lately, and where units were that have
- * been destroyed lately. Commands change it, one at a time, wholly or not at all; a snapshot is all of it. It
- * reads no clock, no random number and no file: the same commands give the same registry on every host.
+ * metadata, the cluster's settings, the requests that were answered lately, where units were that have been
+ * destroyed lately, and who may become a member (registry_security.h). Commands change it, one at a time,
+ * wholly or not at all; a snapshot is all of it. It reads no clock, no random number and no file: the same
+ * commands give the same registry on every host.
  *
  * Not in it: who is alive, and what systemd reports. That a machine was given up is in it: that is a
  * decision, and the next leader must know that it was made.
@@ -29,16 +30,19 @@
 #include "base/err.h"
 #include "base/str.h"
 #include "raftstore/fleet.pb-c.h"
+#include "raftstore/limits.h"
 #include "raftstore/settings.h"
 #include "units/file.h"
 #include "units/requirements.h"
 #include "units/state.h"
 
-#define COMMAND_FORMAT  1u
-#define SNAPSHOT_FORMAT 1u
-#define CLUSTER_ID_SIZE 16
-#define REQUEST_ID_SIZE 16
-#define MACHINE_ID_SIZE 33 /* 32 hex digits and a NUL. */
+#define COMMAND_FORMAT      1u
+#define SNAPSHOT_FORMAT     1u
+#define CLUSTER_ID_SIZE     16
+#define REQUEST_ID_SIZE     16
+#define MACHINE_ID_SIZE     33 /* 32 hex digits and a NUL. */
+#define FINGERPRINT_SIZE    32 /* SHA-256 of a certificate. */
+#define JOIN_TOKEN_ID_BYTES 17 /* 16 hex digits and a NUL. */
 
 /* A unit's text, shared by the units that have the same. Immutable. */
 struct registry_content {
@@ -109,6 +113,12 @@ struct registry_machine {
     size_t fixed_count;
     struct registry_label *changed; /* By the API, by key; a NULL value hides a static key. */
     size_t changed_count;
+    char join_token[JOIN_TOKEN_ID_BYTES]; /* The id of what let it in; "": it needed none, or before there
+                                             were any. */
+    uint8_t roots[ROOTS_MAX][FINGERPRINT_SIZE]; /* The authorities that it trusts, by its own account. */
+    size_t root_count;
+    uint8_t
+        certified_by[FINGERPRINT_SIZE]; /* SHA-256 of the key that signed its certificate; zeroes: none. */
     UT_hash_handle hh;
 };
 

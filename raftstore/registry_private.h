@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the registry's sources share: commands (registry.c), the cluster's settings (registry_settings.c) and
- * snapshots (registry_snapshot.c). */
+/* What the registry's sources share: commands (registry.c, registry_security.c), the cluster's settings
+ * (registry_settings.c) and snapshots (registry_snapshot.c). */
 #pragma once
 
 #include <arpa/inet.h>
 #include <string.h>
 
 #include "raftstore/registry.h"
+#include "raftstore/registry_security.h"
 
 struct request {
     uint8_t id[REQUEST_ID_SIZE];
@@ -38,6 +39,9 @@ struct registry {
     struct registry_machine *machines;
     struct request *requests;  /* Oldest first: uthash keeps the order of insertion. */
     struct departed *departed; /* Oldest first. */
+    struct registry_authorities authorities;
+    struct registry_join_token *join_tokens; /* Oldest first. */
+    struct registry_removed *removed;        /* Oldest first. */
     struct registry_result last;
     struct registry_changes changes;
     const struct registry_unit **sorted_units; /* NULL: to be made when asked for. */
@@ -59,6 +63,10 @@ static inline size_t get_be32(const uint8_t *from)
     memcpy(&be, from, sizeof be);
     return ntohl(be);
 }
+
+/* Says why a command is refused, and returns 'status'; nothing has been changed. */
+int registry_refuse(struct registry *registry, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 enum unit_state registry_state_of(Fleet__DesiredState desired);
 Fleet__DesiredState registry_desired_of(enum unit_state state);
@@ -96,3 +104,27 @@ void registry_set_voters(struct registry *registry, uint32_t voters); /* 0: as t
 
 void registry_clear(
     struct registry *registry); /* Frees what it holds; contents go with their last reference. */
+
+/* ---- registry_security.c ---- */
+
+/* A machine is registered: whether it may be, if it joins; and that it has (by a token, which counts it). */
+int registry_check_join(struct registry *registry, const Fleet__RegisterMachine *command, uint64_t wall_ms);
+void registry_note_join(struct registry *registry, struct registry_machine *machine,
+                        const Fleet__RegisterMachine *command);
+void registry_set_credentials(struct registry_machine *machine, const Fleet__RegisterMachine *message);
+void registry_remember_removed(struct registry *registry, const char *machine_id, const char *hostname,
+                               uint64_t server_id, uint64_t wall_ms);
+
+/* An authority as a command or a snapshot has it. -EINVAL: it has no certificate, or is too large. */
+int registry_set_authority(struct registry_authority *authority, const Fleet__Authority *message);
+void registry_authority_done(struct registry_authority *authority);
+/* There must be none of this id. */
+struct registry_join_token *registry_add_join_token(struct registry *registry, const char *id);
+
+int registry_apply_rotate_authority(struct registry *registry, const Fleet__RotateAuthority *command,
+                                    uint64_t wall_ms);
+int registry_apply_add_join_token(struct registry *registry, const Fleet__AddJoinToken *command,
+                                  uint64_t wall_ms);
+int registry_apply_revoke_join_token(struct registry *registry, const Fleet__RevokeJoinToken *command,
+                                     uint64_t wall_ms);
+void registry_security_clear(struct registry *registry);

@@ -56,6 +56,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
         [MACHINE_CORDONED] = FLEET__AVAILABILITY__AVAILABILITY_CORDONED,
         [MACHINE_DRAINING] = FLEET__AVAILABILITY__AVAILABILITY_DRAINING,
     };
+    static const uint8_t no_fingerprint[FINGERPRINT_SIZE];
     Fleet__RegisterMachine registration = FLEET__REGISTER_MACHINE__INIT;
     Fleet__SnapshotMachine message = FLEET__SNAPSHOT_MACHINE__INIT;
     Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
@@ -64,7 +65,10 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     _cleanup_(freep) Fleet__MetadataChange *changes = xcalloc(machine->changed_count, sizeof *changes);
     _cleanup_(freep) Fleet__MetadataChange **change_list =
         xcalloc(machine->changed_count, sizeof *change_list);
+    ProtobufCBinaryData roots[ROOTS_MAX];
 
+    for (size_t i = 0; i < machine->root_count; i++)
+        roots[i] = (ProtobufCBinaryData){.len = FINGERPRINT_SIZE, .data = (uint8_t *)machine->roots[i]};
     for (size_t i = 0; i < machine->fixed_count; i++) {
         fleet__label__init(&labels[i]);
         labels[i].key = machine->fixed[i].key;
@@ -90,7 +94,13 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     registration.disable_engine = machine->disable_engine;
     registration.metadata = label_list;
     registration.n_metadata = machine->fixed_count;
+    registration.roots = roots;
+    registration.n_roots = machine->root_count;
+    if (memcmp(machine->certified_by, no_fingerprint, FINGERPRINT_SIZE) != 0)
+        registration.certified_by =
+            (ProtobufCBinaryData){.len = FINGERPRINT_SIZE, .data = (uint8_t *)machine->certified_by};
     message.machine = &registration;
+    message.join_token = (char *)machine->join_token;
     message.registered = machine->registered;
     message.changed_metadata = change_list;
     message.n_changed_metadata = machine->changed_count;
@@ -133,6 +143,50 @@ static void add_departed(struct strbuf *to, const struct departed *departed)
     message.anywhere = departed->anywhere;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_DEPARTED;
     record.departed = &message;
+    add_record(to, &record);
+}
+
+static Fleet__Authority authority_message(const struct registry_authority *authority)
+{
+    Fleet__Authority message = FLEET__AUTHORITY__INIT;
+
+    message.certificate =
+        (ProtobufCBinaryData){.len = authority->certificate_size, .data = authority->certificate};
+    message.private_key =
+        (ProtobufCBinaryData){.len = authority->private_key_size, .data = authority->private_key};
+    message.cross = (ProtobufCBinaryData){.len = authority->cross_size, .data = authority->cross};
+    return message;
+}
+
+static void add_join_token(struct strbuf *to, struct registry_join_token *token)
+{
+    Fleet__SnapshotJoinToken message = FLEET__SNAPSHOT_JOIN_TOKEN__INIT;
+    Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
+
+    message.id = token->id;
+    message.digest = (ProtobufCBinaryData){.len = sizeof token->digest, .data = token->digest};
+    message.made_wall_ms = token->made_wall_ms;
+    message.expires_wall_ms = token->expires_wall_ms;
+    message.uses = token->uses;
+    message.used = token->used;
+    message.revoked = token->revoked;
+    message.authority = (ProtobufCBinaryData){.len = sizeof token->authority, .data = token->authority};
+    record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_JOIN_TOKEN;
+    record.join_token = &message;
+    add_record(to, &record);
+}
+
+static void add_removed(struct strbuf *to, struct registry_removed *removed)
+{
+    Fleet__SnapshotRemoved message = FLEET__SNAPSHOT_REMOVED__INIT;
+    Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
+
+    message.machine_id = removed->machine_id;
+    message.hostname = removed->hostname;
+    message.wall_ms = removed->wall_ms;
+    message.server_id = removed->server_id;
+    record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_REMOVED;
+    record.removed = &message;
     add_record(to, &record);
 }
 
@@ -187,8 +241,12 @@ static uint32_t set_voters(const struct registry *registry)
 static uint8_t *make_header(const struct registry *registry, const struct strbuf *tail, size_t *ret_size)
 {
     _cleanup_(freep) Fleet__Setting **settings = NULL;
+    const struct registry_authorities *known = &registry->authorities;
     Fleet__SnapshotHeader message = FLEET__SNAPSHOT_HEADER__INIT;
     Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
+    Fleet__SnapshotAuthorities authorities = FLEET__SNAPSHOT_AUTHORITIES__INIT;
+    Fleet__Authority issuing = authority_message(&known->issuing), next = authority_message(&known->next),
+                     old = authority_message(&known->old);
     uint8_t sum[SHA256_DIGEST_SIZE];
 
     message.format = SNAPSHOT_FORMAT;
@@ -203,6 +261,14 @@ static uint8_t *make_header(const struct registry *registry, const struct strbuf
     message.machines = HASH_COUNT(registry->machines);
     message.requests = HASH_COUNT(registry->requests);
     message.departed = HASH_COUNT(registry->departed);
+    message.join_tokens = HASH_COUNT(registry->join_tokens);
+    message.removed = HASH_COUNT(registry->removed);
+    authorities.issuing = &issuing;
+    authorities.next = known->next.certificate != NULL ? &next : NULL;
+    authorities.old = known->old.certificate != NULL ? &old : NULL;
+    authorities.old_trusted = known->old_trusted;
+    authorities.since_wall_ms = known->since_wall_ms;
+    message.authorities = registry_is_secure(registry) ? &authorities : NULL;
     digest_all(&message, tail->text, tail->size, sum);
     message.sha256 = (ProtobufCBinaryData){.len = sizeof sum, .data = sum};
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_HEADER;
@@ -230,6 +296,10 @@ struct registry_snapshot *registry_snapshot_new(struct registry *registry)
         add_request(&tail, request);
     for (struct departed *departed = registry->departed; departed != NULL; departed = departed->hh.next)
         add_departed(&tail, departed);
+    for (struct registry_join_token *token = registry->join_tokens; token != NULL; token = token->hh.next)
+        add_join_token(&tail, token);
+    for (struct registry_removed *removed = registry->removed; removed != NULL; removed = removed->hh.next)
+        add_removed(&tail, removed);
     tail_size = tail.size;
     snapshot->head = make_header(registry, &tail, &head_size);
     snapshot->tail = (uint8_t *)strbuf_take(&tail);
@@ -341,10 +411,12 @@ static int restore_machine(struct registry *registry, const Fleet__SnapshotMachi
 {
     struct registry_machine *machine;
 
-    if (message->machine == NULL || strlen(message->machine->machine_id) >= MACHINE_ID_SIZE)
+    if (message->machine == NULL || strlen(message->machine->machine_id) >= MACHINE_ID_SIZE ||
+        strlen(message->join_token) >= JOIN_TOKEN_ID_BYTES)
         return err_set(err, -EBADMSG, "a machine of the snapshot makes no sense");
     machine = registry_machine_get(registry, message->machine->machine_id);
     machine->registered = message->registered;
+    strcpy(machine->join_token, message->join_token);
     machine->joined_wall_ms = message->joined_wall_ms;
     machine->lost = message->lost;
     machine->lost_wall_ms = message->lost_wall_ms;
@@ -391,12 +463,62 @@ static int restore_departed(struct registry *registry, const Fleet__SnapshotDepa
     return 0;
 }
 
+static int restore_join_token(struct registry *registry, const Fleet__SnapshotJoinToken *message,
+                              struct err *err)
+{
+    struct registry_join_token *token;
+
+    if (message->digest.len != FINGERPRINT_SIZE || message->authority.len != FINGERPRINT_SIZE ||
+        HASH_COUNT(registry->join_tokens) >= JOIN_TOKENS_MAX ||
+        strlen(message->id) != JOIN_TOKEN_ID_BYTES - 1 || registry_join_token(registry, message->id) != NULL)
+        return err_set(err, -EBADMSG, "a join token of the snapshot makes no sense");
+    token = registry_add_join_token(registry, message->id);
+    memcpy(token->digest, message->digest.data, sizeof token->digest);
+    memcpy(token->authority, message->authority.data, sizeof token->authority);
+    token->made_wall_ms = message->made_wall_ms;
+    token->expires_wall_ms = message->expires_wall_ms;
+    token->uses = message->uses;
+    token->used = message->used;
+    token->revoked = message->revoked;
+    return 0;
+}
+
+static int restore_removed(struct registry *registry, const Fleet__SnapshotRemoved *message, struct err *err)
+{
+    if (message->machine_id[0] == '\0' || strlen(message->machine_id) >= MACHINE_ID_SIZE ||
+        registry_removed(registry, message->machine_id) != NULL)
+        return err_set(err, -EBADMSG, "a removed machine of the snapshot makes no sense");
+    registry_remember_removed(registry, message->machine_id, message->hostname, message->server_id,
+                              message->wall_ms);
+    return 0;
+}
+
+static int restore_authorities(struct registry *registry, const Fleet__SnapshotAuthorities *message,
+                               struct err *err)
+{
+    struct registry_authorities *authorities = &registry->authorities;
+
+    if (message == NULL)
+        return 0;
+    if (registry_set_authority(&authorities->issuing, message->issuing) < 0 ||
+        (message->next != NULL && registry_set_authority(&authorities->next, message->next) < 0) ||
+        (message->old != NULL && registry_set_authority(&authorities->old, message->old) < 0) ||
+        (message->old_trusted && (message->old == NULL || message->next != NULL)))
+        return err_set(err, -EBADMSG, "the authority of the snapshot makes no sense");
+    authorities->old_trusted = message->old_trusted;
+    authorities->since_wall_ms = message->since_wall_ms;
+    return 0;
+}
+
 static int restore_record(struct registry *registry, const Fleet__SnapshotRecord *record, struct err *err)
 {
     switch (record->record_case) {
     case FLEET__SNAPSHOT_RECORD__RECORD_UNIT: return restore_unit(registry, record->unit, err);
     case FLEET__SNAPSHOT_RECORD__RECORD_MACHINE: return restore_machine(registry, record->machine, err);
     case FLEET__SNAPSHOT_RECORD__RECORD_DEPARTED: return restore_departed(registry, record->departed, err);
+    case FLEET__SNAPSHOT_RECORD__RECORD_JOIN_TOKEN:
+        return restore_join_token(registry, record->join_token, err);
+    case FLEET__SNAPSHOT_RECORD__RECORD_REMOVED: return restore_removed(registry, record->removed, err);
     default: return restore_request(registry, record->request, err);
     }
 }
@@ -460,6 +582,12 @@ static int restore_all(struct registry *registry, Fleet__SnapshotHeader *header,
         r = restore_records(registry, reader, header->requests, FLEET__SNAPSHOT_RECORD__RECORD_REQUEST);
     if (r >= 0)
         r = restore_records(registry, reader, header->departed, FLEET__SNAPSHOT_RECORD__RECORD_DEPARTED);
+    if (r >= 0)
+        r = restore_authorities(registry, header->authorities, reader->err);
+    if (r >= 0)
+        r = restore_records(registry, reader, header->join_tokens, FLEET__SNAPSHOT_RECORD__RECORD_JOIN_TOKEN);
+    if (r >= 0)
+        r = restore_records(registry, reader, header->removed, FLEET__SNAPSHOT_RECORD__RECORD_REMOVED);
     return r;
 }
 

@@ -35,8 +35,14 @@ static size_t world_servers(struct store_server *servers, size_t max, void *data
 {
     assert_true(max >= 3);
     servers[0] = (struct store_server){.id = 1, .address = "10.0.0.1:7390", .role = 1};
-    servers[1] = (struct store_server){.id = 9, .address = "10.0.0.9:7390", .role = 0};
+    servers[1] = (struct store_server){
+        .id = 9, .address = "10.0.0.9:7390", .role = ((struct world *)data)->voters == 2};
     return 2;
+}
+
+static void world_hand_over(void *data)
+{
+    ((struct world *)data)->hand_overs++;
 }
 
 static uint64_t world_leader(void *data)
@@ -182,8 +188,10 @@ static const struct api_backend backend = {
     .propose = world_propose,
     .barrier = world_barrier,
     .now_ms = world_now,
+    .wall_ms = world_now,
     .servers = world_servers,
     .leader_id = world_leader,
+    .hand_over = world_hand_over,
     .ask = world_ask,
     .ask_cancel = world_ask_cancel,
 };

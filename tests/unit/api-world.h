@@ -60,7 +60,8 @@ struct world {
     struct asked_host asked[128];
     size_t asked_count;
     uint64_t asked_last;
-    unsigned asks_cancelled;
+    unsigned asks_cancelled, hand_overs;
+    unsigned voters;  /* 2: the other one votes, too. */
     const char *mute; /* A machine that cannot be asked. */
     /* The last answer. */
     unsigned answers, status;
