@@ -327,7 +327,7 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
     daemon->lessor = lessor_new(daemon);
     daemon->certifier = certifier_new(daemon);
     daemon->gate = admission_gate_new(daemon);
-    daemon->prober = leading_prober_new(daemon, &identity);
+    daemon->prober = leading_prober_new(daemon);
     if (store_check_room(config.directory, err) < 0) {
         stand_by(daemon, err);
         return 0;

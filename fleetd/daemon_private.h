@@ -135,7 +135,7 @@ void leading_chores(struct daemon *daemon);
 void leading_probe(struct daemon *daemon);     /* Once a second. */
 void leading_hand_over(struct daemon *daemon); /* To another voter, if one can take it. */
 struct downlink *leading_downlink_new(struct daemon *daemon);
-struct prober *leading_prober_new(struct daemon *daemon, const struct port_identity *identity);
+struct prober *leading_prober_new(struct daemon *daemon);
 void leading_register(struct daemon *daemon, const Fleet__RegisterMachine *machine, store_done *done,
                       void *data);
 

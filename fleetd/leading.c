@@ -395,9 +395,9 @@ static void on_answer(const char *machine_id, bool accepted, void *data)
     core_probed(daemon->core, machine_id, accepted, now_ms());
 }
 
-struct prober *leading_prober_new(struct daemon *daemon, const struct port_identity *identity)
+struct prober *leading_prober_new(struct daemon *daemon)
 {
-    return prober_new(daemon->loop, identity, on_answer, daemon);
+    return prober_new(daemon->loop, daemon->port, on_answer, daemon);
 }
 
 /* Those that the core wants to be asked after; all others are let go of, also when this host leads no more.
@@ -410,7 +410,8 @@ void leading_probe(struct daemon *daemon)
 
     for (size_t i = 0; i < count; i++)
         if (core_wants_probe(daemon->core, machines[i]->id))
-            targets[wanted++] = (struct prober_target){machines[i]->id, machines[i]->cluster_address};
+            targets[wanted++] =
+                (struct prober_target){machines[i]->id, machines[i]->cluster_address, machines[i]->server_id};
     prober_tick(daemon->prober, targets, wanted);
 }
 

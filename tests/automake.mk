@@ -55,6 +55,7 @@ EXTRA_DIST += tests/valgrind.supp
 EXTRA_DIST += tests/lab/README.md tests/lab/faults.c $(LAB_FILES) tools/check tools/demo tools/fuzz tools/lab-host tools/lint tools/setup
 LAB_FILES = \
 	tests/lab/demo.py \
+	tests/lab/breath.py \
 	tests/lab/disks.py \
 	tests/lab/faults.py \
 	tests/lab/fleet.py \

@@ -2,8 +2,11 @@
 /* Who is silent, for how long, and what that makes of it: suspected, missing or lost. */
 #include <config.h>
 
+#include <stdlib.h>
 #include <syslog.h>
 
+#include "base/alloc.h"
+#include "base/cleanup.h"
 #include "fleetd/core/core_private.h"
 
 /* How long a machine that was given up counts as lost together with the next ones. */
@@ -111,16 +114,33 @@ static void log_brake(struct core *core, struct effects *out)
 
 /* ---- judging ---- */
 
+/* How many units stay on a lost host. */
+static size_t count_staying(const struct core *core, const struct host *host)
+{
+    size_t count, staying = 0;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    for (size_t i = 0; i < count; i++)
+        staying += streq(units[i]->target, host->id) && core_stays_lost(core, units[i]);
+    return staying;
+}
+
 static void lose(struct core *core, struct host *host, struct effects *out)
 {
     const struct registry_machine *machine = registry_machine(core->registry, host->id);
+    _cleanup_(freep) char *but = NULL;
+    size_t staying;
 
     host->history = machine != NULL && machine->lost;
-    effects_add_log(out, NEWS_MACHINE_LOST, LOG_WARNING, host->id, NULL, "",
-                    "Machine %s (%s) is lost: not heard for %.1f s. Its units are placed on others", host->id,
-                    name_of(core, host), (double)silent_ms(core, host) / 1000);
     core_set_host_state(core, host, MACHINE_LOST);
     host_lose(host);
+    staying = count_staying(core, host);
+    if (staying > 0)
+        but = xasprintf(", but for %zu that may run on there (fleetctl explain says why)", staying);
+    effects_add_log(out, NEWS_MACHINE_LOST, LOG_WARNING, host->id, NULL, "",
+                    "Machine %s (%s) is lost: not heard for %.1f s. Its units are placed on others%s",
+                    host->id, name_of(core, host), (double)silent_ms(core, host) / 1000,
+                    but != NULL ? but : "");
     core_drop_session(host, out);
 }
 
