@@ -45,6 +45,7 @@ static void talk(struct odd_client *odd, gnutls_session_t session, int fd)
     odd->shaken = r == 0;
     for (unsigned i = 0; i < odd->key_updates && r == 0; i++)
         r = gnutls_session_key_update(session, GNUTLS_KU_PEER);
+    usleep(odd->delay_ms * 1000);
     if (r == 0 && odd->size > 0 && odd->raw)
         r = send(fd, odd->bytes, odd->size, MSG_NOSIGNAL);
     else if (r == 0 && odd->size > 0)

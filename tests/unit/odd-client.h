@@ -21,6 +21,7 @@ struct odd_client {
     const void *bytes; /* Sent when the handshake is done. */
     size_t size;
     bool raw;             /* 'bytes' go past TLS, as they are. */
+    unsigned delay_ms;    /* Before them. */
     unsigned key_updates; /* So many before 'bytes', each asking the server for one, too. */
     bool no_reading;      /* Until 'may_read'. */
 
