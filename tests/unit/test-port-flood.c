@@ -27,6 +27,12 @@
 #include "tests/unit/odd-client.h"
 #include "tests/unit/port-world.h"
 
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
+
 #define CROWD      2000u
 #define AT_A_TIME  200u
 #define PINGS      2000u
@@ -191,9 +197,13 @@ static void test_crowd(void **state)
                   (uintmax_t)worst_us(&loud, 99), (uintmax_t)worst_us(&quiet, 99),
                   (uintmax_t)worst_us(&loud, 100), (uintmax_t)worst_us(&quiet, 100));
     assert_true(loud.count > 50);
-    /* A tenth of the time after which a silent host is suspected would still be good. */
-    assert_true(worst_us(&loud, 50) < 50 * worst_us(&quiet, 50) + 10000);
-    assert_true(worst_us(&loud, 100) < 50 * worst_us(&quiet, 100) + 500000);
+    if (!RUNNING_ON_VALGRIND) { /* Which lets one thread run at a time, and does not know which one gives way.
+                                 */
+        assert_true(worst_us(&loud, 50) < 10 * worst_us(&quiet, 50) + 5000);
+        /* A tenth of the time after which a silent host is suspected: this machine may have other things to
+         * do. */
+        assert_true(worst_us(&loud, 100) < 50 * worst_us(&quiet, 100) + 500000);
+    }
     assert_true(strangers_logged <= 2);
     assert_int_equal(f->accepted_count, 2);
     assert_true(mallinfo2().uordblks < memory + MEMORY_MAX);
