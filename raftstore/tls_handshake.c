@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Two halves. The owner's runs on the owner's loop; the thread's runs on 'own', on handshakes that were
- * handed to it. Between them: three lists under one lock, and an async handle in each direction.
+ * handed to it. Between them: two queues under one lock, and a doorbell in each direction.
  *
  *      owner                      thread
  *      start   -> submitted   ->  begin, step, step...
@@ -29,6 +29,7 @@
 
 #include "base/alloc.h"
 #include "base/times.h"
+#include "raftstore/doorbell.h"
 #include "raftstore/limits.h"
 #include "raftstore/tls_alert.h"
 
@@ -41,7 +42,7 @@
 
 struct tls_handshaker {
     uv_loop_t *loop; /* The owner's. */
-    uv_async_t reports;
+    struct doorbell reports;
     struct tls_handshake *all; /* Not reported yet, oldest first; the owner's. */
     unsigned count;            /* Of those, not dropped yet. */
     bool closing;
@@ -54,7 +55,7 @@ struct tls_handshaker {
 
     uv_thread_t thread;
     uv_loop_t own; /* The thread's, from here on. */
-    uv_async_t wake;
+    struct doorbell wake;
     struct tls_handshake *active;
     char drain[4096];
 };
@@ -114,7 +115,7 @@ static void hand_back(struct tls_handshake *handshake)
     uv_mutex_lock(&handshaker->lock);
     DL_APPEND2(handshaker->finished, handshake, queue_prev, queue_next);
     uv_mutex_unlock(&handshaker->lock);
-    uv_async_send(&handshaker->reports);
+    doorbell_ring(&handshaker->reports);
 }
 
 /* ---- the thread: certificates ---- */
@@ -503,9 +504,9 @@ static void handshake_stop(struct tls_handshake *handshake)
     handshake_report(handshake);
 }
 
-static void on_wake(uv_async_t *wake)
+static void on_wake(void *data)
 {
-    struct tls_handshaker *handshaker = wake->data;
+    struct tls_handshaker *handshaker = data;
     struct tls_handshake *submitted, *handshake, *next;
     bool stop;
 
@@ -527,7 +528,7 @@ static void on_wake(uv_async_t *wake)
             handshake_stop(handshake);
     }
     if (stop)
-        uv_close((uv_handle_t *)&handshaker->wake, NULL);
+        doorbell_close(&handshaker->wake, NULL);
 }
 
 static void run(void *data)
@@ -542,21 +543,21 @@ static void run(void *data)
     uv_mutex_lock(&handshaker->lock);
     handshaker->ended = true;
     uv_mutex_unlock(&handshaker->lock);
-    uv_async_send(&handshaker->reports);
+    doorbell_ring(&handshaker->reports);
 }
 
 /* ---- the owner ---- */
 
-static void on_reports_closed(uv_handle_t *handle)
+static void on_reports_closed(void *data)
 {
-    struct tls_handshaker *handshaker = handle->data;
+    struct tls_handshaker *handshaker = data;
     void (*done)(void *) = handshaker->done;
-    void *data = handshaker->done_data;
+    void *done_data = handshaker->done_data;
 
     uv_mutex_destroy(&handshaker->lock);
     free(handshaker);
     if (done != NULL)
-        done(data);
+        done(done_data);
 }
 
 static void uncount(struct tls_handshake *handshake)
@@ -585,9 +586,9 @@ static void report(struct tls_handshake *handshake)
     handshake_unref(handshake);
 }
 
-static void on_reports(uv_async_t *async)
+static void on_reports(void *data)
 {
-    struct tls_handshaker *handshaker = async->data;
+    struct tls_handshaker *handshaker = data;
     struct tls_handshake *finished, *next;
     bool ended;
 
@@ -603,9 +604,9 @@ static void on_reports(uv_async_t *async)
             finished->callback = NULL;
         report(finished);
     }
-    if (ended && !uv_is_closing((uv_handle_t *)async)) {
+    if (ended) {
         uv_thread_join(&handshaker->thread); /* It has nothing left to do. */
-        uv_close((uv_handle_t *)async, on_reports_closed);
+        doorbell_close(&handshaker->reports, on_reports_closed);
     }
 }
 
@@ -620,10 +621,9 @@ struct tls_handshaker *tls_handshaker_new(uv_loop_t *loop)
     if (r == 0)
         r = uv_mutex_init(&handshaker->lock);
     if (r == 0)
-        r = uv_async_init(loop, &handshaker->reports, on_reports);
+        r = doorbell_init(&handshaker->reports, loop, on_reports, handshaker);
     if (r == 0)
-        r = uv_async_init(&handshaker->own, &handshaker->wake, on_wake);
-    handshaker->reports.data = handshaker->wake.data = handshaker;
+        r = doorbell_init(&handshaker->wake, &handshaker->own, on_wake, handshaker);
     sigfillset(&all); /* Signals are the main loop's. */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     if (r == 0)
@@ -642,8 +642,8 @@ void tls_handshaker_close(struct tls_handshaker *handshaker, void (*done)(void *
     handshaker->done_data = data;
     uv_mutex_lock(&handshaker->lock);
     handshaker->stop = true;
+    doorbell_ring(&handshaker->wake); /* Under the lock: the thread that has seen 'stop' closes it. */
     uv_mutex_unlock(&handshaker->lock);
-    uv_async_send(&handshaker->wake);
 }
 
 unsigned tls_handshaker_count(const struct tls_handshaker *handshaker)
@@ -666,7 +666,7 @@ static void drop(struct tls_handshake *handshake)
     handshake->taken = true;
     uv_mutex_unlock(&handshaker->lock);
     if (taken && !handshaker->closing) /* Otherwise the thread may have closed it; and all stop anyway. */
-        uv_async_send(&handshaker->wake);
+        doorbell_ring(&handshaker->wake);
     if (taken)
         return;
     close(handshake->fd);
@@ -714,7 +714,7 @@ int tls_handshake_start(struct tls_handshaker *handshaker, int fd, const struct 
     uv_mutex_lock(&handshaker->lock);
     DL_APPEND2(handshaker->submitted, handshake, queue_prev, queue_next);
     uv_mutex_unlock(&handshaker->lock);
-    uv_async_send(&handshaker->wake);
+    doorbell_ring(&handshaker->wake);
     *ret = handshake;
     return 0;
 }
