@@ -15,7 +15,8 @@ fleetd_libcore_a_SOURCES = \
 	fleetd/core/hosts.c fleetd/core/hosts.h \
 	fleetd/core/lease.c \
 	fleetd/core/status.c \
-	fleetd/core/voters.c fleetd/core/voters.h
+	fleetd/core/voters.c fleetd/core/voters.h fleetd/core/voters_private.h \
+	fleetd/core/voters_say.c
 
 CORE_LIBS = fleetd/libcore.a constraints/libconstraints.a
 
@@ -77,6 +78,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/joining.c fleetd/joining.h \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/leading_voters.c \
 	fleetd/member.c fleetd/member.h \
 	fleetd/observing.c \
 	fleetd/prober.c fleetd/prober.h \

@@ -211,12 +211,15 @@ void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses)
         log_warn("%s", err_text(&err, r));
 }
 
+/* Who has a part in consensus no more knows only who had one then. */
 void cluster_learn_peers(struct daemon *daemon)
 {
     struct store_server servers[RAFT_SERVERS_MAX];
     size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
     struct strlist addresses = {0};
 
+    if (store_role(daemon->store) != STORE_LEADER && store_role(daemon->store) != STORE_FOLLOWER)
+        return;
     for (size_t i = 0; i < count; i++)
         strlist_add(&addresses, servers[i].address);
     cluster_set_peers(daemon, &addresses);
@@ -247,6 +250,7 @@ void cluster_forget_founding(struct daemon *daemon)
 static void stand_by(struct daemon *daemon, const struct err *why)
 {
     daemon->bystander = true;
+    hosting_describe(daemon);
     log_error("%s. Until then this host keeps no copy of the cluster's data; its units run on, and it goes "
               "on with them",
               why->text);
@@ -297,6 +301,7 @@ static int become_member(struct daemon *daemon, struct err *err)
     uplink_set_members(daemon->uplink, &daemon->member.peers);
     daemon->downlink = leading_downlink_new(daemon);
     daemon->lessor = lessor_new(daemon);
+    daemon->voting = voting_new(daemon);
     daemon->gate = leading_gate_new(daemon);
     daemon->prober = leading_prober_new(daemon);
     if (store_check_room(config.directory, err) < 0) {

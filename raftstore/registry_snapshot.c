@@ -55,6 +55,11 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
         [MACHINE_CORDONED] = FLEET__AVAILABILITY__AVAILABILITY_CORDONED,
         [MACHINE_DRAINING] = FLEET__AVAILABILITY__AVAILABILITY_DRAINING,
     };
+    static const Fleet__VoteWish votes[] = {
+        [VOTE_AUTOMATIC] = FLEET__VOTE_WISH__VOTE_WISH_UNCHANGED,
+        [VOTE_ALWAYS] = FLEET__VOTE_WISH__VOTE_WISH_ALWAYS,
+        [VOTE_NEVER] = FLEET__VOTE_WISH__VOTE_WISH_NEVER,
+    };
     Fleet__RegisterMachine registration = FLEET__REGISTER_MACHINE__INIT;
     Fleet__SnapshotMachine message = FLEET__SNAPSHOT_MACHINE__INIT;
     Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
@@ -87,6 +92,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     registration.version = machine->version;
     registration.server_id = machine->server_id;
     registration.disable_engine = machine->disable_engine;
+    registration.no_store = machine->no_store;
     registration.metadata = label_list;
     registration.n_metadata = machine->fixed_count;
     message.machine = &registration;
@@ -98,6 +104,8 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     message.lost_wall_ms = machine->lost_wall_ms;
     message.availability = availability[machine->availability];
     message.daemon_stopped = machine->daemon_stopped;
+    message.vote = votes[machine->vote];
+    message.leaving = machine->leaving;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_MACHINE;
     record.machine = &message;
     add_record(to, &record);
@@ -346,6 +354,8 @@ static int restore_machine(struct registry *registry, const Fleet__SnapshotMachi
     machine->lost_wall_ms = message->lost_wall_ms;
     machine->availability = registry_availability_of(message->availability);
     machine->daemon_stopped = message->daemon_stopped;
+    machine->vote = registry_vote_of(message->vote);
+    machine->leaving = message->leaving;
     for (size_t i = 0; i < message->n_changed_metadata; i++) {
         Fleet__MetadataChange change = *message->changed_metadata[i];
 

@@ -8,6 +8,12 @@
 #include "raftstore/address.h"
 #include "raftstore/store_private.h"
 
+#define CAUGHT_UP_ENTRIES 256u
+
+/* How long one that answers, and is removed, may take to get the log, in election timeouts; another one has
+ * two. */
+#define REMOVAL_ELECTIONS 20u
+
 /* ---- the configuration ---- */
 
 const struct raft_server *store_find_server(const struct store *store, uint64_t id)
@@ -20,15 +26,35 @@ const struct raft_server *store_find_server(const struct store *store, uint64_t 
     return NULL;
 }
 
+/* What was written while a whole batch travels is no reason to call a server behind. */
+static bool has_caught_up(const struct store *store, raft_id id)
+{
+    struct raft *raft = (struct raft *)&store->raft;
+
+    raft_index match = raft_compat_match_index(raft, id);
+
+    return match > 0 && match + CAUGHT_UP_ENTRIES >= raft_compat_commit_index(raft);
+}
+
 size_t store_servers(const struct store *store, struct store_server *servers, size_t max)
 {
+    bool leads = store_leads(store);
     size_t count = 0;
 
     for (unsigned i = 0; !store->raft_closed && i < store->raft.configuration.n && count < max; i++) {
         const struct raft_server *server = &store->raft.configuration.servers[i];
+        bool self = server->id == store->server_id;
+        uint64_t heard_ms = raftnet_last_heard_ms(store->net, server->id);
 
         servers[count++] = (struct store_server){
-            .id = server->id, .address = server->address, .role = (enum server_role)server->role};
+            .id = server->id,
+            .address = server->address,
+            .role = (enum server_role)server->role,
+            .caught_up = self || (leads && has_caught_up(store, server->id)),
+            .silent_ms = self           ? 0
+                         : heard_ms > 0 ? uv_now(store->loop) - heard_ms
+                                        : UINT64_MAX,
+        };
     }
     return count;
 }
@@ -71,20 +97,23 @@ static void on_changed(struct raft_change *request, int status)
     defer_call(store->defer, change_next, store);
 }
 
-/* One that is removed before it has heard that it does not vote any more never learns it, and campaigns for
- * ever (docs/RAFT.md §5). So whoever follows the log gets a moment to hear it. */
+/* One that is removed before it has heard that it does not vote any more does not learn it by itself, and
+ * campaigns (docs/RAFT.md §5), until its session's leader tells it (store_retire()). So whoever follows the
+ * log gets the time to hear it. */
 static bool removal_must_wait(struct store *store, const struct raft_server *server)
 {
     struct server_change *change = &store->change;
+    uint64_t now = uv_now(store->loop), heard_ms = raftnet_last_heard_ms(store->net, server->id);
+    uint64_t elections = heard_ms + store->election_ms >= now ? REMOVAL_ELECTIONS : 2;
 
     if (server->role == RAFT_SPARE)
         return false;
     if (change->wait_index == 0) {
         change->wait_index = raft_compat_commit_index(&store->raft);
-        change->wait_until_ms = uv_now(store->loop) + 2u * store->election_ms;
+        change->wait_from_ms = now;
     }
     return raft_compat_match_index(&store->raft, server->id) < change->wait_index &&
-           uv_now(store->loop) < change->wait_until_ms;
+           now - change->wait_from_ms < elections * store->election_ms;
 }
 
 /* Submits the next step, which is one entry of the log (dissertation §4.1). -1: not yet. */
@@ -175,6 +204,12 @@ void store_change_server(struct store *store, uint64_t id, const char *address, 
     store->change = (struct server_change){
         .id = id, .address = xstrdup(address), .role = role, .done = done, .data = data, .active = true};
     defer_call(store->defer, change_step, store);
+}
+
+void store_retire(struct store *store)
+{
+    if (!store->raft_closed && raft_state(&store->raft) != RAFT_LEADER)
+        guard_retire(&store->guard);
 }
 
 /* ---- handing over ---- */

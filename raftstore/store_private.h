@@ -47,7 +47,7 @@ struct server_change {
     /* One that is to be removed must have the log up to here first, if it can before the deadline. */
     bool waits;
     raft_index wait_index;
-    uint64_t wait_until_ms;
+    uint64_t wait_from_ms;
 };
 
 /* Giving leadership away. As long as it is wanted no new proposal is taken. */

@@ -24,6 +24,7 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/joining.c \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/leading_voters.c \
 	fleetd/observing.c \
 	fleetd/uplink.c
 tests_sim_test_sim_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS) $(JANSSON_CFLAGS) \

@@ -592,7 +592,8 @@ static void test_settings_refused(void **state)
         {"{\"settings\":{}}", "no settings are given\""},
         {"{\"settings\":[\"voters\"]}", "unable to decode body: \\\"settings\\\" must be an object\""},
         {"{\"settings\":{\"voter\":3}}", "there is no setting \\\"voter\\\"; there are failure_limit_burst, "
-                                         "failure_limit_interval and voters\""},
+                                         "failure_limit_interval, voters, voters_grace and "
+                                         "voters_spread_by\""},
         {"{\"settings\":{\"failure_limit_burst\":3,\"\":null}}", "there is no setting \\\"\\\"; there are"},
         {"{\"settings\":{\"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\":"
          "1}}",
@@ -628,7 +629,11 @@ static void test_settings_refused(void **state)
     "\"name\":\"failure_limit_interval\",\"value\":\"" interval                                              \
     "\"},{\"default\":\"5\",\"limits\":\"1, 3, 5 "                                                           \
     "or 7\",\"meaning\":\"How many hosts vote, as far as there are so "                                      \
-    "many\",\"name\":\"voters\",\"value\":\"" voters "\"}"
+    "many\",\"name\":\"voters\",\"value\":\"" voters                                                         \
+    "\"},{\"default\":\"5min\",\"limits\":\"1s to 30d\",\"meaning\":\"A voter that is away for so long is "  \
+    "replaced by another host\",\"name\":\"voters_grace\",\"value\":\"5min\"},"                              \
+    "{\"default\":\"\",\"limits\":\"0 to 1024 bytes without blanks\",\"meaning\":\"A metadata key: voters "  \
+    "have as many different values of it as possible\",\"name\":\"voters_spread_by\",\"value\":\"\"}"
 
 static void test_settings(void **state)
 {
@@ -654,6 +659,10 @@ static void test_settings(void **state)
         "{\"settings\":{\"failure_limit_burst\":null,\"failure_limit_interval\":null,\"voters\":null}}");
     assert_string_equal(world->body, SETTINGS("0", "10min", "5") "]}");
     assert_null(registry_setting(world->registry, "failure_limit_burst"));
+    ask(world, "PATCH", V1 "/settings", "{\"settings\":{\"voters_spread_by\":\"zone\"}}");
+    assert_has(world, "\"name\":\"voters_spread_by\",\"value\":\"zone\"}");
+    ask(world, "PATCH", V1 "/settings", "{\"settings\":{\"voters_spread_by\":null}}");
+    assert_has(world, "\"name\":\"voters_spread_by\",\"value\":\"\"}");
     /* What a newer version has set is shown. */
     set_setting(world, "warp", "9");
     assert_get(
