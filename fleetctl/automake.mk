@@ -25,6 +25,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-list-machines.c \
 	fleetctl/verb-list-units.c \
 	fleetctl/verb-machines.c \
+	fleetctl/verb-members.c \
 	fleetctl/verb-restart.c \
 	fleetctl/verb-settings.c \
 	fleetctl/verb-ssh.c \

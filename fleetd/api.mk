@@ -23,7 +23,7 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/metrics.c fleetd/metrics.h \
 	fleetd/router.c fleetd/router.h
 
-API_LIBS = fleetd/libapi.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
+API_LIBS = fleetd/libapi.a fleetd/libcore.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
 	$(JANSSON_LIBS) $(PROTOBUF_C_LIBS) $(NETTLE_LIBS)
 API_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 

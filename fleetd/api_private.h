@@ -150,6 +150,8 @@ void api_machines_availability(struct api_request *request, const Fleet__ApiRequ
 void api_machines_confirm_lost(struct api_request *request, const Fleet__ApiRequest *message);
 void api_machines_patch(struct api_request *request, const Fleet__ApiRequest *message);
 void api_members_get(struct api_request *request);
+void api_members_post(struct api_request *request, const Fleet__ApiRequest *message);
+void api_leadership_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_settings_get(struct api_request *request);
 void api_settings_patch(struct api_request *request, const Fleet__ApiRequest *message);
 void api_explain_get(struct api_request *request);

@@ -169,6 +169,20 @@ static uint64_t backend_leader_id(void *data)
     return store_leader_id(daemon->store);
 }
 
+static const struct voters_facts *backend_voters(void *data)
+{
+    struct daemon *daemon = data;
+
+    return voting_facts(daemon->voting);
+}
+
+static int backend_hand_over(const uint64_t *server_ids, size_t count, struct err *err, void *data)
+{
+    struct daemon *daemon = data;
+
+    return voting_hand_over(daemon->voting, server_ids, count, err);
+}
+
 static uint64_t backend_ask(const char *machine_id, Fleet__HostRequest *request, uint64_t timeout_ms,
                             asks_done *done, void *done_data, struct err *err, void *data)
 {
@@ -281,6 +295,8 @@ static int become_member(struct daemon *daemon, struct err *err)
         .now_ms = backend_now_ms,
         .servers = backend_servers,
         .leader_id = backend_leader_id,
+        .voters = backend_voters,
+        .hand_over = backend_hand_over,
         .ask = backend_ask,
         .ask_cancel = backend_ask_cancel,
     };

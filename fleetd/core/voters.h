@@ -91,6 +91,11 @@ void voters_plan(const struct voters_facts *facts, struct voters_plan *ret);
  * -EBUSY: it will not come to that, it is the only one that could vote. */
 int voters_retired(const struct voters_facts *facts, uint64_t server_id, struct err *err);
 
+/* Who could take over leadership: the machine with this server id, or (0) each voter that goes on voting and
+ * may lead. Up to RAFT_SERVERS_MAX ids. -EBUSY with a text: nobody. */
+int voters_heirs(const struct voters_facts *facts, uint64_t server_id, uint64_t *ret, size_t *ret_count,
+                 struct err *err);
+
 /* Whether these machines may be kept from voting at once, or be made to vote. -EBUSY: that would leave too
  * few, or there are too many; each with a text. */
 int voters_may_demote(const struct voters_facts *facts, const uint64_t *server_ids, size_t count,

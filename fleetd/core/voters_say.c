@@ -238,6 +238,43 @@ int voters_retired(const struct voters_facts *facts, uint64_t server_id, struct 
     return r;
 }
 
+/* Why it could not lead; NULL: it could. */
+static const char *unfit_to_lead(const struct seat *seat)
+{
+    if (!seat->voter)
+        return "it does not vote (fleetctl promote)";
+    if (seat->machine->no_leader)
+        return "it must not lead (disable_engine in its fleet.conf)";
+    if (seat->order == 0)
+        return "it is about to lose its vote";
+    return seat->machine->alive ? NULL : "it does not answer";
+}
+
+int voters_heirs(const struct voters_facts *facts, uint64_t server_id, uint64_t *ret, size_t *ret_count,
+                 struct err *err)
+{
+    struct voters_view view;
+    size_t count = 0;
+    int r = server_id == 0 ? err_set(err, -EBUSY, "no other voter is there that could lead")
+                           : err_set(err, -EBUSY, "it has no part in consensus");
+
+    voters_view_init(&view, facts);
+    for (size_t i = 0; i < view.count && count < RAFT_SERVERS_MAX; i++) {
+        const struct seat *seat = &view.seats[i];
+        const char *why = seat->machine != NULL ? unfit_to_lead(seat) : "it is no machine of the cluster";
+
+        if (seat->machine == NULL || seat->self || (server_id != 0 && seat->machine->server_id != server_id))
+            continue;
+        if (why == NULL)
+            ret[count++] = seat->machine->server_id;
+        else if (server_id != 0)
+            err_set(err, -EBUSY, "%s cannot lead: %s", seat_name(seat), why);
+    }
+    voters_view_done(&view);
+    *ret_count = count;
+    return count > 0 ? 0 : r;
+}
+
 static bool is_among(uint64_t id, const uint64_t *ids, size_t count)
 {
     for (size_t i = 0; i < count; i++)
