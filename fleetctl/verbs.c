@@ -63,7 +63,7 @@ const struct verb verbs[] = {
     {"list-machines", "", "List the machines of the cluster",
      "Fields: machine, ip, metadata (the default), hostname, state, availability, address, units, version.",
      0, ANY, NULL, LIST, false, verb_list_machines},
-    {"list-members", "", "List who votes, who leads, and what is under way among them",
+    {"list-members", "", "List who votes, who leads, and what is under way",
      "Fields: machine, hostname, role, leader, state, preference, spread (the "
      "default), address, server. What is under way, and why, is said on stderr.",
      0, 0, NULL, LIST, false, verb_list_members},

@@ -102,7 +102,7 @@ static void say_leaderless(const struct members *members, size_t voters, struct 
             strbuf_addf(to, "%s%s", separator, members->servers[i].address);
             separator = ", ";
         }
-    strbuf_add(to, ". If they are gone for good, see RECOVERY in fleetd(8)");
+    strbuf_add(to, ". If they are gone for good, see VOTERS in fleetd(8)");
 }
 
 /* What is under way, or in the way. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "raftstore/address.h"
 #include "raftstore/store_private.h"
 
@@ -159,6 +160,8 @@ void store_members_turn(struct store *store)
 {
     if (store->change.waits)
         change_step(store);
+    if (store->handover.waits)
+        store_handover_step(store);
 }
 
 struct refusal {
@@ -258,6 +261,21 @@ static void on_transferred(struct raft_transfer *transfer)
     defer_call(store->defer, store_handover_step, store);
 }
 
+/* libraft takes what it has sent for what the other one has, and so offers leadership to one that is still
+ * writing, which must not take it (canonical/raft 64b0b8b). Nothing new is written meanwhile, so it is a matter
+ * of moments. */
+static bool handover_must_wait(struct store *store, raft_id heir)
+{
+    struct handover *handover = &store->handover;
+    uint64_t now = uv_now(store->loop);
+
+    if (raft_compat_match_index(&store->raft, heir) >= raft_last_index(&store->raft))
+        return false;
+    if (handover->wait_from_ms == 0)
+        handover->wait_from_ms = now;
+    return now - handover->wait_from_ms < store->election_ms;
+}
+
 static bool handover_submit(struct store *store)
 {
     struct handover *handover = &store->handover;
@@ -267,6 +285,10 @@ static bool handover_submit(struct store *store)
 
         if (heir == 0)
             return false;
+        handover->waits = handover_must_wait(store, heir);
+        if (handover->waits)
+            return true;
+        handover->wait_from_ms = 0;
         handover->tried[handover->tries++] = heir;
         handover->request.data = store;
         handover->in_flight = true;
@@ -284,6 +306,7 @@ void store_handover_step(void *data)
     struct store *store = data;
     struct handover *handover = &store->handover;
 
+    handover->waits = false;
     if (!handover->wanted || handover->in_flight)
         return;
     if (raft_state(&store->raft) == RAFT_LEADER) {
@@ -291,8 +314,12 @@ void store_handover_step(void *data)
             return;
         if (handover_submit(store))
             return;
+        if (!store->closing)
+            log_warn("Nobody has taken leadership over (%u offers): this host goes on leading",
+                     handover->tries);
     }
     handover->wanted = false;
+    handover->wait_from_ms = 0;
     handover->tries = 0;
     handover->heir_count = 0;
     if (store->closing)

@@ -753,7 +753,7 @@ static void test_members(void **state)
     ask_raw(world, &(struct ask){.method = "GET", .path = V1 "/members", .query = "stale=yes"});
     assert_has(world,
                "\"doing\":\"there is no leader: nothing can be changed until 2 of these 2 voters are up and "
-               "reach each other: 10.0.0.1:7390, 10.0.0.2:7390. If they are gone for good, see RECOVERY "
+               "reach each other: 10.0.0.1:7390, 10.0.0.2:7390. If they are gone for good, see VOTERS "
                "in fleetd(8)\"");
 }
 
