@@ -262,8 +262,8 @@ static void on_transferred(struct raft_transfer *transfer)
 }
 
 /* libraft takes what it has sent for what the other one has, and so offers leadership to one that is still
- * writing, which must not take it (canonical/raft 64b0b8b). Nothing new is written meanwhile, so it is a matter
- * of moments. */
+ * writing, which must not take it (canonical/raft 64b0b8b). Nothing new is written meanwhile, so it is a
+ * matter of moments. */
 static bool handover_must_wait(struct store *store, raft_id heir)
 {
     struct handover *handover = &store->handover;

@@ -125,7 +125,7 @@ static bool is_barred(const struct fleet *f, size_t i)
 
 /* ---- one step ---- */
 
-static void take_change(struct fleet *f, const struct voters_plan *step)
+static void take_change(struct fleet *f, const struct voters_plan *step, unsigned wanted)
 {
     size_t i = (size_t)step->server_id - 1, voters = count_part(f, PART_VOTER);
     int before = survives(f);
@@ -138,6 +138,7 @@ static void take_change(struct fleet *f, const struct voters_plan *step)
         assert_int_equal(f->life[i], LIFE_ALIVE);
         assert_true(f->ready[i] && !is_barred(f, i));
         f->part[i] = PART_VOTER;
+        assert_true(voters <= wanted); /* At most one too many. */
         break;
     case SERVER_STANDBY:
         assert_true(f->part[i] == PART_VOTER || (f->life[i] == LIFE_ALIVE && !is_barred(f, i) &&
@@ -156,10 +157,10 @@ static void take_change(struct fleet *f, const struct voters_plan *step)
         assert_true(voters % 2 == 1 && step->role == SERVER_STANDBY && f->life[i] == LIFE_ALIVE);
 }
 
-static void take(struct fleet *f, const struct voters_plan *step, bool last_heir)
+static void take(struct fleet *f, const struct voters_plan *step, unsigned wanted, bool last_heir)
 {
     if (step->act == VOTERS_CHANGE) {
-        take_change(f, step);
+        take_change(f, step, wanted);
         return;
     }
     assert_int_equal(step->act, VOTERS_HAND_OVER);
@@ -293,7 +294,7 @@ static struct fleet settles(struct fleet f, unsigned wanted, bool last_heir)
                 fail_msg("goes in a circle: %s", step.why);
         assert_true(steps < STEPS_MAX);
         seen[steps++] = f;
-        take(&f, &step, last_heir);
+        take(&f, &step, wanted, last_heir);
         assert_true(step.why[0] != '\0');
         if (step.act == VOTERS_CHANGE && count_part(&f, PART_VOTER) == voters)
             assert_false(made_even);
@@ -443,7 +444,7 @@ static void becomes(struct fleet *f, unsigned wanted, size_t host, enum server_r
     assert_int_equal(step.act, VOTERS_CHANGE);
     assert_int_equal(step.server_id, host);
     assert_int_equal(step.role, role);
-    take(f, &step, false);
+    take(f, &step, wanted, false);
 }
 
 static void says(const struct fleet *f, unsigned wanted, enum voters_act act, const char *why)
@@ -652,7 +653,7 @@ static void test_leadership_goes_before_the_vote(void **state)
     becomes(&f, 3, 4, SERVER_VOTER);
     says(&f, 3, VOTERS_HAND_OVER, "one hands leadership over (demoted)");
     plan(&f, 3, &step);
-    take(&f, &step, true);
+    take(&f, &step, 3, true);
     assert_int_equal(f.leader, 3);
     becomes(&f, 3, 1, SERVER_STANDBY);
     becomes(&f, 3, 5, SERVER_STANDBY);
