@@ -27,6 +27,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-list-machines.c \
 	fleetctl/verb-list-units.c \
 	fleetctl/verb-machines.c \
+	fleetctl/verb-members.c \
 	fleetctl/verb-restart.c \
 	fleetctl/verb-rotate-authority.c \
 	fleetctl/verb-settings.c \

@@ -56,6 +56,8 @@ static const struct row {
     {"no-block", 0, BOOL, OPTION_NO_BLOCK, FIELD(no_block), NULL, "do not wait until it is done"},
     {"block-attempts", 0, INT, OPTION_BLOCK_ATTEMPTS, FIELD(block_attempts), "N",
      "wait at most 2N seconds (0: 10 minutes; negative: without limit)"},
+    {"automatic", 0, BOOL, OPTION_AUTOMATIC, FIELD(automatic), NULL,
+     "leave it to the cluster again whether they vote"},
     {"deadline", 0, SECONDS, OPTION_DEADLINE, FIELD(deadline_ms), "TIME", "wait at most so long"},
     {"replace", 0, BOOL, OPTION_REPLACE, FIELD(replace), NULL,
      "replace stored units that differ from the local files"},

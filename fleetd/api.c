@@ -203,6 +203,7 @@ static unsigned status_of(int code)
     switch (code) {
     case -EINVAL: return 400;
     case -ENOENT: return 404;
+    case -EBUSY:
     case -EEXIST:
     case -ESTALE: return 409;
     case -E2BIG:

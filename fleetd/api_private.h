@@ -156,6 +156,8 @@ void api_join_tokens_get(struct api_request *request);
 void api_join_tokens_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_join_token_delete(struct api_request *request, const Fleet__ApiRequest *message);
 void api_members_get(struct api_request *request);
+void api_members_post(struct api_request *request, const Fleet__ApiRequest *message);
+void api_leadership_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_settings_get(struct api_request *request);
 void api_settings_patch(struct api_request *request, const Fleet__ApiRequest *message);
 void api_explain_get(struct api_request *request);
@@ -175,6 +177,10 @@ void api_wait_start(struct api_request *request);
 void api_hosts_look(struct api *api, const char *unit);
 
 /* ---- shared by several handlers ---- */
+
+/* Begins to hand leadership over, to this machine or (NULL) to any voter that can take it; -EEXIST and the
+ * like, with a text, if there is none. */
+int api_hand_over(const struct api_request *request, const struct registry_machine *to, struct err *err);
 
 /* How many units each machine of 'ids' has: what is placed there, and global units that apply. */
 struct api_load;

@@ -16,7 +16,8 @@ fleetd_libcore_a_SOURCES = \
 	fleetd/core/lease.c \
 	fleetd/core/shutdown.c \
 	fleetd/core/status.c \
-	fleetd/core/voters.c fleetd/core/voters.h
+	fleetd/core/voters.c fleetd/core/voters.h fleetd/core/voters_private.h \
+	fleetd/core/voters_say.c
 
 CORE_LIBS = fleetd/libcore.a constraints/libconstraints.a
 
@@ -104,6 +105,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/joiner.c fleetd/joiner.h \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/leading_voters.c \
 	fleetd/logind.c fleetd/logind.h \
 	fleetd/member.c fleetd/member.h \
 	fleetd/membership.c fleetd/membership.h \

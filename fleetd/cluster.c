@@ -171,11 +171,6 @@ static uint64_t backend_wall_ms(void *data)
     return wall_ms();
 }
 
-static void backend_hand_over(void *data)
-{
-    leading_hand_over(data);
-}
-
 static size_t backend_servers(struct store_server *servers, size_t max, void *data)
 {
     struct daemon *daemon = data;
@@ -188,6 +183,20 @@ static uint64_t backend_leader_id(void *data)
     struct daemon *daemon = data;
 
     return store_leader_id(daemon->store);
+}
+
+static const struct voters_facts *backend_voters(void *data)
+{
+    struct daemon *daemon = data;
+
+    return voting_facts(daemon->voting);
+}
+
+static int backend_hand_over(const uint64_t *server_ids, size_t count, struct err *err, void *data)
+{
+    struct daemon *daemon = data;
+
+    return voting_hand_over(daemon->voting, server_ids, count, err);
 }
 
 static uint64_t backend_ask(const char *machine_id, Fleet__HostRequest *request, uint64_t timeout_ms,
@@ -232,12 +241,15 @@ void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses)
         log_warn("%s", err_text(&err, r));
 }
 
+/* Who has a part in consensus no more knows only who had one then. */
 void cluster_learn_peers(struct daemon *daemon)
 {
     struct store_server servers[RAFT_SERVERS_MAX];
     size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
     struct strlist addresses = {0};
 
+    if (store_role(daemon->store) != STORE_LEADER && store_role(daemon->store) != STORE_FOLLOWER)
+        return;
     for (size_t i = 0; i < count; i++)
         strlist_add(&addresses, servers[i].address);
     cluster_set_peers(daemon, &addresses);
@@ -269,6 +281,7 @@ void cluster_forget_founding(struct daemon *daemon)
 static void stand_by(struct daemon *daemon, const struct err *why)
 {
     daemon->bystander = true;
+    hosting_describe(daemon);
     log_error("%s. Until then this host keeps no copy of the cluster's data; its units run on, and it goes "
               "on with them",
               why->text);
@@ -297,9 +310,10 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
         .barrier = backend_barrier,
         .now_ms = backend_now_ms,
         .wall_ms = backend_wall_ms,
-        .hand_over = backend_hand_over,
         .servers = backend_servers,
         .leader_id = backend_leader_id,
+        .voters = backend_voters,
+        .hand_over = backend_hand_over,
         .ask = backend_ask,
         .ask_cancel = backend_ask_cancel,
     };
@@ -327,6 +341,7 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
     daemon->lessor = lessor_new(daemon);
     daemon->certifier = certifier_new(daemon);
     daemon->gate = admission_gate_new(daemon);
+    daemon->voting = voting_new(daemon);
     daemon->prober = leading_prober_new(daemon);
     if (store_check_room(config.directory, err) < 0) {
         stand_by(daemon, err);

@@ -387,6 +387,7 @@ void daemon_free(struct daemon *daemon)
     if (daemon->downlink != NULL)
         downlink_free(daemon->downlink);
     lessor_free(daemon->lessor);
+    voting_free(daemon->voting);
     if (daemon->gate != NULL)
         gate_free(daemon->gate);
     core_free(daemon->core);

@@ -69,6 +69,7 @@ struct daemon {
     struct prober *prober; /* Asks after hosts that are silent, while this one leads. */
     struct lessor *lessor;
     struct certifier *certifier;
+    struct voting *voting;
     struct router *router;
     struct agent *agent;
     struct host_queries *queries;
@@ -85,8 +86,6 @@ struct daemon {
     struct dump *dump;     /* While the state is written to stdout. */
 
     bool registry_changed;
-    bool voters_busy;        /* A change of the Raft configuration is under way. */
-    uint64_t give_away_ms;   /* Leadership that must not be here is not offered before. */
     unsigned voters_to_tell; /* What the leader has yet to hear of this host's configuration; 0: nothing. */
     struct report_list {     /* What has changed since the last message to the leader. */
         Fleet__UnitReport **items;
@@ -133,7 +132,6 @@ void leading_set_ttl(struct daemon *daemon);     /* The configuration was read a
 void leading_set_placing(struct daemon *daemon); /* Likewise. */
 void leading_chores(struct daemon *daemon);
 void leading_probe(struct daemon *daemon);     /* Once a second. */
-void leading_hand_over(struct daemon *daemon); /* To another voter, if one can take it. */
 struct downlink *leading_downlink_new(struct daemon *daemon);
 struct prober *leading_prober_new(struct daemon *daemon);
 void leading_register(struct daemon *daemon, const Fleet__RegisterMachine *machine, store_done *done,
@@ -160,6 +158,17 @@ void lessor_step(struct lessor *lessor); /* Once in a turn of the loop. */
 uint64_t lessor_deadline_ms(const struct lessor *lessor);
 void lessor_yield(struct lessor *lessor);                            /* This host does not lead any more. */
 void lessor_set(struct daemon *daemon, const struct effect *effect); /* EFFECT_LEASE */
+
+/* leading_voters.c: who votes. */
+struct voting *voting_new(struct daemon *daemon);
+void voting_free(struct voting *voting);
+void voting_begin(struct voting *voting); /* This host leads now. */
+void voting_step(struct voting *voting);  /* Takes the next step, if there is one. */
+/* How things are, for core/voters.h; NULL: this host does not lead. Borrowed until the next call, and until
+ * the loop's next turn. */
+const struct voters_facts *voting_facts(struct voting *voting);
+/* Gives leadership to one of these servers, soon. -EBUSY: it cannot be tried now. */
+int voting_hand_over(struct voting *voting, const uint64_t *server_ids, size_t count, struct err *err);
 
 /* hosting.c */
 void hosting_describe(struct daemon *daemon); /* Fills daemon->machine from configuration and identity. */

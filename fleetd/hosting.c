@@ -58,6 +58,7 @@ void hosting_describe(struct daemon *daemon)
     machine->server_id = daemon->member.server_id;
     machine->version = (char *)PACKAGE_VERSION;
     machine->disable_engine = daemon->config.disable_engine;
+    machine->no_store = daemon->bystander;
     machine->n_metadata = daemon->config.metadata_count;
     machine->metadata = xcalloc(machine->n_metadata, sizeof *machine->metadata);
     for (size_t i = 0; i < machine->n_metadata; i++) {
@@ -268,6 +269,8 @@ static void on_accepted(const Fleet__SessionAccepted *accepted, void *data)
         strlist_add(&members, accepted->members[i]);
     cluster_set_peers(daemon, &members);
     strlist_done(&members);
+    if (accepted->part == FLEET__CONSENSUS_PART__CONSENSUS_PART_NONE && daemon->store != NULL)
+        store_retire(daemon->store);
     hosting_announce(daemon); /* It may have changed while the session was opening. */
     going_down_accepted(daemon->going_down, accepted->moves_on_shutdown);
     if (daemon->router != NULL) /* It ends before the session does. */

@@ -11,17 +11,12 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/times.h"
-#include "fleetd/core/voters.h"
 #include "fleetd/daemon_private.h"
 #include "fleetd/messages.h"
 #include "raftstore/limits.h"
 #include "units/name.h"
 
 #define SHARE_PIECE_BYTES (1024u * 1024)
-
-/* A leadership that nobody takes, although somebody could, is offered again after so long: while it is
- * offered, nothing can be changed. */
-#define GIVE_AWAY_MS 3000u
 
 static void ignore_outcome(enum store_outcome outcome, const struct registry_result *result,
                            const char *reason, void *data)
@@ -333,7 +328,7 @@ void leading_start(struct daemon *daemon, uint64_t term)
 
     log_message(LOG_NOTICE, log_fields(MESSAGE_LEADS, field), "This host leads now (term %" PRIu64 ")", term);
     daemon->engine.leader_since_ms = wall_ms();
-    daemon->give_away_ms = 0;
+    voting_begin(daemon->voting);
     if (memcmp(registry_cluster_id(registry), none, sizeof none) == 0)
         found_cluster(daemon);
     core_lead(daemon->core, term, now_ms(), &effects);
@@ -442,73 +437,11 @@ void leading_set_placing(struct daemon *daemon)
     carry_out(daemon, &effects);
 }
 
-/* Voters that could lead instead of this host; 'any': also those that must not (disable_engine). */
-static size_t find_heirs(struct daemon *daemon, bool any, uint64_t heirs[RAFT_SERVERS_MAX])
-{
-    struct store_server servers[RAFT_SERVERS_MAX];
-    size_t server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX), machine_count, count = 0;
-    const struct registry_machine *const *machines =
-        registry_machines(store_registry(daemon->store), &machine_count);
-
-    for (size_t i = 0; i < server_count; i++)
-        for (size_t j = 0; j < machine_count; j++)
-            if (servers[i].role == SERVER_VOTER && machines[j]->server_id == servers[i].id &&
-                servers[i].id != daemon->member.server_id && (any || !machines[j]->disable_engine))
-                heirs[count++] = servers[i].id;
-    return count;
-}
-
-/* A host that must not lead leads only while no voter can that may (fleet.conf(5), disable_engine). Returns
- * whether leadership is being given away. */
-static bool give_away(struct daemon *daemon)
-{
-    uint64_t heirs[RAFT_SERVERS_MAX];
-    size_t count;
-
-    if (!daemon->config.disable_engine || now_ms() < daemon->give_away_ms)
-        return false;
-    count = find_heirs(daemon, false, heirs);
-    if (count == 0)
-        return false;
-    daemon->give_away_ms = now_ms() + GIVE_AWAY_MS;
-    log_info("This host must not lead (disable_engine): handing leadership over");
-    store_hand_over(daemon->store, heirs, count);
-    return true;
-}
-
-void leading_hand_over(struct daemon *daemon)
-{
-    uint64_t heirs[RAFT_SERVERS_MAX];
-    size_t count = find_heirs(daemon, false, heirs);
-
-    if (count == 0)
-        count = find_heirs(daemon, true, heirs);
-    if (count > 0)
-        store_hand_over(daemon->store, heirs, count);
-}
-
-/* ---- voters ---- */
-
-static void on_voters_changed(enum store_outcome outcome, const struct registry_result *result,
-                              const char *reason, void *data)
-{
-    struct daemon *daemon = data;
-
-    daemon->voters_busy = false;
-    if (outcome != STORE_APPLIED)
-        log_warn("A change of the voters did not come through (%s); trying again", reason);
-    else
-        leading_chores(daemon); /* The next step, if there is one, without waiting for the clock. */
-}
+/* ---- once a second ---- */
 
 void leading_chores(struct daemon *daemon)
 {
-    struct store_server servers[RAFT_SERVERS_MAX];
-    const struct registry *registry;
-    const struct registry_machine *self, *const *machines;
-    _cleanup_(freep) struct voters_machine *list = NULL;
-    struct voters_step step;
-    size_t count, server_count;
+    const struct registry_machine *self;
 
     if (daemon->store == NULL || daemon->stopping)
         return;
@@ -516,33 +449,12 @@ void leading_chores(struct daemon *daemon)
     gate_tick(daemon->gate);
     downlink_tick(daemon->downlink);
     certifier_tick(daemon->certifier);
-    if (!store_leads(daemon->store) || daemon->voters_busy || give_away(daemon))
+    if (!store_leads(daemon->store))
         return;
-    registry = store_registry(daemon->store);
-    self = registry_machine(registry, daemon->member.machine_id);
+    self = registry_machine(store_registry(daemon->store), daemon->member.machine_id);
     if (self == NULL || !self->registered)
         leading_register(daemon, &daemon->machine, ignore_outcome, daemon);
-    machines = registry_machines(registry, &count);
-    list = xcalloc(count, sizeof *list);
-    for (size_t i = 0; i < count; i++)
-        list[i] = (struct voters_machine){
-            .server_id = machines[i]->server_id,
-            .address = machines[i]->cluster_address,
-            .no_leader = machines[i]->disable_engine,
-            .alive = core_machine_state(daemon->core, machines[i]->id) == MACHINE_READY,
-            .lost = core_machine_state(daemon->core, machines[i]->id) == MACHINE_LOST,
-        };
-    server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
-    if (!voters_next(servers, server_count, list, count,
-                     (unsigned)registry_setting_number(registry, SETTING_VOTERS), daemon->member.server_id,
-                     &step))
-        return;
-    log_message(LOG_INFO, log_fields(MESSAGE_VOTERS), "%s %s", step.address,
-                step.role == SERVER_VOTER     ? "becomes a voter"
-                : step.role == SERVER_STANDBY ? "becomes a standby for the voters"
-                                              : "leaves the consensus");
-    daemon->voters_busy = true;
-    store_change_server(daemon->store, step.server_id, step.address, step.role, on_voters_changed, daemon);
+    voting_step(daemon->voting);
 }
 
 /* ---- sessions ---- */
@@ -583,7 +495,7 @@ static bool machine_equals(const struct registry_machine *known, const Fleet__Re
            streq(known->public_ip, said->public_ip) && streq(known->cluster_address, said->cluster_address) &&
            streq(known->boot_id, said->boot_id) && streq(known->version, said->version) &&
            known->server_id == said->server_id && known->disable_engine == said->disable_engine &&
-           labels_equal(known, said) && credentials_equal(known, said);
+           known->no_store == said->no_store && labels_equal(known, said) && credentials_equal(known, said);
 }
 
 /* A member may say anew where it is and what it is like, but not who it is. */
@@ -621,6 +533,15 @@ static int on_opening(const Fleet__RegisterMachine *machine, struct err *err, vo
     return admission_check_alone(daemon, known, err);
 }
 
+static Fleet__ConsensusPart part_of(const struct store_server *servers, size_t count, uint64_t server_id)
+{
+    for (size_t i = 0; i < count; i++)
+        if (servers[i].id == server_id)
+            return servers[i].role == SERVER_VOTER ? FLEET__CONSENSUS_PART__CONSENSUS_PART_VOTER
+                                                   : FLEET__CONSENSUS_PART__CONSENSUS_PART_STANDBY;
+    return FLEET__CONSENSUS_PART__CONSENSUS_PART_NONE;
+}
+
 static void on_session(const char *machine_id, uint64_t session_id, const Fleet__SessionOpen *open,
                        void *data)
 {
@@ -634,6 +555,7 @@ static void on_session(const char *machine_id, uint64_t session_id, const Fleet_
     /* Whom to ask when this leader is lost: only who takes part in consensus is sure to hear of the next. */
     for (size_t i = 0; i < count; i++)
         members[i] = (char *)servers[i].address;
+    accepted.part = part_of(servers, count, open->machine->server_id);
     accepted.term = store_term(daemon->store);
     accepted.ttl_ms = daemon->config.agent_ttl_ms;
     accepted.heartbeat_ms = daemon->config.agent_ttl_ms / HEARTBEATS_PER_TTL;

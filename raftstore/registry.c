@@ -536,6 +536,7 @@ void registry_machine_set(struct registry_machine *machine, const Fleet__Registe
     machine->server_id = message->server_id;
     machine->disable_engine = message->disable_engine;
     registry_set_credentials(machine, message);
+    machine->no_store = message->no_store;
     labels_free(machine->fixed, machine->fixed_count);
     machine->fixed = NULL;
     machine->fixed_count = 0;
@@ -569,6 +570,8 @@ static int apply_register_machine(struct registry *registry, const Fleet__Regist
         machine->registered = true;
         machine->joined_wall_ms = wall_ms;
     }
+    if (machine->server_id != command->server_id)
+        machine->leaving = false; /* It has joined anew. */
     registry_machine_set(machine, command);
     machines_changed(registry);
     return 0;
@@ -630,6 +633,15 @@ enum machine_availability registry_availability_of(Fleet__Availability availabil
     }
 }
 
+enum vote_wish registry_vote_of(Fleet__VoteWish vote)
+{
+    switch (vote) {
+    case FLEET__VOTE_WISH__VOTE_WISH_ALWAYS: return VOTE_ALWAYS;
+    case FLEET__VOTE_WISH__VOTE_WISH_NEVER: return VOTE_NEVER;
+    default: return VOTE_AUTOMATIC;
+    }
+}
+
 static void change_machine(struct registry *registry, const Fleet__MachineChange *change, uint64_t wall_ms)
 {
     struct registry_machine *machine = registry_machine_get(registry, change->machine_id);
@@ -637,6 +649,10 @@ static void change_machine(struct registry *registry, const Fleet__MachineChange
 
     if (change->availability != FLEET__AVAILABILITY__AVAILABILITY_UNCHANGED)
         machine->availability = registry_availability_of(change->availability);
+    if (change->vote != FLEET__VOTE_WISH__VOTE_WISH_UNCHANGED)
+        machine->vote = registry_vote_of(change->vote);
+    if (change->leaving != FLEET__LEAVING__LEAVING_UNCHANGED)
+        machine->leaving = change->leaving == FLEET__LEAVING__LEAVING_YES;
     if (change->daemon != FLEET__DAEMON_STATE__DAEMON_UNCHANGED)
         machine->daemon_stopped = change->daemon == FLEET__DAEMON_STATE__DAEMON_STOPPED;
     if (change->verdict != FLEET__VERDICT__VERDICT_UNCHANGED)

@@ -31,6 +31,7 @@
 #include "base/str.h"
 #include "raftstore/fleet.pb-c.h"
 #include "raftstore/limits.h"
+#include "raftstore/servers.h"
 #include "raftstore/settings.h"
 #include "units/file.h"
 #include "units/requirements.h"
@@ -101,6 +102,9 @@ struct registry_machine {
                     */
     uint64_t server_id;
     bool disable_engine;
+    bool no_store; /* It has no room for a copy of the data. */
+    enum vote_wish vote;
+    bool leaving; /* It is about to be removed: it is to have no part in consensus. */
     uint64_t joined_wall_ms;
     bool lost; /* It was given up, and has not called since. Not "it does not answer": that nobody stores. */
     uint64_t lost_wall_ms;
@@ -159,8 +163,10 @@ const uint8_t *
 registry_cluster_id(const struct registry *registry); /* CLUSTER_ID_SIZE bytes, zero if there is none. */
 uint64_t registry_version(const struct registry *registry);
 
-/* What a setting is now: a number, or a duration in milliseconds. */
+/* What a setting is now: a number, or a duration in milliseconds; of any type, its one form. The caller owns
+ * the text. */
 uint64_t registry_setting_number(const struct registry *registry, enum setting_id id);
+char *registry_setting_text(const struct registry *registry, enum setting_id id);
 /* What was set, also by a version that knows more settings than this one; NULL: it has its default. And all
  * of that, by name. Borrowed until the next command. */
 const char *registry_setting(const struct registry *registry, const char *name);

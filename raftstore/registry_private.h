@@ -71,6 +71,7 @@ int registry_refuse(struct registry *registry, int status, const char *format, .
 enum unit_state registry_state_of(Fleet__DesiredState desired);
 Fleet__DesiredState registry_desired_of(enum unit_state state);
 enum machine_availability registry_availability_of(Fleet__Availability availability);
+enum vote_wish registry_vote_of(Fleet__VoteWish vote);
 
 /* One snapshot record with its length before it. The caller frees it. */
 uint8_t *registry_pack_record(const Fleet__SnapshotRecord *record, size_t *ret_size);

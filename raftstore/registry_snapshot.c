@@ -57,6 +57,11 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
         [MACHINE_DRAINING] = FLEET__AVAILABILITY__AVAILABILITY_DRAINING,
     };
     static const uint8_t no_fingerprint[FINGERPRINT_SIZE];
+    static const Fleet__VoteWish votes[] = {
+        [VOTE_AUTOMATIC] = FLEET__VOTE_WISH__VOTE_WISH_UNCHANGED,
+        [VOTE_ALWAYS] = FLEET__VOTE_WISH__VOTE_WISH_ALWAYS,
+        [VOTE_NEVER] = FLEET__VOTE_WISH__VOTE_WISH_NEVER,
+    };
     Fleet__RegisterMachine registration = FLEET__REGISTER_MACHINE__INIT;
     Fleet__SnapshotMachine message = FLEET__SNAPSHOT_MACHINE__INIT;
     Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
@@ -92,6 +97,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     registration.version = machine->version;
     registration.server_id = machine->server_id;
     registration.disable_engine = machine->disable_engine;
+    registration.no_store = machine->no_store;
     registration.metadata = label_list;
     registration.n_metadata = machine->fixed_count;
     registration.roots = roots;
@@ -110,6 +116,8 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     message.lost_confirmed = machine->lost_confirmed;
     message.availability = availability[machine->availability];
     message.daemon_stopped = machine->daemon_stopped;
+    message.vote = votes[machine->vote];
+    message.leaving = machine->leaving;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_MACHINE;
     record.machine = &message;
     add_record(to, &record);
@@ -423,6 +431,8 @@ static int restore_machine(struct registry *registry, const Fleet__SnapshotMachi
     machine->lost_confirmed = message->lost_confirmed;
     machine->availability = registry_availability_of(message->availability);
     machine->daemon_stopped = message->daemon_stopped;
+    machine->vote = registry_vote_of(message->vote);
+    machine->leaving = message->leaving;
     for (size_t i = 0; i < message->n_changed_metadata; i++) {
         Fleet__MetadataChange change = *message->changed_metadata[i];
 

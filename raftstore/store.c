@@ -23,7 +23,8 @@
 #define ELECTION_MS_DEFAULT      700u
 #define HEARTBEATS_PER_ELECTION  5u
 
-#define CATCH_UP_ROUND_MS 60000u
+/* Only a standby that has nearly all gets a vote, and meanwhile nothing else can be changed. */
+#define CATCH_UP_ROUND_MS 10000u
 #define CLOSE_MS          10000u
 #define REFUSED_TOLD_MS   10000u
 

@@ -116,6 +116,10 @@ const struct conn_callbacks *store_accept(struct store *store, const Fleet__Hell
 void store_change_server(struct store *store, uint64_t id, const char *address, enum server_role role,
                          store_done *done, void *data);
 
+/* The leader has said that this server has no part in consensus (any more): it asks nobody for votes, until
+ * it hears from a leader's store again. */
+void store_retire(struct store *store);
+
 /* Gives leadership to one of these voters (their ids; not more than RAFT_SERVERS_MAX) if one can take it, and
  * goes on leading otherwise. Until that is known, new proposals are refused. */
 void store_hand_over(struct store *store, const uint64_t *heirs, size_t count);

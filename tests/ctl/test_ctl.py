@@ -632,6 +632,66 @@ def test_drain_waits_until_all_have_left(b):
     b.expect(["drain", "--no-block", "node2"], 0, "Machine bbbbbbbb... is being drained\n", "")
 
 
+def members(leader, *roles, doing=""):
+    ids = [machine["id"] for machine in fake_fleetd.MACHINES]
+    return {"members": [{"machineID": id, "role": role, "leader": number == leader}
+                        for number, (id, role) in enumerate(zip(ids, roles))], "doing": doing}
+
+
+def test_votes_are_wished_and_waited_for(b):
+    ids = [machine["id"] for machine in b.fake.machines]
+    b.fake.on("POST", "/members", status=204)
+    b.fake.on("GET", "/members", times=2, json=members(0, "voter", "standby"))
+    b.fake.on("GET", "/members", times=1, status=503, message="no leader: x")
+    b.fake.on("GET", "/members", json=members(0, "voter", "voter"))
+    b.expect(["promote", "node2", "bbbb"], 0, "Machine bbbbbbbb... votes\n", "")
+    assert b.fake.requests("POST", "/members")[-1][3] == {"machines": [ids[1]], "preference": "voter"}
+    assert len(b.fake.requests("GET", "/members")) == 4
+    b.fake.rules.pop()
+    b.fake.on("GET", "/members", json=members(1, "host", "voter", doing="x keeps its vote for now"))
+    b.expect(["demote", "node1"], 0, f"Machine {LEGEND} does not vote\n", "")
+    assert b.fake.requests("POST", "/members")[-1][3] == {"machines": [ids[0]], "preference": "never"}
+    b.expect(["demote", "--deadline=300ms", "node2"], 1, "",
+             "timed out waiting for it: x keeps its vote for now (it goes on: fleetctl list-members)\n")
+    asked = len(b.fake.requests("GET", "/members"))
+    b.expect(["promote", "--no-block", "node1"], 0, f"Machine {LEGEND} is to vote\n", "")
+    b.expect(["demote", "--automatic", "node1"], 0,
+             f"Machine {LEGEND} votes or does not vote as the cluster needs it\n", "")
+    assert b.fake.requests("POST", "/members")[-1][3] == {"machines": [ids[0]], "preference": "automatic"}
+    assert len(b.fake.requests("GET", "/members")) == asked
+
+
+def test_a_wish_that_is_refused(b):
+    b.fake.on("POST", "/members", status=409, message="that would leave 1 voter of 3")
+    b.expect(["demote", "node1"], 1, "", "Error changing who votes: that would leave 1 voter of 3\n")
+    for verb in ("promote", "demote"):
+        b.expect([verb, "node1", "node7"], 4, "", 'there is no machine "node7" (fleetctl list-machines)\n')
+        b.expect([verb], 2, "", ["No machines given"])
+    assert len(b.fake.requests("POST", "/members")) == 1
+
+
+def test_leadership_is_transferred(b):
+    ids = [machine["id"] for machine in b.fake.machines]
+    b.fake.on("POST", "/leadership", json={"leader": ids[0]})
+    b.fake.on("GET", "/members", times=2, json=members(0, "voter", "voter"))
+    b.fake.on("GET", "/members", times=1, json=members(None, "voter", "voter"))
+    b.fake.on("GET", "/members", json=members(1, "voter", "voter"))
+    b.expect(["transfer-leadership", "node2"], 0, "Machine bbbbbbbb... leads now\n", "")
+    assert b.fake.requests("POST", "/leadership")[-1][3] == {"from": ids[0], "to": ids[1]}
+    b.expect(["transfer-leadership", "node2"], 0, "Machine bbbbbbbb... leads already\n", "")
+    assert len(b.fake.requests("POST", "/leadership")) == 1
+    b.expect(["transfer-leadership", "--deadline=300ms"], 1, "",
+             "timed out waiting for it (it goes on: fleetctl list-members)\n")
+    assert b.fake.requests("POST", "/leadership")[-1][3] == {"from": ids[1]}
+    b.expect(["transfer-leadership", "node1", "--no-block"], 0, "Machine bbbbbbbb... hands leadership over\n", "")
+    b.expect(["transfer-leadership", "node7"], 4, "", 'there is no machine "node7" (fleetctl list-machines)\n')
+    b.expect(["transfer-leadership", "node1", "node2"], 2, "", None)
+    b.fake.rules = [rule for rule in b.fake.rules if rule["path"] != "/leadership"]
+    b.fake.on("POST", "/leadership", status=409, message="node1 cannot lead: it does not vote")
+    b.expect(["transfer-leadership", "node1"], 1, "",
+             "Error transferring leadership: node1 cannot lead: it does not vote\n")
+
+
 def test_lists_to_the_byte(b):
     b.expect(["list-machines"], 0, "MACHINE\t\tIP\t\tMETADATA\n"
              "aaaaaaaa...\t10.0.0.1\tdisk=ssd,zone=b\nbbbbbbbb...\t-\t\t-\n", "")
@@ -713,8 +773,16 @@ def test_no_cluster(b):
 
 def test_members_and_explain(b):
     b.fake.on("GET", "/members", json={"members": [
-        {"machineID": "a" * 32, "serverID": "1f", "address": "n1:7390", "role": "voter", "leader": True, "state": "ready"}]})
-    b.expect(["list-members"], 0, "MACHINE\t\tADDRESS\tROLE\tLEADER\tSTATE\naaaaaaaa...\tn1:7390\tvoter\tyes\tready\n", "")
+        {"machineID": "a" * 32, "hostname": "n1", "serverID": "1f", "address": "n1:7390", "role": "voter", "leader": True,
+         "state": "ready", "preference": "automatic", "value": "z"},
+        {"machineID": "b" * 32, "hostname": "n2", "serverID": "2f", "address": "n2:7390", "role": "host", "leader": False,
+         "state": "ready", "preference": "never", "leaving": True}], "doing": "from 1 to 3 voters"})
+    b.expect(["list-members"], 0, "MACHINE\t\tHOSTNAME\tROLE\tLEADER\tSTATE\tPREFERENCE\tSPREAD\n"
+             "aaaaaaaa...\tn1\t\tvoter\tyes\tready\tautomatic\tz\nbbbbbbbb...\tn2\t\t-\tno\tready\tleaves\t\t-\n",
+             "Voters: from 1 to 3 voters\n")
+    b.expect(["list-members", "--no-legend", "--fields=address,server"], 0, "n1:7390\t1f\nn2:7390\t2f\n",
+             "Voters: from 1 to 3 voters\n")
+    assert json.loads(b.run("list-members", "-o", "json")[1])[1]["role"] == "host"
     b.fake.on("GET", "/explain/x.service", json={"name": "x.service", "target": "b" * 32, "reason": "fewest units", "machines": [
         {"machineID": "a" * 32, "hostname": "n1", "units": 3, "reason": "conflicts with y.service"},
         {"machineID": "b" * 32, "hostname": "n2", "units": 0, "reason": ""}]})

@@ -181,7 +181,8 @@ static int register_machine(struct registry *registry, const char *id, const cha
     body.cluster_address = (char *)"10.0.0.1:7390";
     body.version = (char *)"2.0";
     body.server_id = 77;
-    body.disable_engine = streq(id, ID_B); /* So that a snapshot that forgets it is noticed. */
+    body.disable_engine = body.no_store =
+        streq(id, ID_B); /* So that a snapshot that forgets it is noticed. */
     body.metadata = labels;
     body.n_metadata = key != NULL;
     command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
@@ -1103,6 +1104,55 @@ static void test_verdicts(void **state)
     assert_false(a->lost || b->lost);
 }
 
+static int wish(struct registry *registry, const char *id, Fleet__VoteWish vote, Fleet__Leaving leaving)
+{
+    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *list[] = {&change};
+    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    change.machine_id = (char *)id;
+    change.vote = vote;
+    change.leaving = leaving;
+    body.changes = list;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
+    command.change_machines = &body;
+    return apply(registry, &command)->status;
+}
+
+static void test_wishes(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    const struct registry_machine *a = registry_machine(registry, ID_A),
+                                  *b = registry_machine(registry, ID_B);
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t size;
+
+    assert_int_equal(wish(registry, ID_A, FLEET__VOTE_WISH__VOTE_WISH_ALWAYS, FLEET__LEAVING__LEAVING_YES),
+                     0);
+    assert_int_equal(
+        wish(registry, ID_B, FLEET__VOTE_WISH__VOTE_WISH_NEVER, FLEET__LEAVING__LEAVING_UNCHANGED), 0);
+    assert_true(a->vote == VOTE_ALWAYS && a->leaving && b->vote == VOTE_NEVER && !b->leaving);
+    assert_int_equal(
+        wish(registry, ID_B, FLEET__VOTE_WISH__VOTE_WISH_UNCHANGED, FLEET__LEAVING__LEAVING_UNCHANGED), 0);
+    assert_true(b->vote == VOTE_NEVER);
+    bytes = snapshot(registry, &size);
+    assert_int_equal(registry_restore(copy, bytes, size, NULL), 0);
+    assert_true(registry_machine(copy, ID_A)->vote == VOTE_ALWAYS && registry_machine(copy, ID_A)->leaving);
+    assert_true(registry_machine(copy, ID_B)->vote == VOTE_NEVER && registry_machine(copy, ID_B)->no_store);
+
+    assert_int_equal(wish(registry, ID_A, FLEET__VOTE_WISH__VOTE_WISH_AUTOMATIC, FLEET__LEAVING__LEAVING_NO),
+                     0);
+    assert_true(a->vote == VOTE_AUTOMATIC && !a->leaving);
+    /* It leaves until it joins anew, with another server id; not by calling. */
+    assert_int_equal(wish(registry, ID_A, FLEET__VOTE_WISH__VOTE_WISH_NEVER, FLEET__LEAVING__LEAVING_YES), 0);
+    register_machine(registry, ID_A, NULL, NULL);
+    assert_true(a->leaving);
+    ((struct registry_machine *)a)->server_id = 5;
+    register_machine(registry, ID_A, NULL, NULL);
+    assert_true(!a->leaving && a->vote == VOTE_NEVER);
+}
+
 /* ---- snapshots ---- */
 
 static void test_snapshot_round_trip(void **state)
@@ -1282,6 +1332,7 @@ int main(void)
         cmocka_unit_test(test_machines),
         cmocka_unit_test(test_confirmed),
         cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_wishes),
         cmocka_unit_test(test_snapshot_round_trip),
         cmocka_unit_test(test_empty_snapshot),
         cmocka_unit_test(test_snapshot_is_frozen),
