@@ -769,11 +769,18 @@ static void end_faults(void)
             sim_power_cut(&sim.hosts[i]);
             continue;
         }
-        if (is_displaced(&sim.hosts[i]))
-            sim_forget(&sim.hosts[i]);
         sim_power_on(&sim.hosts[i]);
         sim_fleetd_start(&sim.hosts[i]);
     }
+}
+
+static void readmit_displaced(void)
+{
+    for (unsigned i = 0; i < sim.host_count - 1; i++)
+        if (is_displaced(&sim.hosts[i])) {
+            sim_forget(&sim.hosts[i]);
+            sim_fleetd_start(&sim.hosts[i]);
+        }
 }
 
 /* A wait that a new leader has to take over begins anew, but has an end. */
@@ -793,6 +800,7 @@ static void demand_peace(void)
     /* The longest lease is noted anew when all longer ones have ended. */
     while (sim.now_ms < until_ms &&
            (fault != NULL || sim.now_ms - since_ms < QUIET_MS || sim.now_ms - begin_ms < LEASE_MS_MAX)) {
+        readmit_displaced();
         sim_run_until(sim.now_ms + 500);
         fault = sim_law_converged();
         if (sim.now_ms == begin_ms + SESSIONS_MS && !sim_law_all_called())
