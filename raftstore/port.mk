@@ -13,7 +13,9 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/raftwire.c raftstore/raftwire.h \
 	raftstore/tls_alert.c raftstore/tls_alert.h \
 	raftstore/tls_credentials.c raftstore/tls_credentials.h \
-	raftstore/tls_handshake.c raftstore/tls_handshake.h \
+	raftstore/tls_handshake.c raftstore/tls_handshake.h raftstore/tls_handshake_private.h \
+	raftstore/tls_session.c \
+	raftstore/tls_thread.c \
 	raftstore/tls_stream.c raftstore/tls_stream.h
 
 if HAVE_CMOCKA
