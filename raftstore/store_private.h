@@ -55,7 +55,7 @@ struct handover {
     bool wanted, in_flight;
     struct raft_transfer request; /* libraft 0.15 may touch it after its callback (canonical/raft #396): it
                                      lives as long as we do. */
-    bool waits; /* For the heir's log, since... */
+    bool waits;                   /* For the heir's log, since... */
     uint64_t wait_from_ms;
     raft_id tried[HANDOVER_TRIES_MAX];
     unsigned tries;

@@ -286,27 +286,26 @@ static bool is_among(uint64_t id, const uint64_t *ids, size_t count)
     return false;
 }
 
-/* The facts as they would be with another wish for these machines; the caller frees the machines. */
-static struct voters_machine *wish(struct voters_facts *facts, const uint64_t *ids, size_t count,
-                                   enum vote_wish wish)
+/* The machines as they would be if these were not to vote; the caller frees them. */
+static struct voters_machine *without(const struct voters_facts *facts, const uint64_t *ids, size_t count)
 {
     struct voters_machine *machines = xmemdup(facts->machines, facts->machine_count * sizeof *machines);
 
     for (size_t i = 0; i < facts->machine_count; i++)
         if (is_among(machines[i].server_id, ids, count))
-            machines[i].wish = wish;
-    facts->machines = machines;
+            machines[i].wish = VOTE_NEVER;
     return machines;
 }
 
 int voters_may_demote(const struct voters_facts *facts, const uint64_t *server_ids, size_t count,
                       struct err *err)
 {
+    _cleanup_(freep) struct voters_machine *machines = without(facts, server_ids, count);
     struct voters_facts then_facts = *facts;
-    _cleanup_(freep) struct voters_machine *machines = wish(&then_facts, server_ids, count, VOTE_NEVER);
     struct voters_view now, then;
     int r = 0;
 
+    then_facts.machines = machines;
     voters_view_init(&now, facts);
     voters_view_init(&then, &then_facts);
     if (then.goal == 0)

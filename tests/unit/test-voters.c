@@ -192,7 +192,7 @@ static void check_spread(const struct fleet *f)
 {
     unsigned voters = 0, could = 0, best;
 
-    for (size_t i = 0; i < f->count; i++) {
+    for (size_t i = 0; i < HOSTS_MAX && i < f->count; i++) {
         voters |= (unsigned)(f->part[i] == PART_VOTER) << i;
         could |= (unsigned)(f->part[i] == PART_VOTER || (f->life[i] == LIFE_ALIVE && !is_barred(f, i))) << i;
     }
@@ -581,6 +581,59 @@ static void test_a_lost_standby_is_replaced(void **state)
     says(&f, 3, VOTERS_NOTHING, "");
 }
 
+/* Two voters, as a new leader finds them: the third host may still call. */
+static void test_two_voters_wait_for_the_third(void **state)
+{
+    struct fleet f = {.count = 3,
+                      .life = {LIFE_ALIVE, LIFE_ALIVE, LIFE_SILENT},
+                      .part = {PART_VOTER, PART_VOTER, PART_STANDBY}};
+
+    says(&f, 3, VOTERS_NOTHING, "two keeps its vote until silent hosts have called or are lost");
+    f.life[2] = LIFE_LOST;
+    becomes(&f, 3, 2, SERVER_STANDBY);
+}
+
+static void test_the_last_copy_of_a_lost_host_is_kept(void **state)
+{
+    struct fleet f = {.count = 4,
+                      .life = {LIFE_ALIVE, LIFE_ALIVE, LIFE_ALIVE, LIFE_LOST},
+                      .part = {PART_VOTER, PART_VOTER, PART_VOTER, PART_STANDBY}};
+
+    says(&f, 3, VOTERS_NOTHING, "");
+    f.life[3] = LIFE_NO_MACHINE;
+    becomes(&f, 3, 4, SERVER_REMOVED);
+}
+
+static void test_a_vote_is_given_before_one_is_taken(void **state)
+{
+    struct fleet f = {.count = 6,
+                      .life = {LIFE_ALIVE, LIFE_ALIVE, LIFE_ALIVE, LIFE_GONE, LIFE_ALIVE, LIFE_ALIVE},
+                      .part = {PART_VOTER, PART_VOTER, PART_VOTER, PART_VOTER, PART_STANDBY, PART_STANDBY},
+                      .ready = {false, false, false, false, true, true}};
+
+    becomes(&f, 5, 5, SERVER_VOTER);
+    becomes(&f, 5, 6, SERVER_VOTER);
+    becomes(&f, 5, 4, SERVER_STANDBY);
+}
+
+/* What it would do otherwise is the next leader's. */
+static void test_one_that_must_not_lead_hands_over_first(void **state)
+{
+    struct fleet f = three_and_a_standby();
+    struct voters_plan step;
+
+    f.no_leader[0] = true;
+    f.life[4] = LIFE_NO_MACHINE;
+    says(&f, 3, VOTERS_HAND_OVER,
+         "replacing one (it must not lead: disable_engine) by four, which gets its vote");
+    plan(&f, 3, &step);
+    assert_int_equal(step.heir_count, 2);
+    take(&f, &step, 3, false);
+    assert_int_equal(f.leader, 1);
+    becomes(&f, 3, 4, SERVER_VOTER);
+    becomes(&f, 3, 1, SERVER_STANDBY);
+}
+
 /* Without another host. */
 static void test_lost_voters_are_dropped_in_pairs(void **state)
 {
@@ -751,6 +804,10 @@ int main(void)
         cmocka_unit_test(test_one_that_comes_back_keeps_its_vote),
         cmocka_unit_test(test_one_that_is_only_silent_or_lost_for_a_while_is_not_replaced),
         cmocka_unit_test(test_a_lost_standby_is_replaced),
+        cmocka_unit_test(test_two_voters_wait_for_the_third),
+        cmocka_unit_test(test_the_last_copy_of_a_lost_host_is_kept),
+        cmocka_unit_test(test_a_vote_is_given_before_one_is_taken),
+        cmocka_unit_test(test_one_that_must_not_lead_hands_over_first),
         cmocka_unit_test(test_lost_voters_are_dropped_in_pairs),
         cmocka_unit_test(test_shrinking_spares_those_that_answer),
         cmocka_unit_test(test_nobody_gives_up_a_vote_that_is_needed),
