@@ -460,7 +460,7 @@ static void machine_merge_labels(struct registry_machine *machine)
     }
 }
 
-static void machines_changed(struct registry *registry)
+void registry_machines_changed(struct registry *registry)
 {
     registry->changes.machines = true;
     free(registry->sorted_machines);
@@ -540,12 +540,13 @@ static int apply_register_machine(struct registry *registry, const Fleet__Regist
         return r;
     registry->version++;
     machine = registry_machine_get(registry, command->machine_id);
-    if (!machine->registered) {
+    if (!machine->registered || machine->awaited) {
         machine->registered = true;
         machine->joined_wall_ms = wall_ms;
     }
+    machine->awaited = false;
     registry_machine_set(machine, command);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -558,7 +559,7 @@ static int apply_remove_machine(struct registry *registry, const Fleet__RemoveMa
         return refuse(registry, -ENOENT, "machine %s does not exist", command->machine_id);
     registry->version++;
     machine_remove(registry, machine);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -581,7 +582,7 @@ static int apply_change_metadata(struct registry *registry, const Fleet__ChangeM
     registry->version++;
     for (size_t i = 0; i < command->n_changes; i++)
         registry_change_metadata(registry, command->changes[i]);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -632,7 +633,7 @@ static int apply_change_machines(struct registry *registry, const Fleet__ChangeM
     registry->version++;
     for (size_t i = 0; i < command->n_changes; i++)
         change_machine(registry, command->changes[i], wall_ms);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -705,6 +706,17 @@ void registry_request_remember(struct registry *registry, const void *id,
     }
 }
 
+void registry_requests_forget(struct registry *registry)
+{
+    while (registry->requests != NULL) {
+        struct request *request = registry->requests;
+
+        HASH_DEL(registry->requests, request);
+        free(request->result.text);
+        free(request);
+    }
+}
+
 const struct registry_result *registry_request(const struct registry *registry, const void *request_id)
 {
     struct request *request;
@@ -759,11 +771,26 @@ int command_encode(const Fleet__Command *command, uint8_t **ret, size_t *ret_siz
     return 0;
 }
 
+uint64_t command_wall_ms(const void *bytes, size_t size)
+{
+    Fleet__Command *command = command_decode(bytes, size);
+    uint64_t wall_ms = command != NULL ? command->wall_ms : 0;
+
+    if (command != NULL)
+        fleet__command__free_unpacked(command, NULL);
+    return wall_ms;
+}
+
 /* ---- asking ---- */
 
 const uint8_t *registry_cluster_id(const struct registry *registry)
 {
     return registry->cluster_id;
+}
+
+const struct cluster_history *registry_history(const struct registry *registry)
+{
+    return &registry->history;
 }
 
 uint64_t registry_version(const struct registry *registry)
@@ -882,13 +909,7 @@ void registry_clear(struct registry *registry)
         machine_remove(registry, registry->machines);
     while (registry->departed != NULL)
         departed_remove(registry, registry->departed);
-    while (registry->requests != NULL) {
-        struct request *request = registry->requests;
-
-        HASH_DEL(registry->requests, request);
-        free(request->result.text);
-        free(request);
-    }
+    registry_requests_forget(registry);
     /* What is left is held by a snapshot in progress. */
     for (struct registry_content *content = registry->contents, *next; content != NULL; content = next) {
         next = content->hh.next;

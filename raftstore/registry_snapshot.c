@@ -98,6 +98,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     message.lost_wall_ms = machine->lost_wall_ms;
     message.availability = availability[machine->availability];
     message.daemon_stopped = machine->daemon_stopped;
+    message.awaited = machine->awaited;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_MACHINE;
     record.machine = &message;
     add_record(to, &record);
@@ -154,7 +155,8 @@ static void digest_all(Fleet__SnapshotHeader *header, const void *tail, size_t t
     sha256_digest(&ctx, SHA256_DIGEST_SIZE, ret);
 }
 
-static uint8_t *make_header(const struct registry *registry, const struct strbuf *tail, size_t *ret_size)
+static uint8_t *make_header(const struct registry *registry, bool for_backup, const struct strbuf *tail,
+                            size_t *ret_size)
 {
     Fleet__SnapshotHeader message = FLEET__SNAPSHOT_HEADER__INIT;
     Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
@@ -166,10 +168,13 @@ static uint8_t *make_header(const struct registry *registry, const struct strbuf
     message.version = registry->version;
     message.voters = registry->voters;
     message.lease_ms = registry->lease_ms;
+    message.recoveries = registry->history.recoveries;
+    message.history = history_id(&registry->history);
+    message.written_by = (char *)PACKAGE_VERSION;
     message.contents = HASH_COUNT(registry->contents);
     message.units = HASH_COUNT(registry->units);
     message.machines = HASH_COUNT(registry->machines);
-    message.requests = HASH_COUNT(registry->requests);
+    message.requests = for_backup ? 0 : HASH_COUNT(registry->requests);
     message.departed = HASH_COUNT(registry->departed);
     digest_all(&message, tail->text, tail->size, sum);
     message.sha256 = (ProtobufCBinaryData){.len = sizeof sum, .data = sum};
@@ -184,7 +189,9 @@ static void add_piece(struct registry_snapshot *snapshot, const void *base, size
     snapshot->pieces[snapshot->count++] = (struct registry_piece){.base = base, .size = size};
 }
 
-struct registry_snapshot *registry_snapshot_new(struct registry *registry)
+/* What a backup is for stands in docs/RECOVERY.md: whatever gives power over this cluster (keys, secrets) is
+ * left out of it, and comes here behind 'for_backup'. */
+static struct registry_snapshot *snapshot_take(struct registry *registry, bool for_backup)
 {
     struct registry_snapshot *snapshot = NEW0(struct registry_snapshot);
     struct strbuf tail = {0};
@@ -194,12 +201,13 @@ struct registry_snapshot *registry_snapshot_new(struct registry *registry)
         add_unit(&tail, unit);
     for (struct registry_machine *machine = registry->machines; machine != NULL; machine = machine->hh.next)
         add_machine(&tail, machine);
-    for (struct request *request = registry->requests; request != NULL; request = request->hh.next)
+    for (struct request *request = registry->requests; request != NULL && !for_backup;
+         request = request->hh.next)
         add_request(&tail, request);
     for (struct departed *departed = registry->departed; departed != NULL; departed = departed->hh.next)
         add_departed(&tail, departed);
     tail_size = tail.size;
-    snapshot->head = make_header(registry, &tail, &head_size);
+    snapshot->head = make_header(registry, for_backup, &tail, &head_size);
     snapshot->tail = (uint8_t *)strbuf_take(&tail);
 
     add_piece(snapshot, snapshot->head, head_size);
@@ -212,6 +220,25 @@ struct registry_snapshot *registry_snapshot_new(struct registry *registry)
     if (tail_size > 0)
         add_piece(snapshot, snapshot->tail, tail_size);
     return snapshot;
+}
+
+struct registry_snapshot *registry_snapshot_new(struct registry *registry)
+{
+    return snapshot_take(registry, false);
+}
+
+struct registry_snapshot *registry_snapshot_for_backup(struct registry *registry)
+{
+    return snapshot_take(registry, true);
+}
+
+uint64_t registry_snapshot_size(const struct registry_snapshot *snapshot)
+{
+    uint64_t size = 0;
+
+    for (size_t i = 0; i < snapshot->count; i++)
+        size += snapshot->pieces[i].size;
+    return size;
 }
 
 void registry_snapshot_free(struct registry *registry, struct registry_snapshot *snapshot)
@@ -317,6 +344,7 @@ static int restore_machine(struct registry *registry, const Fleet__SnapshotMachi
     machine->lost_wall_ms = message->lost_wall_ms;
     machine->availability = registry_availability_of(message->availability);
     machine->daemon_stopped = message->daemon_stopped;
+    machine->awaited = message->awaited;
     for (size_t i = 0; i < message->n_changed_metadata; i++) {
         Fleet__MetadataChange change = *message->changed_metadata[i];
 
@@ -424,6 +452,20 @@ static void release_contents(struct registry *registry)
         registry_content_put(registry, content);
 }
 
+/* A format that this version does not know, and would have known had it written it itself: a wrong bit. */
+static int check_format(const Fleet__SnapshotHeader *header, struct err *err)
+{
+    if (header->format == SNAPSHOT_FORMAT)
+        return 0;
+    if (header->format == 0 || header->written_by[0] == '\0' || streq(header->written_by, PACKAGE_VERSION))
+        return err_set(err, -EBADMSG, "the snapshot's format, %u, makes no sense: it is damaged",
+                       header->format);
+    return err_set(err, -EPROTONOSUPPORT,
+                   "the snapshot has format %u and was written by fleetd %s; this is fleetd " PACKAGE_VERSION
+                   ", which knows format %u only: install fleetd %s or later",
+                   header->format, header->written_by, SNAPSHOT_FORMAT, header->written_by);
+}
+
 int registry_restore(struct registry *registry, const void *bytes, size_t size, struct err *err)
 {
     struct reader reader = {.at = bytes, .end = (const uint8_t *)bytes + size, .err = err};
@@ -434,12 +476,11 @@ int registry_restore(struct registry *registry, const void *bytes, size_t size, 
     if (record == NULL)
         return -EBADMSG;
     fresh = registry_new();
-    if (record->header->format != SNAPSHOT_FORMAT)
-        r = err_set(err, -EBADMSG, "the snapshot has format %u, this version knows %u: upgrade fleetd",
-                    record->header->format, SNAPSHOT_FORMAT);
-    else if (record->header->cluster_id.len != CLUSTER_ID_SIZE)
+    r = check_format(record->header, err);
+    if (r >= 0 && (record->header->cluster_id.len != CLUSTER_ID_SIZE ||
+                   !history_read(record->header->recoveries, &record->header->history, &fresh->history)))
         r = err_set(err, -EBADMSG, "the snapshot's header makes no sense");
-    else
+    if (r >= 0)
         r = restore_all(fresh, record->header, &reader);
     fleet__snapshot_record__free_unpacked(record, NULL);
     release_contents(fresh);

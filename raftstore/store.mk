@@ -1,16 +1,23 @@
 # The registry (pure) and the store that replicates it.
 raftstore_libraftstore_a_SOURCES += \
 	raftstore/registry.c raftstore/registry.h raftstore/registry_private.h \
+	raftstore/registry_renew.c \
 	raftstore/registry_snapshot.c \
 	raftstore/defer.c raftstore/defer.h \
+	raftstore/history.c raftstore/history.h \
+	raftstore/offline.c raftstore/offline.h \
 	raftstore/servers.h \
 	raftstore/store.c raftstore/store.h raftstore/store_private.h \
 	raftstore/store_disk.c raftstore/store_fsm.c raftstore/store_members.c raftstore/store_propose.c \
 	raftstore/store_text.c raftstore/store_text.h
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-store tests/unit/test-store-kill
-TESTS += tests/unit/test-store tests/unit/test-store-kill
+check_PROGRAMS += tests/unit/test-offline tests/unit/test-store tests/unit/test-store-kill
+TESTS += tests/unit/test-offline tests/unit/test-store tests/unit/test-store-kill
+tests_unit_test_offline_SOURCES = tests/unit/test-offline.c tests/unit/store-node.c tests/unit/store-node.h
+tests_unit_test_offline_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_offline_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_offline_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_store_SOURCES = tests/unit/test-store.c tests/unit/store-node.c tests/unit/store-node.h
 tests_unit_test_store_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_store_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "raftstore/offline.h"
 #include "raftstore/store_private.h"
 
 #define TURN_MS    1000u
@@ -230,12 +231,26 @@ int store_check_room(const char *directory, struct err *err)
                    free_bytes / DISK_WATCH_MIB, log, DISK_WATCH_LOW_BYTES / DISK_WATCH_MIB);
 }
 
+/* A power cut has come between the steps of a recovery: the rest of them. */
+static int finish_recovery(const struct store_config *config, struct err *err)
+{
+    _cleanup_(freep) char *aside = NULL;
+    int r = offline_finish(config->directory, config->cluster_id, config->server_id, &aside, err);
+
+    if (r > 0)
+        log_notice("The new log in %s has taken its place%s%s", config->directory,
+                   aside != NULL ? "; the old one is " : "", aside != NULL ? aside : "");
+    return r;
+}
+
 int store_disk_prepare(struct store *store, const struct store_config *config, struct err *err)
 {
     struct sidefile_state state = {.server_id = config->server_id};
     struct sidefile file;
-    int r = make_directories(store, config, err);
+    int r = finish_recovery(config, err);
 
+    if (r >= 0)
+        r = make_directories(store, config, err);
     memcpy(state.cluster_id, config->cluster_id, sizeof state.cluster_id);
     if (r >= 0)
         r = sidefile_look(store->directory, &state, err);

@@ -79,6 +79,7 @@ struct core {
     uint64_t ends_due_ms; /* Handovers are through: that is decided then; UINT64_MAX: none is. */
     uint64_t retry_ms;    /* A refused decision is not made again before. */
     bool braking;         /* Some machine is MISSING: it was said. */
+    size_t awaited;       /* So many machines of a restored cluster are: likewise. */
     bool schedule_in_flight;  /* One decision at a time: the next one is made with its outcome known. */
     struct effects news;      /* Of that decision, for the journal when it has come true. */
     bool lease_wanted;        /* A unit needs leases. */
@@ -129,6 +130,10 @@ const char *core_awaited_peer(const struct core *core, const struct host *host,
 const char *core_awaited_conflict(const struct host *host, const struct registry_unit *unit);
 
 /* ---- silence.c ---- */
+
+/* Whether it was a machine of the cluster that this one was restored from, has not joined this one, and is
+ * not given up: it may be off for good, or run all that it ran. */
+bool core_is_awaited(const struct core *core, const struct host *host);
 
 /* Suspects, misses and loses who has been silent for so long, and takes that back. */
 void core_judge_silence(struct core *core, struct effects *out);
