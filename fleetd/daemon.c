@@ -44,6 +44,13 @@ static void describe_status(const struct daemon *daemon, char *to, size_t size)
         snprintf(to, size, "waiting: this host belongs to no cluster (set bootstrap or join in fleet.conf)");
         return;
     }
+    if (daemon->superseded != NULL) {
+        snprintf(to, size,
+                 "takes no part in its cluster, whose data were recovered elsewhere (see the journal); "
+                 "%zu units here run on",
+                 agent_unit_count(daemon->agent));
+        return;
+    }
     if (daemon->bystander) {
         snprintf(to, size, "no room on the disk: no copy of the cluster's data here; %zu units here run on%s",
                  agent_unit_count(daemon->agent),
@@ -373,5 +380,6 @@ void daemon_free(struct daemon *daemon)
     config_done(&daemon->config);
     free(daemon->cluster_address);
     free(daemon->config_file);
+    free(daemon->superseded);
     free(daemon);
 }

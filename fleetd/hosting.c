@@ -231,11 +231,15 @@ static Fleet__SessionOpen *on_open(void *data)
     return open;
 }
 
-static void on_accepted(const Fleet__SessionAccepted *accepted, void *data)
+static int on_accepted(const Fleet__SessionAccepted *accepted, void *data)
 {
     struct daemon *daemon = data;
     struct strlist members = {0};
+    struct cluster_history history;
 
+    if (!history_read(accepted->recoveries, &accepted->history, &history) ||
+        !cluster_follow_history(daemon, &history))
+        return -EXDEV;
     for (size_t i = 0; i < accepted->n_members; i++)
         strlist_add(&members, accepted->members[i]);
     cluster_set_peers(daemon, &members);
@@ -244,6 +248,7 @@ static void on_accepted(const Fleet__SessionAccepted *accepted, void *data)
     if (daemon->router != NULL) /* It ends before the session does. */
         router_connected(daemon->router);
     daemon_update_status(daemon);
+    return 0;
 }
 
 static void share_clear(struct share_buffer *share)
@@ -457,8 +462,8 @@ static bool router_member(void *data)
 
 static uint64_t router_local(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data)
 {
-    static const char no_room[] = "{\"error\":{\"code\":503,\"message\":\"this host has no room on its disk, "
-                                  "and knows nothing by itself\"}}";
+    static const char no_room[] = "{\"error\":{\"code\":503,\"message\":\"this host keeps no copy of the "
+                                  "cluster's data at the moment, and knows nothing by itself\"}}";
     struct daemon *daemon = data;
 
     if (daemon->bystander) {
@@ -501,7 +506,8 @@ char *hosting_status_json(struct daemon *daemon)
         (json_int_t)(daemon->store != NULL ? store_term(daemon->store) : 0), "applied",
         (json_int_t)(registry != NULL ? registry_version(registry) : 0), "units", (json_int_t)units,
         "machines", (json_int_t)machines, "session", daemon->uplink != NULL && uplink_is_open(daemon->uplink),
-        "systemd", agent_bus_connected(daemon->agent), "trouble", router_trouble(daemon));
+        "systemd", agent_bus_connected(daemon->agent), "trouble",
+        daemon->superseded != NULL ? daemon->superseded : router_trouble(daemon));
     text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(body);
     return text;

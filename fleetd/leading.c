@@ -614,6 +614,8 @@ static void on_session(const char *machine_id, uint64_t session_id, const Fleet_
     accepted.heartbeat_ms = daemon->config.agent_ttl_ms / HEARTBEATS_PER_TTL;
     accepted.members = members;
     accepted.n_members = count;
+    accepted.recoveries = daemon->member.history.recoveries;
+    accepted.history = history_id(&daemon->member.history);
     downlink_accepted(daemon->downlink, machine_id, &accepted);
     on_machine(open->machine, daemon);
     core_session_open(daemon->core, machine_id, session_id, open->reports, open->n_reports, now_ms(),
@@ -800,6 +802,8 @@ static void gate_fill(Fleet__JoinReply *reply, void *data)
     reply->cluster_id = (ProtobufCBinaryData){.len = CLUSTER_ID_SIZE, .data = daemon->member.cluster_id};
     reply->members = &daemon->cluster_address;
     reply->n_members = 1;
+    reply->recoveries = daemon->member.history.recoveries;
+    reply->history = history_id(&daemon->member.history);
 }
 
 struct gate *leading_gate_new(struct daemon *daemon)

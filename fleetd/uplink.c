@@ -147,7 +147,8 @@ static void on_accepted(struct uplink *uplink, const Fleet__SessionAccepted *acc
         accepted->heartbeat_ms > HEARTBEAT_MS_MIN ? accepted->heartbeat_ms : HEARTBEAT_MS_MIN;
     set_trouble(uplink, "");
     wait_ms(uplink, uplink->heartbeat_ms);
-    uplink->callbacks.on_accepted(accepted, uplink->data);
+    if (uplink->callbacks.on_accepted(accepted, uplink->data) < 0)
+        give_up(uplink, "the leader's data are not of the history that this host follows");
 }
 
 static void on_share(struct uplink *uplink, const Fleet__Share *share)

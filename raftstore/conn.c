@@ -321,7 +321,7 @@ static void conn_send_welcome(struct conn *conn, bool accepted, const char *reas
 {
     size_t size;
     _cleanup_(freep) uint8_t *bytes =
-        greeting_pack_welcome(&conn->port->identity, accepted, reason, leader_address, &size);
+        greeting_pack_welcome(&conn->port->identity, conn->is_ours, accepted, reason, leader_address, &size);
 
     conn_queue_frame(conn, bytes, size);
 }
@@ -331,6 +331,18 @@ static void conn_refuse(struct conn *conn, const char *text, const char *leader_
     log_debug("refused %s: %s", conn->peer, text);
     conn_send_welcome(conn, false, text, leader_address);
     conn_close(conn, text);
+}
+
+/* Before the peer hears anything: what follows from it may end this process. */
+static void conn_look_at_history(struct conn *conn, uint64_t recoveries, const ProtobufCBinaryData *id,
+                                 const char *machine_id)
+{
+    const struct port *port = conn->port;
+    struct cluster_history history;
+
+    if (port->callbacks.on_later_history != NULL &&
+        greeting_shows_later(&port->identity, recoveries, id, &history))
+        port->callbacks.on_later_history(&history, machine_id, port->data);
 }
 
 /* A peer has said Hello: hears whether it is welcome. */
@@ -345,6 +357,9 @@ static void conn_take_hello(struct conn *conn, const uint8_t *bytes, size_t size
     int r;
 
     r = hello == NULL ? -EBADMSG : greeting_check_hello(&port->identity, hello, &err);
+    conn->is_ours = r != -EBADMSG && greeting_is_of_cluster(&port->identity, hello);
+    if (conn->is_ours)
+        conn_look_at_history(conn, hello->recoveries, &hello->history, hello->machine_id);
     if (r == -EBADMSG) {
         port_log_stranger(port, conn->peer, "not a fleet daemon");
         conn_shut(conn, "not a fleet greeting");
@@ -384,6 +399,7 @@ static void conn_take_welcome(struct conn *conn, const uint8_t *bytes, size_t si
         conn_shut(conn, "the other side is not a fleet daemon");
         return;
     }
+    conn_look_at_history(conn, welcome->recoveries, &welcome->history, welcome->machine_id);
     if (greeting_check_welcome(welcome, conn->to_server_id, &err) < 0) {
         if (!welcome->accepted)
             conn->refusal = TAKE_PTR(welcome);

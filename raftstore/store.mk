@@ -4,6 +4,7 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/registry_renew.c \
 	raftstore/registry_snapshot.c \
 	raftstore/defer.c raftstore/defer.h \
+	raftstore/digest.c raftstore/digest.h \
 	raftstore/history.c raftstore/history.h \
 	raftstore/offline.c raftstore/offline.h \
 	raftstore/servers.h \

@@ -219,6 +219,26 @@ static int remember_founding(const struct store_config *config, struct err *err)
     return 0;
 }
 
+/* What the sidefile notices only as long as it is there itself. */
+static int check_log(const struct store *store, const struct store_config *config, struct err *err)
+{
+    if (!config->has_log || store->disk.had_log)
+        return 0;
+    return err_set(
+        err, -ESTALE,
+        "the log in %s is gone, which this host has kept: it might vote twice; move %s away and let "
+        "this host join again as a new server",
+        store->directory, config->directory);
+}
+
+bool store_directory_has_log(const char *directory)
+{
+    _cleanup_(freep) char *log = xasprintf("%s/" STORE_LOG_DIRECTORY, directory);
+    struct sidefile_state state = {0};
+
+    return sidefile_look(log, &state, NULL) >= 0 && state.has_log;
+}
+
 int store_check_room(const char *directory, struct err *err)
 {
     _cleanup_(freep) char *log = xasprintf("%s/" STORE_LOG_DIRECTORY, directory);
@@ -267,6 +287,8 @@ int store_disk_prepare(struct store *store, const struct store_config *config, s
         r = 0;
     if (r >= 0)
         r = check_founder(store, config, err);
+    if (r >= 0)
+        r = check_log(store, config, err);
     if (r < 0)
         return r;
 

@@ -302,6 +302,16 @@ int member_save(const char *data_dir, const struct member *member, struct err *e
     return 0;
 }
 
+bool member_is_superseded(const char *data_dir, char **ret)
+{
+    return false;
+}
+
+int member_supersede(const char *data_dir, const char *why, struct err *err)
+{
+    return 0;
+}
+
 void member_draw_server_id(struct member *member)
 {
     member->server_id = (sim_random(1u << 30) << 8 | sim.current->index) + 1;
