@@ -1715,30 +1715,6 @@ static void test_a_high_pile_of_peers(void **state)
     world_done(&w);
 }
 
-/* Each unit of a floor follows all three of the floor below: 3^20 ways lead down. */
-static void test_a_high_pile_of_peers(void **state)
-{
-    _cleanup_(freep) char *text = xstrdup(LIMITED(1));
-    struct world w;
-
-    three_machines(&w);
-    for (unsigned floor = 0; floor < 20; floor++) {
-        for (unsigned i = 0; i < 3; i++) {
-            _cleanup_(freep) char *name = xasprintf("u%u-%u.service", floor, i);
-
-            user_submits(&w, name, text, LAUNCHED);
-        }
-        free(text);
-        text = xasprintf(PLAIN "[X-Fleet]\nMachineOf=u%u-0.service u%u-1.service u%u-2.service\n", floor,
-                         floor, floor);
-    }
-    user_submits(&w, "other.service", LIMITED(1), LAUNCHED);
-    fails(&w, placed_on(&w, "other.service"), "other.service", "failed");
-    advance(&w, TTL_MS);
-    assert_string_equal(placed_on(&w, "u19-0.service"), placed_on(&w, "u0-0.service"));
-    world_done(&w);
-}
-
 /* ---- cordon and drain ---- */
 
 #define DRAINING FLEET__AVAILABILITY__AVAILABILITY_DRAINING
@@ -3131,7 +3107,6 @@ int main(void)
         cmocka_unit_test(test_without_a_limit_a_failing_unit_stays),
         cmocka_unit_test(test_somebody_has_mended_it),
         cmocka_unit_test(test_who_belongs_to_a_failing_unit_leaves_with_it),
-        cmocka_unit_test(test_a_high_pile_of_peers),
         cmocka_unit_test(test_a_high_pile_of_peers),
         cmocka_unit_test(test_a_cordoned_machine_keeps_what_it_has),
         cmocka_unit_test(test_a_drained_unit_is_handed_over),
