@@ -80,6 +80,8 @@ static const struct row {
      "end the rotation, if no certificate was issued yet"},
     {"force", 0, BOOL, OPTION_FORCE, FIELD(force), NULL, "whatever is still in the way of it"},
     {"quiet", 'q', BOOL, OPTION_QUIET, FIELD(quiet), NULL, "print nothing, only set the exit status"},
+    {"verify", 0, BOOL, OPTION_VERIFY, FIELD(verify), NULL,
+     "make no backup, but check that the file is a whole one"},
     {"endpoint", 0, TEXT, OPTION_GLOBAL, FIELD(endpoint), "URL",
      "where fleetd is: unix://, http://, https://"},
     {"tunnel", 0, TEXT, OPTION_GLOBAL, FIELD(tunnel), "HOST[:PORT]", "reach fleetd by ssh through this host"},

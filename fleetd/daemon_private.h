@@ -50,9 +50,14 @@ struct daemon {
     Fleet__RegisterMachine machine; /* What this host says of itself; made by hosting_describe(). */
 
     bool is_member;
-    /* There is no room on the disk: this host does without its copy of the data (store, core and api are
-     * NULL), and goes on as an agent. When there is room, fleetd starts anew. */
+    /* There is no room on the disk, or its data are of an older history than its cluster's: this host does
+     * without its copy of the data (store, core and api are NULL), and goes on as an agent. When there is
+     * room, fleetd starts anew. */
     bool bystander;
+    char *superseded;      /* Why its data are not used; NULL: they may be. */
+    bool is_led;           /* Raft knows a leader, as last told. */
+    uint64_t led_ms;       /* When this host's Raft was last led by somebody; 0: never. */
+    uint64_t complaint_ms; /* When it was said last that somebody has data of a later history. */
     struct member member;
 
     struct port *port;
@@ -86,6 +91,7 @@ struct daemon {
     struct dump *dump;     /* While the state is written to stdout. */
 
     bool registry_changed;
+    struct strlist told;     /* Addresses that all hosts with a session know, while this host leads. */
     unsigned voters_to_tell; /* What the leader has yet to hear of this host's configuration; 0: nothing. */
     struct report_list {     /* What has changed since the last message to the leader. */
         Fleet__UnitReport **items;
@@ -114,9 +120,13 @@ struct daemon {
 int cluster_start(struct daemon *daemon, struct err *err);
 /* Whom to ask for the leader from now on, also after a restart. */
 void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses);
+bool cluster_knows_peers(const struct daemon *daemon, const struct strlist *addresses); /* Just these. */
 void cluster_learn_peers(
     struct daemon *daemon); /* Likewise, from the store, if this host has a part in it. */
 void cluster_forget_founding(struct daemon *daemon);
+void cluster_note_log(struct daemon *daemon); /* Once the store has a log, the member file says so. */
+/* The leader's data are of this history. False: this host must not follow it. */
+bool cluster_follow_history(struct daemon *daemon, const struct cluster_history *history);
 void cluster_look_for_room(struct daemon *daemon); /* A bystander, once a second. */
 /* This host is a member (daemon->member, daemon->credentials): its part of the store opens, and its session
  * to the leader begins. */

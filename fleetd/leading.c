@@ -329,6 +329,7 @@ void leading_start(struct daemon *daemon, uint64_t term)
     log_message(LOG_NOTICE, log_fields(MESSAGE_LEADS, field), "This host leads now (term %" PRIu64 ")", term);
     daemon->engine.leader_since_ms = wall_ms();
     voting_begin(daemon->voting);
+    strlist_done(&daemon->told);
     if (memcmp(registry_cluster_id(registry), none, sizeof none) == 0)
         found_cluster(daemon);
     core_lead(daemon->core, term, now_ms(), &effects);
@@ -437,6 +438,29 @@ void leading_set_placing(struct daemon *daemon)
     carry_out(daemon, &effects);
 }
 
+/* A host that keeps no data hears of those who do when its session begins: also of those who come later, or
+ * it would know nobody any more when the first ones are gone. */
+static void tell_members(struct daemon *daemon)
+{
+    const struct strlist *peers = &daemon->member.peers;
+    Fleet__Members members = FLEET__MEMBERS__INIT;
+    Fleet__SessionDown message = FLEET__SESSION_DOWN__INIT;
+    size_t count;
+    const struct registry_machine *const *machines = registry_machines(store_registry(daemon->store), &count);
+
+    if (cluster_knows_peers(daemon, &daemon->told))
+        return;
+    strlist_done(&daemon->told);
+    for (size_t i = 0; i < peers->count; i++)
+        strlist_add(&daemon->told, peers->items[i]);
+    members.addresses = peers->items;
+    members.n_addresses = peers->count;
+    message.message_case = FLEET__SESSION_DOWN__MESSAGE_MEMBERS;
+    message.members = &members;
+    for (size_t i = 0; i < count; i++)
+        downlink_send(daemon->downlink, machines[i]->id, &message);
+}
+
 /* ---- once a second ---- */
 
 void leading_chores(struct daemon *daemon)
@@ -451,6 +475,7 @@ void leading_chores(struct daemon *daemon)
     certifier_tick(daemon->certifier);
     if (!store_leads(daemon->store))
         return;
+    tell_members(daemon);
     self = registry_machine(store_registry(daemon->store), daemon->member.machine_id);
     if (self == NULL || !self->registered)
         leading_register(daemon, &daemon->machine, ignore_outcome, daemon);
@@ -562,6 +587,8 @@ static void on_session(const char *machine_id, uint64_t session_id, const Fleet_
     accepted.moves_on_shutdown = true;
     accepted.members = members;
     accepted.n_members = count;
+    accepted.recoveries = daemon->member.history.recoveries;
+    accepted.history = history_id(&daemon->member.history);
     downlink_accepted(daemon->downlink, machine_id, &accepted);
     on_machine(open->machine, daemon);
     certifier_opened(daemon->certifier, machine_id, downlink_peer_info(daemon->downlink, machine_id));

@@ -481,7 +481,7 @@ static void machine_merge_labels(struct registry_machine *machine)
     }
 }
 
-static void machines_changed(struct registry *registry)
+void registry_machines_changed(struct registry *registry)
 {
     registry->changes.machines = true;
     free(registry->sorted_machines);
@@ -566,14 +566,15 @@ static int apply_register_machine(struct registry *registry, const Fleet__Regist
     registry->version++;
     machine = registry_machine_get(registry, command->machine_id);
     registry_note_join(registry, machine, command);
-    if (!machine->registered) {
+    if (!machine->registered || machine->awaited) {
         machine->registered = true;
         machine->joined_wall_ms = wall_ms;
     }
     if (machine->server_id != command->server_id)
         machine->leaving = false; /* It has joined anew. */
+    machine->awaited = false;
     registry_machine_set(machine, command);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -588,7 +589,7 @@ static int apply_remove_machine(struct registry *registry, const Fleet__RemoveMa
     registry->version++;
     registry_remember_removed(registry, machine->id, machine->hostname, machine->server_id, wall_ms);
     machine_remove(registry, machine);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -611,7 +612,7 @@ static int apply_change_metadata(struct registry *registry, const Fleet__ChangeM
     registry->version++;
     for (size_t i = 0; i < command->n_changes; i++)
         registry_change_metadata(registry, command->changes[i]);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -678,7 +679,7 @@ static int apply_change_machines(struct registry *registry, const Fleet__ChangeM
     registry->version++;
     for (size_t i = 0; i < command->n_changes; i++)
         change_machine(registry, command->changes[i], wall_ms);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -765,6 +766,17 @@ void registry_request_remember(struct registry *registry, const void *id,
     }
 }
 
+void registry_requests_forget(struct registry *registry)
+{
+    while (registry->requests != NULL) {
+        struct request *request = registry->requests;
+
+        HASH_DEL(registry->requests, request);
+        free(request->result.text);
+        free(request);
+    }
+}
+
 const struct registry_result *registry_request(const struct registry *registry, const void *request_id)
 {
     struct request *request;
@@ -819,11 +831,26 @@ int command_encode(const Fleet__Command *command, uint8_t **ret, size_t *ret_siz
     return 0;
 }
 
+uint64_t command_wall_ms(const void *bytes, size_t size)
+{
+    Fleet__Command *command = command_decode(bytes, size);
+    uint64_t wall_ms = command != NULL ? command->wall_ms : 0;
+
+    if (command != NULL)
+        fleet__command__free_unpacked(command, NULL);
+    return wall_ms;
+}
+
 /* ---- asking ---- */
 
 const uint8_t *registry_cluster_id(const struct registry *registry)
 {
     return registry->cluster_id;
+}
+
+const struct cluster_history *registry_history(const struct registry *registry)
+{
+    return &registry->history;
 }
 
 uint64_t registry_version(const struct registry *registry)
@@ -939,13 +966,7 @@ void registry_clear(struct registry *registry)
     while (registry->departed != NULL)
         departed_remove(registry, registry->departed);
     registry_security_clear(registry);
-    while (registry->requests != NULL) {
-        struct request *request = registry->requests;
-
-        HASH_DEL(registry->requests, request);
-        free(request->result.text);
-        free(request);
-    }
+    registry_requests_forget(registry);
     /* What is left is held by a snapshot in progress. */
     for (struct registry_content *content = registry->contents, *next; content != NULL; content = next) {
         next = content->hh.next;

@@ -29,6 +29,7 @@ struct departed {
 
 struct registry {
     uint8_t cluster_id[CLUSTER_ID_SIZE];
+    struct cluster_history history;
     uint64_t version;
     struct registry_setting *settings; /* By name. */
     size_t setting_count, setting_capacity;
@@ -86,8 +87,10 @@ struct registry_unit *registry_unit_add(struct registry *registry, const char *n
 
 struct registry_machine *registry_machine_get(struct registry *registry,
                                               const char *id); /* Made if it is missing. */
+void registry_machines_changed(struct registry *registry);
 void registry_machine_set(struct registry_machine *machine, const Fleet__RegisterMachine *message);
 void registry_change_metadata(struct registry *registry, const Fleet__MetadataChange *change);
+void registry_requests_forget(struct registry *registry);
 void registry_request_remember(struct registry *registry, const void *id,
                                const struct registry_result *result);
 /* Takes over what is in 'machines'. Borrowed, for the caller to fill in the rest; there is room for one at

@@ -49,7 +49,7 @@ tests_sim_test_sim_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libconfig.a raftstore/libraftstore.a raftstore/libschema.a \
 	units/libunits.a $(PKI_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 endif
-EXTRA_DIST += tests/sim/README.md
+EXTRA_DIST += tests/sim/README.md tests/data
 
 # The lab: hosts with real systemd on one machine, and the scenarios that run there (tests/lab/README.md).
 EXTRA_DIST += tests/valgrind.supp
@@ -83,6 +83,7 @@ LAB_FILES = \
 	tests/lab/test_liveness.py \
 	tests/lab/test_machines.py \
 	tests/lab/test_placement.py \
+	tests/lab/test_recovery.py \
 	tests/lab/test_remote.py \
 	tests/lab/test_scheduling.py \
 	tests/lab/test_settings.py \
