@@ -61,9 +61,8 @@ const struct verb verbs[] = {
      "Provide a single argument", 0, true, verb_fd_forward},
     {"help", "[COMMAND]", "Print help", NULL, 0, 1, NULL, 0, true, verb_help},
     {"init", "", "Start a cluster, with this host as its first machine",
-     "For a host that belongs to no cluster. The cluster makes an authority of its own, whose certificates "
-     "all that "
-     "hosts say to each other is secured by.",
+     "For a host that belongs to no cluster. The cluster makes an authority of its own; by its certificates "
+     "all that hosts say to each other is secured.",
      0, 0, NULL, OPTION_INIT | OPTION_FULL, false, verb_init},
     {"is-active", "UNIT|PATTERN...", "Check whether one of the units is active", CHECK_DETAIL, 1, ANY,
      "No units given", OPTION_QUIET, false, verb_is_active},
@@ -71,18 +70,22 @@ const struct verb verbs[] = {
      "No units given", OPTION_QUIET, false, verb_is_failed},
     {"join", "HOST[:PORT]...", "Make this host a machine of a cluster",
      "For a host that belongs to no cluster. The secret of the token is sent only to who proves to be of the "
-     "cluster that "
-     "the token is for. Waits until the host is in, for 30 seconds unless --deadline says otherwise.",
+     "cluster that the token is for. Waits until the host is in, for 30 seconds unless --deadline says "
+     "otherwise.",
      1, ANY, "No addresses of members given", OPTION_JOIN | OPTION_DEADLINE | OPTION_FULL, false, verb_join},
     {"join-token", "", "Make, list or revoke tokens that let hosts in",
      "Prints the token alone: it is a secret, and goes into a file that only root can read. Fields of "
-     "--list: id, state, "
-     "expires, used (the default), created.",
+     "--list: id, state, expires, used (the default), created.",
      0, 0, NULL, OPTION_JOIN_TOKEN | LIST, false, verb_join_token},
     {"journal", "UNIT", "Print what a unit has written to the journals of its machines",
      "The entries of all machines that have the unit, by time.", 1, 1, "One unit file must be provided.",
      OPTION_LINES | OPTION_FOLLOW | OPTION_OUTPUT | OPTION_FORMAT | OPTION_SUDO | OPTION_SSH_PORT, false,
      verb_journal},
+    {"leave", "", "Take this host out of its cluster",
+     "Drains it, removes it, and waits until it has forgotten that it was a machine of the cluster. It gets "
+     "in again "
+     "only with a new token.",
+     0, 0, NULL, OPTION_FORCE | OPTION_DEADLINE | OPTION_FULL, false, verb_leave},
     {"list-machines", "", "List the machines of the cluster",
      "Fields: machine, ip, metadata (the default), hostname, state, availability, address, units, version.",
      0, ANY, NULL, LIST, false, verb_list_machines},
@@ -108,18 +111,15 @@ const struct verb verbs[] = {
      verb_promote},
     {"remove-machine", "MACHINE...", "Take machines out of the cluster for good",
      "They are told so, stop what they have of the cluster's units, and get in again only with a new token. "
-     "One that has "
-     "units is drained first, or removed with --force: then these are stopped there before they are started "
-     "elsewhere.",
+     "One that has units is drained first, or removed with --force: then they are stopped there before they "
+     "are started elsewhere.",
      1, ANY, "No machines given", OPTION_FORCE | OPTION_FULL, false, verb_remove_machine},
     {"restart", "UNIT|PATTERN...", "Restart what runs of units, on every machine that has them",
      "A unit that is loaded, has finished or has failed is started.", 1, ANY, "No units given",
      WAIT | OPTION_SSH_PORT, false, verb_restart},
     {"rotate-authority", "", "Replace the authority that signs certificates",
      "All machines first trust the new authority, then get certificates of it, then forget the old one, "
-     "without a "
-     "connection that ends. Machines that are away are waited for; with --force those that are still awaited "
-     "are left "
+     "without a connection that ends. Machines that are away are waited for; with --force they are left "
      "behind, and need a new token to come back.",
      0, 0, NULL,
      OPTION_ROTATE | OPTION_FORCE | OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL | OPTION_OUTPUT, false,
