@@ -93,6 +93,7 @@ LAB_FILES = \
 	tests/lab/test_speed.py \
 	tests/lab/test_story.py \
 	tests/lab/test_units.py \
+	tests/lab/test_voters.py \
 	tests/lab/testing.py \
 	tests/lab/witness.py
 
