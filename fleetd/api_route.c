@@ -16,81 +16,97 @@ struct route {
     struct api_method methods[METHODS_MAX];
 };
 
-/* Everything there is (fleet-behaviour.md §4.3, fleet-api(7)), under both prefixes. The texts of what the
+/* Everything there is (fleet-behaviour.md §4.3, fleet-api(7)), under both prefixes, and the role that each
+ * needs: a viewer reads, an operator decides about units and where they run, an administrator also about who
+ * belongs to the cluster, who may what, and what holds for all of it. The texts of what the
  * first fleet had are its own, also where a method came since. */
 static const struct route routes[] = {
     {"discovery",
      false,
      400,
      "only HTTP GET supported against this resource",
-     {{"GET", API_LOCAL, api_discovery_get, NULL}}},
+     {{"GET", PKI_ROLE_VIEWER, API_LOCAL, api_discovery_get, NULL}}},
     {"machines",
      false,
      405,
      "only GET and PATCH supported against this resource",
-     {{"GET", API_READ, NULL, api_machines_get}, {"PATCH", API_CHANGE, api_machines_patch, NULL}}},
+     {{"GET", PKI_ROLE_VIEWER, API_READ, NULL, api_machines_get},
+      {"PATCH", PKI_ROLE_OPERATOR, API_CHANGE, api_machines_patch, NULL}}},
     {"units",
      false,
      405,
      "only GET supported against this resource",
-     {{"GET", API_READ, NULL, api_units_list}, {"POST", API_CHANGE, api_units_post, NULL}}},
+     {{"GET", PKI_ROLE_VIEWER, API_READ, NULL, api_units_list},
+      {"POST", PKI_ROLE_OPERATOR, API_CHANGE, api_units_post, NULL}}},
     {"units",
      true,
      405,
      "only GET, PUT and DELETE supported against this resource",
-     {{"GET", API_READ, NULL, api_unit_get},
-      {"PUT", API_CHANGE, api_unit_put, NULL},
-      {"DELETE", API_CHANGE, api_unit_delete, NULL}}},
+     {{"GET", PKI_ROLE_VIEWER, API_READ, NULL, api_unit_get},
+      {"PUT", PKI_ROLE_OPERATOR, API_CHANGE, api_unit_put, NULL},
+      {"DELETE", PKI_ROLE_OPERATOR, API_CHANGE, api_unit_delete, NULL}}},
     {"state",
      false,
      405,
      "only GET supported against this resource",
-     {{"GET", API_READ, NULL, api_state_list}}},
+     {{"GET", PKI_ROLE_VIEWER, API_READ, NULL, api_state_list}}},
     {"state",
      true,
      405,
      "only GET supported against this resource",
-     {{"GET", API_READ, NULL, api_state_get}}},
+     {{"GET", PKI_ROLE_VIEWER, API_READ, NULL, api_state_get}}},
     {"wait",
      false,
      405,
      "only POST supported against this resource",
-     {{"POST", API_WAIT, api_wait_begin, api_wait_start}}},
+     {{"POST", PKI_ROLE_VIEWER, API_WAIT, api_wait_begin, api_wait_start}}},
     {"status",
      true,
      405,
      "only GET supported against this resource",
-     {{"GET", API_WAIT, NULL, api_status_get}}},
+     {{"GET", PKI_ROLE_VIEWER, API_WAIT, NULL, api_status_get}}},
     {"journal",
      true,
      405,
      "only GET supported against this resource",
-     {{"GET", API_WAIT, NULL, api_journal_get}}},
+     {{"GET", PKI_ROLE_VIEWER, API_WAIT, NULL, api_journal_get}}},
     {"explain",
      true,
      405,
      "only GET supported against this resource",
-     {{"GET", API_READ, NULL, api_explain_get}}},
+     {{"GET", PKI_ROLE_VIEWER, API_READ, NULL, api_explain_get}}},
     {"availability",
      false,
      405,
      "only POST supported against this resource",
-     {{"POST", API_CHANGE, api_machines_availability, NULL}}},
+     {{"POST", PKI_ROLE_OPERATOR, API_CHANGE, api_machines_availability, NULL}}},
     {"confirm-lost",
      false,
      405,
      "only POST supported against this resource",
-     {{"POST", API_CHANGE, api_machines_confirm_lost, NULL}}},
+     {{"POST", PKI_ROLE_OPERATOR, API_CHANGE, api_machines_confirm_lost, NULL}}},
     {"members",
      false,
      405,
      "only GET supported against this resource",
-     {{"GET", API_READ, NULL, api_members_get}}},
+     {{"GET", PKI_ROLE_VIEWER, API_READ, NULL, api_members_get}}},
+    {"client-certificates",
+     false,
+     405,
+     "only GET and POST supported against this resource",
+     {{"GET", PKI_ROLE_VIEWER, API_READ, NULL, api_clients_get},
+      {"POST", PKI_ROLE_ADMIN, API_CHANGE, api_clients_post, NULL}}},
+    {"client-certificates",
+     true,
+     405,
+     "only DELETE supported against this resource",
+     {{"DELETE", PKI_ROLE_ADMIN, API_CHANGE, api_client_delete, NULL}}},
     {"settings",
      false,
      405,
      "only GET and PATCH supported against this resource",
-     {{"GET", API_READ, NULL, api_settings_get}, {"PATCH", API_CHANGE, api_settings_patch, NULL}}},
+     {{"GET", PKI_ROLE_VIEWER, API_READ, NULL, api_settings_get},
+      {"PATCH", PKI_ROLE_ADMIN, API_CHANGE, api_settings_patch, NULL}}},
 };
 
 /* What follows the prefix and its slash; "" for the prefix itself; NULL for another path. */
@@ -126,6 +142,17 @@ static const struct route *find_route(const char *rest, const char **ret_name)
             return &routes[i];
         }
     return NULL;
+}
+
+bool api_route_each(size_t index, struct api_route *ret)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(routes); i++)
+        for (size_t j = 0; j < METHODS_MAX && routes[i].methods[j].name != NULL; j++)
+            if (index-- == 0) {
+                *ret = (struct api_route){routes[i].resource, routes[i].item, &routes[i].methods[j]};
+                return true;
+            }
+    return false;
 }
 
 const struct api_method *api_route(const char *path, const char *method, const char **ret_name,

@@ -155,6 +155,18 @@ static uint64_t backend_now_ms(void *data)
     return now_ms();
 }
 
+static uint64_t backend_wall_ms(void *data)
+{
+    return wall_ms();
+}
+
+static bool backend_secure(void *data)
+{
+    struct daemon *daemon = data;
+
+    return !daemon->config.insecure;
+}
+
 static size_t backend_servers(struct store_server *servers, size_t max, void *data)
 {
     struct daemon *daemon = data;
@@ -275,6 +287,8 @@ static int become_member(struct daemon *daemon, struct err *err)
         .propose = backend_propose,
         .barrier = backend_barrier,
         .now_ms = backend_now_ms,
+        .wall_ms = backend_wall_ms,
+        .secure = backend_secure,
         .servers = backend_servers,
         .leader_id = backend_leader_id,
         .ask = backend_ask,

@@ -6,7 +6,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -23,7 +22,6 @@
 
 /* A body that is too large is swallowed up to this size, so that the client gets to read the 413. */
 #define HTTP_SWALLOW_MAX (4ull * API_BODY_MAX)
-#define PEER_MAX         128u
 
 _Static_assert(2 * HTTP_CONNECTION_MEMORY <= API_HEAD_MAX, "all that a head may hold fits, encoded");
 
@@ -67,8 +65,7 @@ struct pending {
 struct client {
     struct listener *listener;
     int fd;
-    bool is_unix;
-    char peer[PEER_MAX];
+    struct peer peer;
     uint64_t reading_since_ms; /* UINT64_MAX: it is not the client's turn. */
     struct client *prev, *next;
 };
@@ -93,6 +90,7 @@ struct http_server {
     const struct http_callbacks *callbacks;
     void *data;
     unsigned timeout_s;
+    bool others_read;
     uv_prepare_t prepare;
     uv_timer_t sweep; /* Looks for clients that are too slow; runs while there are clients. */
     struct listener *listeners;
@@ -217,7 +215,7 @@ static void watch_start(struct pending *p)
 {
     struct http_server *server = p->client->listener->server;
     struct watch *watch = NEW0(struct watch);
-    int events = UV_PRIORITIZED | (p->client->is_unix ? 0 : UV_DISCONNECT);
+    int events = UV_PRIORITIZED | (p->client->peer.is_unix ? 0 : UV_DISCONNECT);
 
     if (uv_poll_init(server->loop, &watch->poll, p->client->fd) < 0) {
         free(watch); /* Then it is noticed when the answer is sent. */
@@ -400,7 +398,8 @@ static enum MHD_Result hand_over(struct pending *p)
     p->request.user_agent = p->user_agent != NULL ? p->user_agent : "";
     p->request.body = p->body.text != NULL ? p->body.text : "";
     p->request.body_size = p->body.size;
-    p->request.peer = p->client->peer;
+    p->request.peer = p->client->peer.text;
+    p->request.caller = &p->client->peer.caller;
     p->state = REQUEST_HANDED;
     p->in_handler = true;
     server->callbacks->on_request(&p->request, server->data);
@@ -464,28 +463,6 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
 
 /* ---- connections ---- */
 
-static void describe_peer(struct client *client)
-{
-    struct sockaddr_storage addr = {0};
-    socklen_t addr_size = sizeof addr, cred_size = sizeof(struct ucred);
-    char host[64], port[16];
-    struct ucred cred;
-
-    snprintf(client->peer, sizeof client->peer, "unknown peer");
-    if (getpeername(client->fd, (struct sockaddr *)&addr, &addr_size) < 0)
-        return;
-    client->is_unix = addr.ss_family == AF_UNIX;
-    if (client->is_unix) {
-        if (getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_size) == 0)
-            snprintf(client->peer, sizeof client->peer, "uid %u pid %d", cred.uid, cred.pid);
-        return;
-    }
-    if (getnameinfo((struct sockaddr *)&addr, addr_size, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        snprintf(client->peer, sizeof client->peer, strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host,
-                 port);
-}
-
 /* Ends clients that take longer than the timeout to send one whole request, however busy they look. */
 static void on_sweep(uv_timer_t *timer)
 {
@@ -512,7 +489,7 @@ static void client_new(struct listener *l, struct MHD_Connection *connection, vo
     client->listener = l;
     client->fd = info->connect_fd;
     client->reading_since_ms = server_now_ms(l->server);
-    describe_peer(client);
+    peer_read(client->fd, l->server->others_read, &client->peer);
     DL_APPEND(l->clients, client);
     l->client_count++;
     if (l->server->client_count++ == 0 && !l->server->closed)
@@ -625,6 +602,11 @@ struct http_server *http_server_new(uv_loop_t *loop, const char *server_header,
 void http_server_set_timeout(struct http_server *server, unsigned seconds)
 {
     server->timeout_s = seconds;
+}
+
+void http_server_set_others(struct http_server *server, bool read)
+{
+    server->others_read = read;
 }
 
 uint64_t http_server_answered(const struct http_server *server, unsigned status)

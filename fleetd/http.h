@@ -24,6 +24,8 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "fleetd/access.h"
+#include "fleetd/peer.h"
 
 #define HTTP_CONNECTIONS_MAX   512u /* Of each listening socket. */
 #define HTTP_CONNECTION_MEMORY (32u * 1024)
@@ -48,8 +50,9 @@ struct http_request {
     const void *body;
     size_t body_size;
     const char *peer; /* "uid 0 pid 412" of a Unix peer, or "address:port": for the journal. */
-    void *owner;      /* For the handler: the thing that works on this request. NULL at first. */
-    bool unnamed;     /* For the handler: the answer goes without the header "Server". */
+    const struct access_caller *caller;
+    void *owner;  /* For the handler: the thing that works on this request. NULL at first. */
+    bool unnamed; /* For the handler: the answer goes without the header "Server". */
 };
 
 struct http_callbacks {
@@ -67,6 +70,10 @@ struct http_server *http_server_new(uv_loop_t *loop, const char *server_header,
 
 /* For the sockets that are added afterwards; HTTP_TIMEOUT_S by default. */
 void http_server_set_timeout(struct http_server *server, unsigned seconds);
+
+/* Whether whoever is no owner of a Unix socket (peer.h) may read. Of connections from now on; by default not.
+ */
+void http_server_set_others(struct http_server *server, bool read);
 
 /* Serves a listening stream socket, which it owns from now on, also when this fails: made by
  * http_listen_unix() or http_listen_tcp(), or passed by systemd. */

@@ -178,10 +178,10 @@ static void remove_socket(struct listeners *l)
     l->path_fd = -1;
 }
 
-static int add_socket(struct listeners *l, const char *path, gid_t group, struct err *err)
+static int add_socket(struct listeners *l, const char *path, gid_t group, bool others, struct err *err)
 {
     struct stat st;
-    int r, fd = http_listen_unix(path, group, err);
+    int r, fd = http_listen_unix(path, group, others, err);
 
     if (fd < 0)
         return fd;
@@ -200,7 +200,7 @@ static int add_socket(struct listeners *l, const char *path, gid_t group, struct
     return 0;
 }
 
-int listeners_set_socket(struct listeners *l, const char *path, gid_t group, struct err *err)
+int listeners_set_socket(struct listeners *l, const char *path, gid_t group, bool others, struct err *err)
 {
     bool none = *path == '\0' || is_passed(l, path);
     int r = 0;
@@ -209,11 +209,12 @@ int listeners_set_socket(struct listeners *l, const char *path, gid_t group, str
         remove_socket(l);
     else if (is_ours(l, path))
         /* No such group, or none any more: what is root's is not left to the old one. */
-        r = http_unix_set_group(path, group != HTTP_NO_GROUP ? group : getegid(), err);
+        r = http_unix_set_access(path, group != HTTP_NO_GROUP ? group : getegid(), others, err);
     else
-        r = add_socket(l, path, group, err);
+        r = add_socket(l, path, group, others, err);
     if (r < 0)
         return err_prefix(err, r, "api_socket");
+    http_server_set_others(l->server, others);
     free(l->path);
     l->path = xstrdup(none ? "" : path);
     return 0;

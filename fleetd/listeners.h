@@ -26,9 +26,10 @@ void listeners_free(struct listeners *listeners); /* Socket files stay: the next
  * serve. 'names' are systemd's names for them (FileDescriptorName=). */
 void listeners_take_passed(struct listeners *listeners, int first, int count, char *const *names);
 
-/* From now on this Unix socket and no other ("": none), given to 'group' (http_find_group()). One whose file
- * somebody has removed is made again. On failure the old one stays. */
-int listeners_set_socket(struct listeners *listeners, const char *path, gid_t group, struct err *err);
+/* From now on this Unix socket and no other ("": none), given to 'group' (http_find_group()), and open to
+ * 'others' for reading. One whose file somebody has removed is made again. On failure the old one stays. */
+int listeners_set_socket(struct listeners *listeners, const char *path, gid_t group, bool others,
+                         struct err *err);
 
 /* From now on this address and no other ("": none). -EPERM: TLS would be needed. On failure the old one
  * stays. */

@@ -13,15 +13,20 @@
 #include "base/times.h"
 #include "units/requirements.h"
 
+/* In the order of enum pki_role. */
+static const char *const roles[] = {"none", "viewer", "operator", "admin"};
+
 static const struct setting rows[SETTING_COUNT] = {
     [SETTING_FAILURE_LIMIT_BURST] =
         {"failure_limit_burst", SETTING_NUMBER, 0, 0, FAILURE_BURST_MAX, false,
-         "After so many failures on one machine a unit is tried elsewhere; 0: never"},
+         "After so many failures on one machine a unit is tried elsewhere; 0: never", NULL},
     [SETTING_FAILURE_LIMIT_INTERVAL] = {"failure_limit_interval", SETTING_DURATION, 600000, 1,
                                         FAILURE_INTERVAL_MAX_MS, false,
-                                        "Within so long these failures must be"},
+                                        "Within so long these failures must be", NULL},
+    [SETTING_HOST_ROLE] = {"host_role", SETTING_WORD, ARRAY_SIZE(roles) - 1, 0, ARRAY_SIZE(roles) - 1, false,
+                           "What one may do through a host that does not hold the cluster's data", roles},
     [SETTING_VOTERS] = {"voters", SETTING_NUMBER, 5, 1, SETTING_VOTERS_MAX, true,
-                        "How many hosts vote, as far as there are so many"},
+                        "How many hosts vote, as far as there are so many", NULL},
 };
 
 const struct setting *settings_row(enum setting_id id)
@@ -53,6 +58,16 @@ static bool read_number(const char *text, uint64_t *ret)
     return *text == '\0';
 }
 
+static bool read_word(const struct setting *row, const char *text, uint64_t *ret)
+{
+    for (uint64_t i = row->min; i <= row->max; i++)
+        if (streq(row->words[i], text)) {
+            *ret = i;
+            return true;
+        }
+    return false;
+}
+
 int settings_parse(enum setting_id id, const char *text, uint64_t *ret, struct err *err)
 {
     const struct setting *row = settings_row(id);
@@ -64,6 +79,11 @@ int settings_parse(enum setting_id id, const char *text, uint64_t *ret, struct e
 
         if (r < 0)
             return -EINVAL;
+    } else if (row->type == SETTING_WORD) {
+        limits = settings_limits(id);
+        if (!read_word(row, text, ret))
+            return err_set(err, -EINVAL, "\"%.64s\" is none of %s", text, limits);
+        return 0;
     } else if (!read_number(text, &value)) {
         return err_set(err, -EINVAL, "\"%.64s\" is not a whole number", text);
     }
@@ -76,7 +96,14 @@ int settings_parse(enum setting_id id, const char *text, uint64_t *ret, struct e
 
 char *settings_format(enum setting_id id, uint64_t value)
 {
-    return settings_row(id)->type == SETTING_DURATION ? duration_format(value) : xasprintf("%" PRIu64, value);
+    const struct setting *row = settings_row(id);
+
+    switch (row->type) {
+    case SETTING_DURATION: return duration_format(value);
+    case SETTING_WORD: return xstrdup(row->words[value]);
+    case SETTING_NUMBER: break;
+    }
+    return xasprintf("%" PRIu64, value);
 }
 
 char *settings_limits(enum setting_id id)
@@ -84,13 +111,14 @@ char *settings_limits(enum setting_id id)
     const struct setting *row = settings_row(id);
     struct strbuf text = {0};
 
-    if (row->odd) {
-        for (uint64_t value = row->min; value <= row->max; value += 2)
-            strbuf_addf(&text, "%s%" PRIu64,
-                        value == row->min      ? ""
-                        : value + 2 > row->max ? " or "
-                                               : ", ",
-                        value);
+    if (row->odd || row->type == SETTING_WORD) {
+        uint64_t step = row->odd ? 2 : 1;
+
+        for (uint64_t value = row->min; value <= row->max; value += step) {
+            _cleanup_(freep) char *one = settings_format(id, value);
+
+            strbuf_addf(&text, "%s%s", value == row->min ? "" : value + step > row->max ? " or " : ", ", one);
+        }
     } else {
         _cleanup_(freep) char *min = settings_format(id, row->min), *max = settings_format(id, row->max);
 

@@ -33,8 +33,8 @@ tests_sim_test_sim_LDFLAGS = \
 	-Wl,--wrap=now_ms -Wl,--wrap=wall_ms -Wl,--wrap=getrandom -Wl,--wrap=downlink_send
 # Neither libuv nor libsystemd: a function that nobody pretends is noticed here.
 tests_sim_test_sim_LDADD = \
-	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libconfig.a raftstore/libraftstore.a raftstore/libschema.a \
-	units/libunits.a base/libbase.a $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(NETTLE_LIBS) $(CMOCKA_LIBS)
+	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libaccess.a fleetd/libconfig.a raftstore/libraftstore.a \
+	raftstore/libschema.a units/libunits.a pki/libpki.a base/libbase.a $(GNUTLS_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(NETTLE_LIBS) $(CMOCKA_LIBS)
 endif
 EXTRA_DIST += tests/sim/README.md
 

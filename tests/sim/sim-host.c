@@ -68,7 +68,8 @@ void listeners_take_passed(struct listeners *listeners, int first, int count, ch
 {
 }
 
-int listeners_set_socket(struct listeners *listeners, const char *path, gid_t group, struct err *err)
+int listeners_set_socket(struct listeners *listeners, const char *path, gid_t group, bool others,
+                         struct err *err)
 {
     return 0;
 }
@@ -228,6 +229,7 @@ static void begin(void *data)
 void sim_http(struct sim_host *host, const char *method, const char *path, const char *body,
               void (*answered)(struct sim_request *, unsigned status, void *data), void *data)
 {
+    static const struct access_caller root = {.kind = ACCESS_LOCAL, .role = PKI_ROLE_ADMIN};
     struct sim_request *request = NEW0(struct sim_request);
 
     request->host = host;
@@ -242,7 +244,8 @@ void sim_http(struct sim_host *host, const char *method, const char *path, const
                                              .body = request->body,
                                              .body_size = strlen(request->body),
                                              .user_agent = "",
-                                             .peer = "uid 0"};
+                                             .peer = "uid 0",
+                                             .caller = &root};
     if (!sim_fleetd_acts(host) || host->stopping || host->http == NULL ||
         host->http->open_count == ARRAY_SIZE(host->http->open)) {
         answer(request, 503); /* Nobody has taken it. */

@@ -53,7 +53,8 @@ struct world {
     struct api *api;
     bool leads;
     enum store_mood mood;
-    uint64_t now_ms;
+    uint64_t now_ms, wall_ms;
+    bool secure;
     unsigned barriers, proposals;
     struct kept kept[8];
     size_t kept_count;
@@ -73,6 +74,8 @@ struct ask {
     const char *content_type;
     unsigned content_type_count;
     const void *request_id;
+    const struct access_caller *caller; /* NULL: it is not said. */
+    const char *via;
 };
 
 /* The oldest question that is open is answered: with 'json', or, where that is NULL, with 'why' there is no

@@ -592,7 +592,7 @@ static void test_settings_refused(void **state)
         {"{\"settings\":{}}", "no settings are given\""},
         {"{\"settings\":[\"voters\"]}", "unable to decode body: \\\"settings\\\" must be an object\""},
         {"{\"settings\":{\"voter\":3}}", "there is no setting \\\"voter\\\"; there are failure_limit_burst, "
-                                         "failure_limit_interval and voters\""},
+                                         "failure_limit_interval, host_role and voters\""},
         {"{\"settings\":{\"failure_limit_burst\":3,\"\":null}}", "there is no setting \\\"\\\"; there are"},
         {"{\"settings\":{\"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\":"
          "1}}",
@@ -625,9 +625,11 @@ static void test_settings_refused(void **state)
     "machine a unit is tried elsewhere; 0: never\",\"name\":\"failure_limit_burst\",\"value\":\"" burst      \
     "\"},"                                                                                                   \
     "{\"default\":\"10min\",\"limits\":\"1ms to 1d\",\"meaning\":\"Within so long these failures must be\"," \
-    "\"name\":\"failure_limit_interval\",\"value\":\"" interval                                              \
-    "\"},{\"default\":\"5\",\"limits\":\"1, 3, 5 "                                                           \
-    "or 7\",\"meaning\":\"How many hosts vote, as far as there are so "                                      \
+    "\"name\":\"failure_limit_interval\",\"value\":\"" interval "\"},"                                       \
+    "{\"default\":\"admin\",\"limits\":\"none, viewer, operator or admin\",\"meaning\":\"What one may do "   \
+    "through a host that does not hold the cluster's data\",\"name\":\"host_role\",\"value\":\"admin\"},"    \
+    "{\"default\":\"5\",\"limits\":\"1, 3, 5 or 7\",\"meaning\":\"How many hosts vote, as far as there are " \
+    "so "                                                                                                    \
     "many\",\"name\":\"voters\",\"value\":\"" voters "\"}"
 
 static void test_settings(void **state)

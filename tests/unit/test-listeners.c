@@ -213,17 +213,17 @@ static void test_the_socket_moves(void **state)
     struct stat st;
     int old;
 
-    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, false, NULL), 0);
     old = dial_unix(w->one);
     assert_answers(w, old);
-    assert_int_equal(listeners_set_socket(w->listeners, w->two, HTTP_NO_GROUP, NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, w->two, HTTP_NO_GROUP, false, NULL), 0);
     assert_served(w, dial_unix(w->two));
     assert_int_equal(dial_unix(w->one), -ENOENT); /* No file that nobody answers on is left. */
     assert_answers(w, old);                       /* Who was connected still is. */
-    assert_int_equal(listeners_set_socket(w->listeners, "", HTTP_NO_GROUP, NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, "", HTTP_NO_GROUP, false, NULL), 0);
     assert_int_equal(stat(w->two, &st), -1);
     assert_places(w, "");
-    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, false, NULL), 0);
     assert_served(w, dial_unix(w->one));
     assert_answers(w, old);
     close(old);
@@ -234,9 +234,9 @@ static void test_the_same_again_keeps_the_socket(void **state)
     struct world *w = *state;
     struct stat before, after;
 
-    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, false, NULL), 0);
     assert_int_equal(stat(w->one, &before), 0);
-    assert_int_equal(listeners_set_socket(w->listeners, w->one, getegid(), NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, w->one, getegid(), false, NULL), 0);
     assert_int_equal(stat(w->one, &after), 0);
     assert_int_equal(before.st_ino, after.st_ino);
     assert_int_equal(after.st_gid, getegid());
@@ -250,8 +250,9 @@ static void test_a_socket_that_cannot_be_leaves_the_old_one(void **state)
     _cleanup_(freep) char *places = xasprintf("%s ", w->one);
     struct err err = {0};
 
-    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, NULL), 0);
-    assert_int_equal(listeners_set_socket(w->listeners, "/nonexistent-dir/s", HTTP_NO_GROUP, &err), -ENOENT);
+    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, false, NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, "/nonexistent-dir/s", HTTP_NO_GROUP, false, &err),
+                     -ENOENT);
     assert_true(str_has_prefix(err.text, "api_socket: cannot bind /nonexistent-dir/s"));
     assert_served(w, dial_unix(w->one));
     assert_places(w, places);
@@ -262,10 +263,10 @@ static void test_a_removed_file_is_made_again(void **state)
     struct world *w = *state;
     int old;
 
-    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, false, NULL), 0);
     old = dial_unix(w->one);
     assert_int_equal(unlink(w->one), 0);
-    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, false, NULL), 0);
     assert_served(w, dial_unix(w->one));
     assert_answers(w, old);
     close(old);
@@ -276,10 +277,10 @@ static void test_a_file_that_is_not_ours_any_more_stays(void **state)
     struct world *w = *state;
     struct stat st;
 
-    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, w->one, HTTP_NO_GROUP, false, NULL), 0);
     assert_int_equal(unlink(w->one), 0);
     close(open(w->one, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-    assert_int_equal(listeners_set_socket(w->listeners, "", HTTP_NO_GROUP, NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, "", HTTP_NO_GROUP, false, NULL), 0);
     assert_int_equal(stat(w->one, &st), 0);
 }
 
@@ -352,7 +353,7 @@ static int pass(const char *path, int foreign, unsigned *ret_port)
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof addr;
     int tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int local = http_listen_unix(path, HTTP_NO_GROUP, NULL);
+    int local = http_listen_unix(path, HTTP_NO_GROUP, false, NULL);
     int first = 200;
 
     assert_int_equal(bind(tcp, (struct sockaddr *)&addr, size), 0);
@@ -386,7 +387,7 @@ static void test_passed_sockets(void **state)
     assert_int_equal(fcntl(first + 2, F_GETFD), -1);
     assert_int_equal(logged.count, 3);
     /* Besides them, our own. */
-    assert_int_equal(listeners_set_socket(w->listeners, w->two, HTTP_NO_GROUP, NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, w->two, HTTP_NO_GROUP, false, NULL), 0);
     assert_served(w, dial_unix(w->two));
     assert_places(w, places);
 }
@@ -402,14 +403,14 @@ static void test_a_passed_socket_is_not_opened_twice(void **state)
 
     listeners_take_passed(w->listeners, first, 3, names);
     assert_int_equal(stat(w->one, &before), 0);
-    assert_int_equal(listeners_set_socket(w->listeners, w->one, getegid(), NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, w->one, getegid(), false, NULL), 0);
     assert_int_equal(symlink(w->dir, link), 0); /* As /var/run is /run. */
-    assert_int_equal(listeners_set_socket(w->listeners, roundabout, getegid(), NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, roundabout, getegid(), false, NULL), 0);
     assert_int_equal(stat(w->one, &after), 0);
     assert_int_equal(before.st_ino, after.st_ino);
     assert_served(w, dial_unix(w->one));
     /* Taken out of the configuration it is still systemd's, and served. */
-    assert_int_equal(listeners_set_socket(w->listeners, "", HTTP_NO_GROUP, NULL), 0);
+    assert_int_equal(listeners_set_socket(w->listeners, "", HTTP_NO_GROUP, false, NULL), 0);
     assert_served(w, dial_unix(roundabout));
     unlink(link);
 }
