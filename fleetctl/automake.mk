@@ -3,6 +3,7 @@ noinst_LIBRARIES += fleetctl/libfleetctl.a
 fleetctl_libfleetctl_a_CPPFLAGS = $(AM_CPPFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
 fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/api.c fleetctl/api.h \
+	fleetctl/certificates.c fleetctl/certificates.h \
 	fleetctl/change.c fleetctl/change.h \
 	fleetctl/creation.c fleetctl/creation.h \
 	fleetctl/ctl.c fleetctl/ctl.h \
@@ -18,6 +19,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/tunnel.c fleetctl/tunnel.h \
 	fleetctl/verbs.c fleetctl/verbs.h \
 	fleetctl/verb-cat.c \
+	fleetctl/verb-client-cert.c \
 	fleetctl/verb-fd-forward.c \
 	fleetctl/verb-help.c \
 	fleetctl/verb-is-active.c \
@@ -34,7 +36,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-verify.c \
 	fleetctl/wait.c fleetctl/wait.h
 
-FLEETCTL_LIBS = fleetctl/libfleetctl.a $(UNITS_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
+FLEETCTL_LIBS = fleetctl/libfleetctl.a $(UNITS_LIBS) $(PKI_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
 
 bin_PROGRAMS += fleetctl/fleetctl
 fleetctl_fleetctl_SOURCES = fleetctl/main.c

@@ -65,6 +65,10 @@ static const struct row {
      "let the machine use this computer's ssh agent"},
     {"A", 0, BOOL, OPTION_FORWARD_AGENT, FIELD(forward_agent), NULL, NULL},
     {"ssh-port", 0, PORT, OPTION_SSH_PORT, FIELD(ssh_port), "PORT", "where sshd listens (default 22)"},
+    {"role", 0, TEXT, OPTION_CLIENT_CERT, FIELD(role), "ROLE", "admin, operator or viewer"},
+    {"ttl", 0, TEXT, OPTION_CLIENT_CERT, FIELD(ttl), "TIME", "how long it is valid (default 365d)"},
+    {"file", 0, TEXT, OPTION_CLIENT_CERT, FIELD(file), "FILE",
+     "where to write it (default NAME.pem; -: stdout)"},
     {"quiet", 'q', BOOL, OPTION_QUIET, FIELD(quiet), NULL, "print nothing, only set the exit status"},
     {"endpoint", 0, TEXT, OPTION_GLOBAL, FIELD(endpoint), "URL",
      "where fleetd is: unix://, http://, https://"},
@@ -304,9 +308,9 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
 
 void options_done(struct options *o)
 {
-    char *const texts[] = {o->endpoint,         o->fields,    o->driver,   o->tunnel,
-                           o->ca_file,          o->cert_file, o->key_file, o->ssh_username,
-                           o->known_hosts_file, o->machine,   o->unit};
+    char *const texts[] = {
+        o->endpoint,     o->fields,           o->driver,  o->tunnel, o->ca_file, o->cert_file, o->key_file,
+        o->ssh_username, o->known_hosts_file, o->machine, o->unit,   o->role,    o->ttl,       o->file};
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
         free(texts[i]);

@@ -28,6 +28,7 @@ enum option_bit {
     OPTION_REPLACE = 1 << 6,
     OPTION_SIGN = 1 << 7, /* Means nothing; scripts for the first fleet pass it. */
     OPTION_GLOBAL = 1 << 8,
+    OPTION_CLIENT_CERT = 1 << 14, /* What only client-cert takes. */
     OPTION_LINES = 1 << 16,
     OPTION_FOLLOW = 1 << 17,
     OPTION_FORMAT = 1 << 18, /* --output with one of journalctl's formats. */
@@ -75,6 +76,7 @@ struct options {
     int lines;          /* Of a journal. */
     int block_attempts; /* 0: the default deadline; negative: none; N: 2N seconds (fleet-behaviour.md §1.6.1).
                          */
+    char *role, *ttl, *file; /* NULL: not given. */
     uint64_t request_timeout_ms;
     uint64_t deadline_ms; /* 0: by block_attempts. */
     unsigned used;        /* Which of enum option_bit the command line had. */

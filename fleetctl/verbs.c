@@ -27,6 +27,11 @@
 const struct verb verbs[] = {
     {"cat", "UNIT", "Print a stored unit file", NULL, 1, 1, "One unit file must be provided", 0, false,
      verb_cat},
+    {"client-cert", "NAME", "Make a certificate for the remote API",
+     "Makes a key, has the cluster certify it, and writes both, with the cluster's authorities, to one file "
+     "that only its owner can read: what --cert-file takes on the computer where it is to be used, or "
+     "~/.config/fleet/client.pem there. The key is nowhere else.",
+     1, 1, "One name must be provided", OPTION_CLIENT_CERT, false, verb_client_cert},
     {"confirm-lost", "MACHINE...", "Say that missing machines will not come back",
      "When more than a third of the machines vanish together, their units "
      "are not started elsewhere until enough of them are back. This starts "
@@ -55,6 +60,9 @@ const struct verb verbs[] = {
      "The entries of all machines that have the unit, by time.", 1, 1, "One unit file must be provided.",
      OPTION_LINES | OPTION_FOLLOW | OPTION_OUTPUT | OPTION_FORMAT | OPTION_SUDO | OPTION_SSH_PORT, false,
      verb_journal},
+    {"list-client-certs", "", "List who has a certificate for the remote API",
+     "Fields: name, role, state, expires, serial (the default), issued.", 0, 0, NULL, LIST, false,
+     verb_list_client_certs},
     {"list-machines", "", "List the machines of the cluster",
      "Fields: machine, ip, metadata (the default), hostname, state, availability, address, units, version.",
      0, ANY, NULL, LIST, false, verb_list_machines},
@@ -75,6 +83,9 @@ const struct verb verbs[] = {
     {"restart", "UNIT|PATTERN...", "Restart what runs of units, on every machine that has them",
      "A unit that is loaded, has finished or has failed is started.", 1, ANY, "No units given",
      WAIT | OPTION_SSH_PORT, false, verb_restart},
+    {"revoke-client-cert", "NAME|SERIAL...", "End what certificates can do",
+     "By a name: all certificates of that name.", 1, ANY, "No certificates given", 0, false,
+     verb_revoke_client_cert},
     {"set", "NAME=VALUE...", "Set what holds for the whole cluster",
      "fleetctl list-settings shows what there is. NAME= sets back to the "
      "default. All of them are set, or none.",
