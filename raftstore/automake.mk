@@ -12,10 +12,10 @@ raftstore/fleet.pb-c.h: raftstore/fleet.proto
 raftstore/fleet.pb-c.c: raftstore/fleet.pb-c.h
 
 raftstore_libraftstore_a_SOURCES =
-raftstore_libraftstore_a_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS)
+raftstore_libraftstore_a_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS)
 
-RAFTSTORE_LIBS = raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
-	$(RAFT_LIBS) $(UV_LIBS) $(PROTOBUF_C_LIBS) $(NETTLE_LIBS)
+RAFTSTORE_LIBS = raftstore/libraftstore.a raftstore/libschema.a units/libunits.a pki/libpki.a base/libbase.a \
+	$(RAFT_LIBS) $(UV_LIBS) $(GNUTLS_LIBS) $(PROTOBUF_C_LIBS) $(NETTLE_LIBS)
 
 include raftstore/port.mk
 include raftstore/guard.mk

@@ -15,23 +15,20 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/log.h"
-#include "raftstore/greeting.h"
 
-#define USER_TIMEOUT_MS  10000 /* Sent bytes that nobody acknowledges for so long: the peer is gone. */
-#define KEEPALIVE_S      10
-#define BLOCK_SIZE       (16u * 1024) /* Small frames share a block. */
-#define BLOCKS_PER_WRITE 64u
+#define USER_TIMEOUT_MS 10000 /* Sent bytes that nobody acknowledges for so long: the peer is gone. */
+#define KEEPALIVE_S     10
 
 static const bool moves[CONN_STATES][CONN_STATES] = {
     [CONN_RESOLVING] = {[CONN_CONNECTING] = true, [CONN_CLOSED] = true},
-    [CONN_CONNECTING] = {[CONN_GREETING] = true, [CONN_CLOSED] = true},
+    [CONN_CONNECTING] = {[CONN_HANDSHAKING] = true, [CONN_GREETING] = true, [CONN_CLOSED] = true},
+    [CONN_HANDSHAKING] = {[CONN_GREETING] = true, [CONN_CLOSED] = true},
     [CONN_GREETING] = {[CONN_OPEN] = true, [CONN_LINGERING] = true, [CONN_CLOSED] = true},
     [CONN_OPEN] = {[CONN_LINGERING] = true, [CONN_CLOSED] = true},
     [CONN_LINGERING] = {[CONN_CLOSED] = true},
 };
 
-static void conn_move(struct conn *conn, enum conn_state to)
+void conn_move(struct conn *conn, enum conn_state to)
 {
     assert(moves[conn->state][to]);
     conn->state = to;
@@ -46,6 +43,8 @@ static void conn_free(struct conn *conn)
     if (conn->refusal != NULL)
         fleet__welcome__free_unpacked(conn->refusal, NULL);
     frame_reader_done(&conn->reader);
+    tls_stream_free(conn->tls);
+    tls_credentials_unref(conn->credentials);
     free(conn->reason);
     free(conn);
     port_unref(port);
@@ -93,21 +92,11 @@ static void conn_close_tcp(struct conn *conn)
     uv_close((uv_handle_t *)&conn->tcp, on_tcp_closed);
 }
 
-static void conn_uncount(struct conn *conn)
+void conn_uncount(struct conn *conn)
 {
     if (conn->counted)
         conn->port->handshakes--;
     conn->counted = false;
-}
-
-static void blocks_free(struct block *block)
-{
-    struct block *next;
-
-    for (; block != NULL; block = next) {
-        next = block->next;
-        free(block);
-    }
 }
 
 void conn_shut(struct conn *conn, const char *reason)
@@ -123,9 +112,10 @@ void conn_shut(struct conn *conn, const char *reason)
     conn_close_tcp(conn);
     conn->timer_state = HANDLE_CLOSING;
     uv_close((uv_handle_t *)&conn->timer, on_timer_closed);
-    blocks_free(conn->queue); /* 'writing' belongs to libuv until on_written. */
-    conn->queue = conn->queue_last = NULL;
-    conn->queued = 0;
+    if (conn->handshake != NULL)
+        tls_handshake_cancel(conn->handshake);
+    conn->handshake = NULL;
+    conn_drop_queue(conn);
     if (conn->dirty)
         LL_DELETE2(conn->port->dirty, conn, next_dirty);
     conn->dirty = false;
@@ -147,311 +137,16 @@ static void on_timeout(uv_timer_t *timer)
         conn_shut(conn, conn->dialled ? "no answer in time" : "no greeting in time");
         break;
     case CONN_LINGERING: conn_shut(conn, "lingered"); break;
+    case CONN_HANDSHAKING:
     case CONN_OPEN:
     case CONN_CLOSED:
     case CONN_STATES: assert(false); break;
     }
 }
 
-static void conn_start_timer(struct conn *conn, uint64_t ms)
+void conn_start_timer(struct conn *conn, uint64_t ms)
 {
     uv_timer_start(&conn->timer, on_timeout, ms, 0);
-}
-
-/* ---- Writing ---- */
-
-size_t conn_queued(const struct conn *conn)
-{
-    return conn->queued +
-           (conn->writing != NULL ? uv_stream_get_write_queue_size((const uv_stream_t *)&conn->tcp) : 0);
-}
-
-static void on_shutdown(uv_shutdown_t *request, int status)
-{
-    struct conn *conn = request->data;
-
-    if (status < 0)
-        conn_shut(conn, "lingered");
-}
-
-/* The last byte is with the kernel. A close() now could turn into a reset that overtakes it; so say that
- * nothing more comes, and wait, a while, for the peer to close. */
-static void conn_end_output(struct conn *conn)
-{
-    if (conn->shut)
-        return;
-    conn->shut = true;
-    conn->shutdown.data = conn;
-    if (uv_shutdown(&conn->shutdown, (uv_stream_t *)&conn->tcp, on_shutdown) < 0)
-        conn_shut(conn, "lingered");
-}
-
-static void on_written(uv_write_t *request, int status)
-{
-    struct conn *conn = request->data;
-
-    blocks_free(conn->writing);
-    conn->writing = NULL;
-    if (conn->state == CONN_CLOSED)
-        return;
-    if (status < 0) {
-        conn_shut(conn, uv_strerror(status));
-        return;
-    }
-    conn_flush(conn);
-    if (conn->state == CONN_OPEN && conn_queued(conn) == 0 && conn->callbacks->on_drain != NULL)
-        conn->callbacks->on_drain(conn, conn->data);
-}
-
-/* Takes up to BLOCKS_PER_WRITE blocks off the queue. */
-static unsigned take_blocks(struct conn *conn, uv_buf_t bufs[BLOCKS_PER_WRITE])
-{
-    struct block *block, *last = NULL;
-    unsigned n = 0;
-
-    conn->writing = conn->queue;
-    for (block = conn->queue; block != NULL && n < BLOCKS_PER_WRITE; block = block->next) {
-        bufs[n++] = uv_buf_init(block->bytes, block->size);
-        conn->queued -= block->size;
-        last = block;
-    }
-    last->next = NULL;
-    conn->queue = block;
-    if (block == NULL)
-        conn->queue_last = NULL;
-    return n;
-}
-
-void conn_flush(struct conn *conn)
-{
-    uv_buf_t bufs[BLOCKS_PER_WRITE];
-    unsigned n;
-    int r;
-
-    if (conn->writing != NULL || conn->state == CONN_CLOSED)
-        return;
-    if (conn->queue == NULL) {
-        if (conn->state == CONN_LINGERING)
-            conn_end_output(conn);
-        return;
-    }
-    n = take_blocks(conn, bufs);
-    conn->write.data = conn;
-    r = uv_write(&conn->write, (uv_stream_t *)&conn->tcp, bufs, n, on_written);
-    if (r < 0) {
-        blocks_free(conn->writing);
-        conn->writing = NULL;
-        conn_shut(conn, uv_strerror(r));
-    }
-}
-
-static struct block *block_new(size_t need)
-{
-    size_t capacity = need > BLOCK_SIZE ? need : BLOCK_SIZE;
-    struct block *block = xmalloc(sizeof(*block) + capacity);
-
-    block->next = NULL;
-    block->size = 0;
-    block->capacity = capacity;
-    return block;
-}
-
-static void conn_queue_frame(struct conn *conn, const void *bytes, size_t size)
-{
-    struct block *block = conn->queue_last;
-    size_t need = FRAME_HEADER_SIZE + size;
-
-    if (block == NULL || block->capacity - block->size < need) {
-        block = block_new(need);
-        if (conn->queue_last != NULL)
-            conn->queue_last->next = block;
-        else
-            conn->queue = block;
-        conn->queue_last = block;
-    }
-    frame_header_put((uint8_t *)block->bytes + block->size, size);
-    if (size > 0)
-        memcpy(block->bytes + block->size + FRAME_HEADER_SIZE, bytes, size);
-    block->size += need;
-    conn->queued += need;
-    port_mark_dirty(conn->port, conn);
-}
-
-int conn_send(struct conn *conn, const void *bytes, size_t size)
-{
-    if (conn->state != CONN_OPEN)
-        return -ENOTCONN;
-    if (size > FRAME_MAX)
-        return -EMSGSIZE;
-    if (conn_queued(conn) + FRAME_HEADER_SIZE + size > CONN_QUEUE_MAX) {
-        conn_shut(conn, "the peer reads too slowly");
-        return -ENOBUFS;
-    }
-    conn_queue_frame(conn, bytes, size);
-    return 0;
-}
-
-void conn_close(struct conn *conn, const char *reason)
-{
-    if (conn->state == CONN_LINGERING || conn->state == CONN_CLOSED)
-        return;
-    if (conn_queued(conn) == 0 ||
-        (conn->state != CONN_OPEN && (conn->state != CONN_GREETING || conn->dialled))) {
-        conn_shut(conn, reason);
-        return;
-    }
-    conn->reason = xstrdup(reason);
-    conn_move(conn, CONN_LINGERING);
-    conn_start_timer(conn, PORT_LINGER_MS);
-    port_mark_dirty(conn->port, conn);
-}
-
-/* ---- The greeting ---- */
-
-static void conn_open(struct conn *conn)
-{
-    conn_move(conn, CONN_OPEN);
-    conn_uncount(conn);
-    uv_timer_stop(&conn->timer);
-    conn->reader.limit = FRAME_MAX;
-}
-
-static void conn_send_welcome(struct conn *conn, bool accepted, const char *reason,
-                              const char *leader_address)
-{
-    size_t size;
-    _cleanup_(freep) uint8_t *bytes =
-        greeting_pack_welcome(&conn->port->identity, accepted, reason, leader_address, &size);
-
-    conn_queue_frame(conn, bytes, size);
-}
-
-static void conn_refuse(struct conn *conn, const char *text, const char *leader_address)
-{
-    log_debug("refused %s: %s", conn->peer, text);
-    conn_send_welcome(conn, false, text, leader_address);
-    conn_close(conn, text);
-}
-
-/* A peer has said Hello: hears whether it is welcome. */
-static void conn_take_hello(struct conn *conn, const uint8_t *bytes, size_t size)
-{
-    struct port *port = conn->port;
-    const struct conn_callbacks *callbacks = NULL;
-    char leader_address[ADDRESS_MAX + 1] = "";
-    Fleet__Hello *hello = fleet__hello__unpack(NULL, size, bytes);
-    struct err err = {0};
-    void *data = NULL;
-    int r;
-
-    r = hello == NULL ? -EBADMSG : greeting_check_hello(&port->identity, hello, &err);
-    if (r == -EBADMSG) {
-        port_log_stranger(port, conn->peer, "not a fleet daemon");
-        conn_shut(conn, "not a fleet greeting");
-    } else if (r < 0) {
-        port_log_stranger(port, conn->peer, err_text(&err, r));
-        conn_refuse(conn, err_text(&err, r), "");
-    } else {
-        conn->purpose = hello->purpose;
-        conn->peer_server_id = hello->server_id;
-        r = port->callbacks.on_accept(conn, hello, &callbacks, &data, leader_address, &err, port->data);
-        leader_address[ADDRESS_MAX] = '\0';
-        if (r == 0 && callbacks == NULL)
-            r = err_set(&err, -EAGAIN, "not ready, try again");
-        if (r == 0) { /* Also if the owner has closed it meanwhile: then on_close comes. */
-            conn->callbacks = callbacks;
-            conn->data = data;
-        }
-        if (r == 0 && conn->state == CONN_GREETING) {
-            conn_send_welcome(conn, true, "", "");
-            conn_open(conn);
-            if (callbacks->on_accepted != NULL)
-                callbacks->on_accepted(conn, data);
-        } else if (conn->state == CONN_GREETING) {
-            conn_refuse(conn, err_text(&err, r), leader_address);
-        }
-    }
-    if (hello != NULL)
-        fleet__hello__free_unpacked(hello, NULL);
-}
-
-static void conn_take_welcome(struct conn *conn, const uint8_t *bytes, size_t size)
-{
-    Fleet__Welcome *welcome = fleet__welcome__unpack(NULL, size, bytes);
-    struct err err = {0};
-
-    if (welcome == NULL) {
-        conn_shut(conn, "the other side is not a fleet daemon");
-        return;
-    }
-    if (greeting_check_welcome(welcome, conn->to_server_id, &err) < 0) {
-        if (!welcome->accepted)
-            conn->refusal = TAKE_PTR(welcome);
-        conn_shut(conn, err.text);
-    } else {
-        conn->peer_server_id = welcome->server_id;
-        conn_open(conn);
-        if (conn->callbacks->on_open != NULL)
-            conn->callbacks->on_open(conn, welcome, conn->data);
-    }
-    if (welcome != NULL)
-        fleet__welcome__free_unpacked(welcome, NULL);
-}
-
-/* ---- Reading ---- */
-
-static int on_frame(const uint8_t *bytes, size_t size, void *data)
-{
-    struct conn *conn = data;
-
-    if (conn->state == CONN_OPEN)
-        conn->callbacks->on_message(conn, bytes, size, conn->data);
-    else if (conn->state == CONN_GREETING && conn->dialled)
-        conn_take_welcome(conn, bytes, size);
-    else if (conn->state == CONN_GREETING)
-        conn_take_hello(conn, bytes, size);
-    return conn->state == CONN_OPEN ? 0 : -ECONNABORTED; /* Nothing more is wanted. */
-}
-
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
-{
-    struct conn *conn = handle->data;
-    size_t size;
-    uint8_t *place = frame_reader_place(&conn->reader, &size);
-
-    if (place != NULL && conn->state != CONN_LINGERING)
-        *buf = uv_buf_init((char *)place, size);
-    else
-        *buf = uv_buf_init(conn->port->inbox, sizeof(conn->port->inbox));
-}
-
-static void conn_read_failed(struct conn *conn, int status)
-{
-    if (conn->state == CONN_GREETING && !conn->dialled)
-        port_log_stranger(conn->port, conn->peer, "went away without a greeting");
-    if (status != UV_EOF)
-        conn_shut(conn, uv_strerror(status));
-    else if (conn->state == CONN_GREETING)
-        conn_shut(conn, "closed by the peer before the greeting");
-    else
-        conn_shut(conn, "closed by the peer");
-}
-
-static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf)
-{
-    struct conn *conn = stream->data;
-
-    if (size < 0) {
-        conn_read_failed(conn, size);
-        return;
-    }
-    if (size == 0 || conn->state == CONN_LINGERING || conn->state == CONN_CLOSED)
-        return;
-    if (frame_reader_feed(&conn->reader, (const uint8_t *)buf->base, size, on_frame, conn) != -EMSGSIZE)
-        return;
-    if (conn->state == CONN_GREETING && !conn->dialled)
-        port_log_stranger(conn->port, conn->peer, "not a fleet daemon");
-    conn_shut(conn, conn->state == CONN_GREETING ? "not a fleet greeting" : "a frame over the limit");
 }
 
 /* ---- The beginning ---- */
@@ -462,7 +157,9 @@ struct conn *conn_new(struct port *port, bool dialled)
 
     conn->port = port;
     conn->dialled = dialled;
-    conn->state = dialled ? CONN_RESOLVING : CONN_GREETING;
+    conn->state = dialled ? CONN_RESOLVING : port->credentials != NULL ? CONN_HANDSHAKING : CONN_GREETING;
+    if (port->credentials != NULL)
+        conn->credentials = tls_credentials_ref(port->credentials);
     conn->reader.limit = HELLO_FRAME_MAX;
     conn->tcp.data = conn->timer.data = conn->resolve.data = conn->connect.data = conn;
     uv_timer_init(port->loop, &conn->timer);
@@ -504,11 +201,25 @@ static void conn_set_peer(struct conn *conn)
         port_format_peer((struct sockaddr *)&address, conn->peer);
 }
 
-static int conn_start_greeting(struct conn *conn)
+/* There is a connection. In plain text the greeting is next. */
+static int conn_start_talking(struct conn *conn)
 {
     conn_set_options(conn);
+    if (conn->credentials != NULL) {
+        uv_timer_stop(&conn->timer); /* The handshake has its own. */
+        return conn_start_handshake(conn);
+    }
     conn_start_timer(conn, conn->port->greeting_ms);
-    return uv_read_start((uv_stream_t *)&conn->tcp, on_alloc, on_read);
+    return conn_start_greeting(conn);
+}
+
+int conn_start_greeting(struct conn *conn)
+{
+    int r = conn_start_reading(conn);
+
+    if (r == 0 && conn->dialled)
+        conn_send_hello(conn);
+    return r;
 }
 
 void conn_start_accepted(struct conn *conn, uv_stream_t *listener)
@@ -521,24 +232,16 @@ void conn_start_accepted(struct conn *conn, uv_stream_t *listener)
         r = uv_accept(listener, (uv_stream_t *)&conn->tcp);
     if (r == 0) {
         conn_set_peer(conn);
-        r = conn_start_greeting(conn);
+        r = conn_start_talking(conn);
     }
     if (r < 0)
         conn_shut(conn, uv_strerror(r));
 }
 
-static void conn_send_hello(struct conn *conn)
-{
-    size_t size;
-    _cleanup_(freep) uint8_t *bytes =
-        greeting_pack_hello(&conn->port->identity, conn->purpose, conn->to_server_id, &size);
-
-    conn_queue_frame(conn, bytes, size);
-}
-
 static void on_connected(uv_connect_t *request, int status)
 {
     struct conn *conn = request->data;
+    int r;
 
     if (conn->state == CONN_CLOSED || conn->tcp_state != HANDLE_OPEN)
         return;
@@ -551,11 +254,10 @@ static void on_connected(uv_connect_t *request, int status)
     free(conn->reason);
     conn->reason = NULL;
     conn_set_peer(conn);
-    conn_move(conn, CONN_GREETING);
-    if (conn_start_greeting(conn) < 0)
-        conn_shut(conn, "cannot read from the connection");
-    else
-        conn_send_hello(conn);
+    conn_move(conn, conn->credentials != NULL ? CONN_HANDSHAKING : CONN_GREETING);
+    r = conn_start_talking(conn);
+    if (r < 0)
+        conn_shut(conn, uv_strerror(r));
 }
 
 /* Tries the next address; a handle can connect only once. */
@@ -654,4 +356,14 @@ const char *conn_peer(const struct conn *conn)
 uint64_t conn_peer_server_id(const struct conn *conn)
 {
     return conn->peer_server_id;
+}
+
+const struct pki_info *conn_peer_info(const struct conn *conn)
+{
+    return conn->peer_info.name.kind != PKI_NOBODY ? &conn->peer_info : NULL;
+}
+
+const struct pki_name *conn_peer_name(const struct conn *conn)
+{
+    return conn->peer_info.name.kind != PKI_NOBODY ? &conn->peer_info.name : NULL;
 }

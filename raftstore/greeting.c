@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/str.h"
 
 uint8_t *greeting_pack_hello(const struct port_identity *identity, Fleet__Purpose purpose,
                              uint64_t to_server_id, size_t *ret_size)
@@ -98,6 +99,15 @@ int greeting_check_hello(const struct port_identity *identity, const Fleet__Hell
         return err_set(err, -EPERM, "server %016" PRIx64 " is meant, this is %016" PRIx64,
                        hello->to_server_id, identity->server_id);
     return 0;
+}
+
+int greeting_check_certificate(const struct pki_name *name, const char *machine_id, struct err *err)
+{
+    if (name == NULL || streq(name->id, machine_id))
+        return 0;
+    return err_set(err, -EPERM,
+                   "the other side says that it is machine %s, but its certificate is for machine %s",
+                   machine_id, name->id);
 }
 
 int greeting_check_welcome(const Fleet__Welcome *welcome, uint64_t to_server_id, struct err *err)

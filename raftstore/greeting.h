@@ -16,5 +16,8 @@ uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool accept
  * another version; -EPERM: another cluster, or someone else is meant. */
 int greeting_check_hello(const struct port_identity *identity, const Fleet__Hello *hello, struct err *err);
 
+/* Whether one who says to be this machine has shown its certificate. 'name' NULL: there was none to show. */
+int greeting_check_certificate(const struct pki_name *name, const char *machine_id, struct err *err);
+
 /* Whether the one who answers is the one who was meant; 'to_server_id' 0: whoever answers. */
 int greeting_check_welcome(const Fleet__Welcome *welcome, uint64_t to_server_id, struct err *err);

@@ -13,6 +13,7 @@
 #define PROPOSALS_QUEUED_MAX         4096u
 #define CONN_QUEUE_MAX               (16u * 1024 * 1024) /* Bytes that wait for a slow peer before it is cut off. */
 #define HANDSHAKES_MAX               64u                 /* Connections whose peer is not known yet. */
+#define TLS_HANDSHAKES_MAX           128u                /* TLS handshakes under way in one thread. */
 #define ADDRESS_MAX                  261u /* Bytes of "host:port": a DNS name of 255, a colon, five digits. */
 #define CHANGES_PER_COMMAND_MAX      2000u
 #define MACHINES_MAX                 2000u

@@ -31,6 +31,7 @@ void port_unref(struct port *port)
     if (--port->refs > 0)
         return;
     assert(port->closing && port->conns == NULL && port->handshakes == 0);
+    tls_credentials_unref(port->credentials);
     free(port);
     if (done != NULL)
         done(data);
@@ -102,6 +103,20 @@ void port_mark_dirty(struct port *port, struct conn *conn)
     uv_idle_start(&port->awake, on_awake);
 }
 
+static void on_handshaker_closed(void *data)
+{
+    port_unref(data);
+}
+
+/* The thread is there from the first time that it is wanted until the port is closed. */
+static void port_want_handshaker(struct port *port)
+{
+    if (port->handshaker != NULL || port->closing)
+        return;
+    port->handshaker = tls_handshaker_new(port->loop);
+    port->refs++;
+}
+
 struct port *port_new(uv_loop_t *loop, const struct port_identity *identity,
                       const struct port_callbacks *callbacks, void *data)
 {
@@ -123,6 +138,18 @@ struct port *port_new(uv_loop_t *loop, const struct port_identity *identity,
 void port_set_identity(struct port *port, const struct port_identity *identity)
 {
     port->identity = *identity;
+}
+
+void port_set_credentials(struct port *port, struct tls_credentials *credentials)
+{
+    struct tls_credentials *before = port->credentials;
+
+    if (credentials != NULL) {
+        port_want_handshaker(port);
+        tls_credentials_ref(credentials);
+    }
+    port->credentials = credentials;
+    tls_credentials_unref(before);
 }
 
 void port_set_greeting_ms(struct port *port, uint64_t ms)
@@ -253,6 +280,26 @@ struct conn *port_dial(struct port *port, const char *address, Fleet__Purpose pu
     return conn;
 }
 
+struct conn *port_dial_join(struct port *port, const char *address, const uint8_t pin[PKI_PIN_SIZE],
+                            const struct conn_callbacks *callbacks, void *data)
+{
+    struct conn *conn = conn_new(port, true);
+
+    conn->callbacks = callbacks;
+    conn->data = data;
+    conn->purpose = FLEET__PURPOSE__PURPOSE_JOIN;
+    tls_credentials_unref(conn->credentials);
+    conn->credentials = tls_credentials_new_nobody();
+    conn->pinned = true;
+    memcpy(conn->pin, pin, PKI_PIN_SIZE);
+    port_want_handshaker(port);
+    if (port->closing)
+        conn_shut(conn, "shutting down");
+    else
+        conn_start_dial(conn, address);
+    return conn;
+}
+
 static void on_handle_closed(uv_handle_t *handle)
 {
     port_unref(handle->data);
@@ -274,6 +321,8 @@ void port_close(struct port *port, void (*done)(void *data), void *data)
         if (!uv_is_closing((uv_handle_t *)&listener->tcp))
             uv_close((uv_handle_t *)&listener->tcp, on_listener_closed);
     }
+    if (port->handshaker != NULL)
+        tls_handshaker_close(port->handshaker, on_handshaker_closed, port);
     uv_close((uv_handle_t *)&port->flush, on_handle_closed);
     uv_close((uv_handle_t *)&port->awake, on_handle_closed);
 }

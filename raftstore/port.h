@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The cluster port: the one place where fleetd opens and accepts connections to other hosts, so that TLS has
- * one place to go. A connection carries frames (4-byte big-endian length, then that many bytes); the one who
+/* The cluster port: the one place where fleetd opens and accepts connections to other hosts, and so the one
+ * place of TLS. A connection carries frames (4-byte big-endian length, then that many bytes); the one who
  * dials says Hello, the other answers Welcome or a reason, and only then messages flow.
  *
- *      dial:    RESOLVING -> CONNECTING -> GREETING (Hello sent) -> OPEN -> CLOSED
- *      accept:                             GREETING (awaits Hello) -> OPEN -> CLOSED
+ *      dial:    RESOLVING -> CONNECTING -> HANDSHAKING -> GREETING (Hello sent) -> OPEN -> CLOSED
+ *      accept:                             HANDSHAKING -> GREETING (awaits Hello) -> OPEN -> CLOSED
+ *
+ * A port with credentials does the handshake of TLS first (tls_handshake.h: in another thread), where both
+ * sides show a machine's certificate of their cluster, and the machine id in Hello and Welcome must be that
+ * certificate's. Only who wants to join shows none: it knows the cluster by its token. What a connection is
+ * for is its ALPN protocol: fleet-raft/1, fleet-session/1, fleet-join/1. A port without credentials talks
+ * plain text. Where one of both kinds meets one of the other, both hear so. A certificate that ends later
+ * ends no connection that was made with it: a clock that jumps, or a cluster that could not renew it in time,
+ * is no reason to take a host's leader away.
  *
  * What it guards against: strangers (another cluster's id, another protocol, a server id that is not meant),
  * frames over the limit (refused before memory is taken), peers that connect and say nothing
  * (PORT_GREETING_MS), too many of those (HANDSHAKES_MAX), peers that do not read (CONN_QUEUE_MAX,
- * TCP_USER_TIMEOUT). Everything happens on the loop's thread. */
+ * TCP_USER_TIMEOUT). Everything but the handshakes happens on the loop's thread. */
 #pragma once
 
 #include <stdbool.h>
@@ -19,14 +27,17 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "pki/pki.h"
 #include "raftstore/fleet.pb-c.h"
 
-#define PORT_PROTOCOL    1u
-#define PORT_GREETING_MS 5000u /* For each of: name resolution, one address to connect to, the greeting. */
-#define PORT_LINGER_MS   1000u
+#define PORT_PROTOCOL 1u
+#define PORT_GREETING_MS \
+    5000u /* For each of: name resolution, one address to connect to, TLS, the greeting. */
+#define PORT_LINGER_MS 1000u
 
 struct port;
 struct conn;
+struct tls_credentials;
 
 /* Who we are: goes into every Hello and Welcome. Copied. */
 struct port_identity {
@@ -64,6 +75,10 @@ struct port *port_new(uv_loop_t *loop, const struct port_identity *identity,
                       const struct port_callbacks *callbacks, void *data);
 void port_set_identity(struct port *port, const struct port_identity *identity);
 
+/* Who we are in TLS, and whom we believe: takes a reference of its own. NULL: plain text. For connections
+ * that begin from now on. */
+void port_set_credentials(struct port *port, struct tls_credentials *credentials);
+
 /* Listens on "address:port" ("[::]:7390" and ":7390" are both families); an IP address, no name: -EINVAL. May
  * be called for several addresses. Port 0: the kernel chooses, port_listening() tells. */
 int port_listen(struct port *port, const char *address, struct err *err);
@@ -78,6 +93,12 @@ void port_set_greeting_ms(struct port *port, uint64_t ms);
  * 'to_server_id' 0: whoever answers. Without a cluster only PURPOSE_JOIN gets through. */
 struct conn *port_dial(struct port *port, const char *address, Fleet__Purpose purpose, uint64_t to_server_id,
                        const struct conn_callbacks *callbacks, void *data);
+
+/* The same with PURPOSE_JOIN, for one who has no credentials yet: the other side must show an authority whose
+ * fingerprint begins with this pin (pki_verify_pinned()), and be a machine that this authority has certified.
+ */
+struct conn *port_dial_join(struct port *port, const char *address, const uint8_t pin[PKI_PIN_SIZE],
+                            const struct conn_callbacks *callbacks, void *data);
 
 /* Ends every connection (on_close is called for each) and the listening; 'done' comes when nothing is left,
  * and the port is freed then. */
@@ -95,3 +116,8 @@ size_t conn_queued(const struct conn *conn); /* Bytes not yet handed to the kern
 void conn_close(struct conn *conn, const char *reason);
 const char *conn_peer(const struct conn *conn); /* "address:port" of the other side, for messages. */
 uint64_t conn_peer_server_id(const struct conn *conn);
+
+/* Whose certificate the other side has shown, and all else that it says. NULL: none (plain text, or it wants
+ * to join). Valid as long as the conn; also in on_accept. */
+const struct pki_name *conn_peer_name(const struct conn *conn);
+const struct pki_info *conn_peer_info(const struct conn *conn);

@@ -3,17 +3,27 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/address.c raftstore/address.h \
 	raftstore/assembly.c raftstore/assembly.h \
 	raftstore/conn.c raftstore/conn.h \
+	raftstore/conn_greet.c raftstore/conn_read.c raftstore/conn_secure.c raftstore/conn_write.c \
 	raftstore/frame.c raftstore/frame.h \
 	raftstore/greeting.c raftstore/greeting.h \
 	raftstore/port.c raftstore/port.h \
 	raftstore/raftnet.c raftstore/raftnet.h \
-	raftstore/raftwire.c raftstore/raftwire.h
+	raftstore/raftwire.c raftstore/raftwire.h \
+	raftstore/tls_alert.c raftstore/tls_alert.h \
+	raftstore/tls_credentials.c raftstore/tls_credentials.h \
+	raftstore/tls_handshake.c raftstore/tls_handshake.h \
+	raftstore/tls_stream.c raftstore/tls_stream.h
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-port tests/unit/test-raftnet
-TESTS += tests/unit/test-port tests/unit/test-raftnet
-tests_unit_test_port_SOURCES = tests/unit/test-port.c
-tests_unit_test_port_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+check_PROGRAMS += tests/unit/test-port tests/unit/test-port-tls tests/unit/test-raftnet
+TESTS += tests/unit/test-port tests/unit/test-port-tls tests/unit/test-raftnet
+tests_unit_test_port_tls_SOURCES = tests/unit/test-port-tls.c tests/unit/odd-client.c tests/unit/odd-client.h \
+	tests/unit/port-world.c tests/unit/port-world.h
+tests_unit_test_port_tls_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS)
+tests_unit_test_port_tls_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_port_tls_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_port_SOURCES = tests/unit/test-port.c tests/unit/port-world.c tests/unit/port-world.h
+tests_unit_test_port_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS)
 tests_unit_test_port_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_port_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_raftnet_SOURCES = tests/unit/test-raftnet.c

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The cluster port over loopback: two ports, or one and a raw socket that knows no manners. */
+/* The cluster port over loopback, in plain text: two ports, or one and a raw socket that knows no manners.
+ * What does not depend on that is asked again with TLS. */
 #include <config.h>
 
 #include <errno.h>
@@ -11,316 +12,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include <cmocka.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
-#include "base/log.h"
 #include "base/str.h"
 #include "raftstore/address.h"
 #include "raftstore/frame.h"
 #include "raftstore/greeting.h"
 #include "raftstore/limits.h"
-#include "raftstore/port.h"
-
-#define DEADLINE_MS 20000
-
-/* One side of a connection, as its owner sees it. */
-struct end {
-    struct conn *conn; /* NULL once closed. */
-    unsigned opened, messages, closed, drained;
-    size_t bytes;
-    uint32_t sum;
-    char reason[256], leader[ADDRESS_MAX + 1];
-    bool refused, close_on_open, close_on_message, echo, port_close_on_message;
-};
-
-struct fixture {
-    uv_loop_t loop;
-    uv_timer_t deadline;
-    bool expired;
-    struct port *server, *client;
-    unsigned ports_closed, ports;
-    struct end accepted[256];
-    size_t accepted_count;
-    const char *refuse, *refuse_leader;
-    bool close_in_accept;
-};
-
-static unsigned strangers_logged;
-static struct fixture *current;
-
-static void sink(int priority, const char *message, const char *const *fields)
-{
-    if (str_has_prefix(message, "connection from"))
-        strangers_logged++;
-}
-
-static void on_deadline(uv_timer_t *timer)
-{
-    ((struct fixture *)timer->data)->expired = true;
-}
-
-#define WAIT(f, condition)                                                     \
-    do {                                                                       \
-        (f)->expired = false;                                                  \
-        uv_timer_start(&(f)->deadline, on_deadline, DEADLINE_MS, 0);           \
-        while (!(condition) && !(f)->expired)                                  \
-            uv_run(&(f)->loop, UV_RUN_ONCE);                                   \
-        uv_timer_stop(&(f)->deadline);                                         \
-        if (!(condition))                                                      \
-            fail_msg("never came true in %d ms: %s", DEADLINE_MS, #condition); \
-    } while (0)
-
-static void on_port_closed(void *data)
-{
-    ((struct fixture *)data)->ports_closed++;
-}
-
-static void on_open(struct conn *conn, const Fleet__Welcome *welcome, void *data)
-{
-    struct end *end = data;
-
-    assert_true(welcome->accepted);
-    end->opened++;
-    if (end->close_on_open)
-        conn_close(conn, "enough");
-}
-
-static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, void *data)
-{
-    struct end *end = data;
-
-    assert_int_equal(end->closed, 0);
-    end->messages++;
-    end->bytes += size;
-    for (size_t i = 0; i < size; i++)
-        end->sum = end->sum * 31 + bytes[i];
-    if (end->echo)
-        conn_send(conn, bytes, size);
-    if (end->close_on_message) {
-        conn_close(conn, "enough");
-        assert_int_equal(end->closed, 0);
-        assert_int_equal(conn_send(conn, "x", 1), -ENOTCONN);
-    }
-    if (end->port_close_on_message) {
-        port_close(TAKE_PTR(current->server), on_port_closed, current);
-        assert_int_equal(end->closed, 0);
-    }
-}
-
-static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome *refusal, void *data)
-{
-    struct end *end = data;
-
-    assert_ptr_equal(end->conn, conn);
-    end->conn = NULL;
-    end->closed++;
-    snprintf(end->reason, sizeof(end->reason), "%s", reason);
-    if (refusal != NULL) {
-        end->refused = true;
-        snprintf(end->leader, sizeof(end->leader), "%s", refusal->leader_address);
-    }
-}
-
-static void on_drain(struct conn *conn, void *data)
-{
-    ((struct end *)data)->drained++;
-}
-
-static const struct conn_callbacks end_callbacks = {
-    .on_open = on_open, .on_message = on_message, .on_close = on_close, .on_drain = on_drain};
-
-static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct conn_callbacks **ret,
-                     void **ret_data, char *leader_address, struct err *err, void *data)
-{
-    struct fixture *f = data;
-    struct end *end = &f->accepted[f->accepted_count];
-
-    assert_int_equal(conn_peer_server_id(conn), hello->server_id);
-    assert_int_equal(conn_send(conn, "x", 1), -ENOTCONN);
-    if (f->refuse != NULL) {
-        if (f->refuse_leader != NULL)
-            strcpy(leader_address, f->refuse_leader);
-        return err_set(err, -EAGAIN, "%s", f->refuse);
-    }
-    end->conn = conn;
-    f->accepted_count++;
-    *ret = &end_callbacks;
-    *ret_data = end;
-    if (f->close_in_accept)
-        conn_close(conn, "second thoughts");
-    return 0;
-}
-
-static struct port_identity identity_of(unsigned n)
-{
-    struct port_identity identity = {.has_cluster = true, .server_id = n};
-
-    memset(identity.cluster_id, 7, sizeof(identity.cluster_id));
-    snprintf(identity.machine_id, sizeof(identity.machine_id), "%032x", n);
-    return identity;
-}
-
-static struct port *add_port(struct fixture *f, unsigned n)
-{
-    const struct port_callbacks callbacks = {.on_accept = on_accept};
-    struct port_identity identity = identity_of(n);
-
-    f->ports++;
-    return port_new(&f->loop, &identity, &callbacks, f);
-}
-
-static int setup(void **state)
-{
-    struct fixture *f = NEW0(struct fixture);
-    struct err err = {0};
-
-    log_set_sink(sink);
-    strangers_logged = 0;
-    uv_loop_init(&f->loop);
-    uv_timer_init(&f->loop, &f->deadline);
-    f->deadline.data = f;
-    f->server = add_port(f, 1);
-    f->client = add_port(f, 2);
-    if (port_listen(f->server, "127.0.0.1:0", &err) < 0)
-        fail_msg("%s", err.text);
-    *state = current = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    if (f->server != NULL)
-        port_close(f->server, on_port_closed, f);
-    if (f->client != NULL)
-        port_close(f->client, on_port_closed, f);
-    WAIT(f, f->ports_closed == f->ports);
-    for (size_t i = 0; i < f->accepted_count; i++)
-        assert_int_equal(f->accepted[i].closed, 1);
-    uv_close((uv_handle_t *)&f->deadline, NULL);
-    uv_run(&f->loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&f->loop), 0);
-    free(f);
-    return 0;
-}
-
-static void dial_to(struct fixture *f, struct end *end, const char *address, uint64_t to)
-{
-    end->conn = port_dial(f->client, address, FLEET__PURPOSE__PURPOSE_SESSION, to, &end_callbacks, end);
-    assert_non_null(end->conn);
-    assert_int_equal(end->closed, 0); /* Never at once. */
-}
-
-static void dial(struct fixture *f, struct end *end)
-{
-    dial_to(f, end, port_listening(f->server), 1);
-}
-
-static unsigned server_port(struct fixture *f)
-{
-    struct address address;
-
-    assert_int_equal(address_parse(port_listening(f->server), &address, NULL), 0);
-    return address.port;
-}
-
-/* ---- A raw peer ---- */
-
-struct raw {
-    uv_tcp_t tcp;
-    uv_connect_t connect;
-    uv_write_t write;
-    bool connected, eof, no_reading;
-    size_t got;
-    char inbox[8192];
-};
-
-static void on_raw_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
-{
-    struct raw *raw = handle->data;
-
-    *buf = uv_buf_init(raw->inbox + raw->got, sizeof(raw->inbox) - raw->got);
-}
-
-static void on_raw_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buf)
-{
-    struct raw *raw = stream->data;
-
-    if (size < 0) {
-        raw->eof = true;
-        uv_read_stop(stream);
-    } else {
-        raw->got += size;
-    }
-}
-
-static void on_raw_connected(uv_connect_t *request, int status)
-{
-    struct raw *raw = request->handle->data;
-
-    if (status == UV_ECANCELED)
-        return;
-    assert_int_equal(status, 0);
-    raw->connected = true;
-    if (!raw->no_reading)
-        uv_read_start(request->handle, on_raw_alloc, on_raw_read);
-}
-
-static void raw_connect(struct fixture *f, struct raw *raw)
-{
-    struct sockaddr_in address;
-
-    uv_ip4_addr("127.0.0.1", server_port(f), &address);
-    uv_tcp_init(&f->loop, &raw->tcp);
-    raw->tcp.data = raw;
-    uv_tcp_connect(&raw->connect, &raw->tcp, (struct sockaddr *)&address, on_raw_connected);
-}
-
-static void raw_write(struct raw *raw, const void *bytes, size_t size)
-{
-    uv_buf_t buf = uv_buf_init((char *)bytes, size);
-    int n = uv_try_write((uv_stream_t *)&raw->tcp, &buf, 1);
-
-    assert_int_equal(n, size);
-}
-
-static void raw_done(struct fixture *f, struct raw *raw)
-{
-    uv_close((uv_handle_t *)&raw->tcp, NULL);
-    uv_run(&f->loop, UV_RUN_NOWAIT);
-    uv_run(&f->loop, UV_RUN_NOWAIT);
-}
-
-static uint8_t *hello_frame(const struct port_identity *identity, Fleet__Purpose purpose, uint64_t to,
-                            size_t *ret_size)
-{
-    size_t size;
-    _cleanup_(freep) uint8_t *hello = greeting_pack_hello(identity, purpose, to, &size);
-    uint8_t *frame = xmalloc(size + FRAME_HEADER_SIZE);
-
-    frame_header_put(frame, size);
-    memcpy(frame + FRAME_HEADER_SIZE, hello, size);
-    *ret_size = size + FRAME_HEADER_SIZE;
-    return frame;
-}
-
-/* Greets properly and waits for the answer. */
-static void raw_greet(struct fixture *f, struct raw *raw)
-{
-    struct port_identity identity = identity_of(9);
-    size_t size;
-    _cleanup_(freep) uint8_t *frame = hello_frame(&identity, FLEET__PURPOSE__PURPOSE_SESSION, 1, &size);
-
-    raw_connect(f, raw);
-    WAIT(f, raw->connected);
-    raw_write(raw, frame, size);
-    WAIT(f, f->accepted_count > 0);
-}
+#include "tests/unit/port-world.h"
 
 /* ---- Tests ---- */
 
@@ -514,7 +216,7 @@ static void test_strangers_are_cut_off(void **state)
         const char *bytes;
         size_t size;
     } strangers[] = {
-        {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27}, {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11},
+        {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27}, {"\x17\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11},
         {"SSH-2.0-OpenSSH_9.2\r\n", 21},           {"\0\0\0\0", 4},
         {"\0\0\0\x04\xff\xff\xff\xff", 8},         {"\0\0\x10\x01", 4}, /* HELLO_FRAME_MAX + 1. */
     };
@@ -861,7 +563,17 @@ static void test_ipv6_and_both(void **state)
     WAIT(f, v4.closed && v6.closed);
 }
 
+static int end_world(void **state)
+{
+    world_done();
+    return 0;
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define SECURE(name)                                          \
+    {                                                         \
+#name " with TLS", name, setup_secure, teardown, NULL \
+    }
 
 int main(void)
 {
@@ -889,7 +601,18 @@ int main(void)
         T(test_dial_fails_later),
         T(test_name),
         T(test_ipv6_and_both),
+        SECURE(test_greeting_and_messages),
+        SECURE(test_big_frames),
+        SECURE(test_close_flushes),
+        SECURE(test_silent_peer_is_cut_off),
+        SECURE(test_flood_of_silent_connections),
+        SECURE(test_refused_with_leader),
+        SECURE(test_close_inside_callbacks),
+        SECURE(test_port_close_inside_message),
+        SECURE(test_port_close_at_any_time),
+        SECURE(test_dial_fails_later),
+        SECURE(test_name),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, end_world);
 }

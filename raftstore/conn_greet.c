@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The first words of a connection, said and heard. What they mean: greeting.c. */
+#include <config.h>
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "raftstore/conn.h"
+#include "raftstore/greeting.h"
+
+void conn_send_hello(struct conn *conn)
+{
+    size_t size;
+    _cleanup_(freep) uint8_t *bytes =
+        greeting_pack_hello(&conn->port->identity, conn->purpose, conn->to_server_id, &size);
+
+    conn_queue_frame(conn, bytes, size);
+}
+
+static void conn_open(struct conn *conn)
+{
+    conn_move(conn, CONN_OPEN);
+    conn_uncount(conn);
+    uv_timer_stop(&conn->timer);
+    conn->reader.limit = FRAME_MAX;
+}
+
+static void conn_send_welcome(struct conn *conn, bool accepted, const char *reason,
+                              const char *leader_address)
+{
+    size_t size;
+    _cleanup_(freep) uint8_t *bytes =
+        greeting_pack_welcome(&conn->port->identity, accepted, reason, leader_address, &size);
+
+    conn_queue_frame(conn, bytes, size);
+}
+
+void conn_refuse(struct conn *conn, const char *text, const char *leader_address)
+{
+    log_debug("refused %s: %s", conn->peer, text);
+    conn_send_welcome(conn, false, text, leader_address);
+    conn_close(conn, text);
+}
+
+/* What was agreed upon in the handshake is what is said now. */
+static int conn_check_hello_by_certificate(const struct conn *conn, const Fleet__Hello *hello,
+                                           struct err *err)
+{
+    if (conn->tls != NULL && hello->purpose != conn->purpose)
+        return err_set(err, -EPERM, "the greeting is for another purpose than the connection");
+    return greeting_check_certificate(conn_peer_name(conn), hello->machine_id, err);
+}
+
+/* A peer has said Hello: hears whether it is welcome. */
+void conn_take_hello(struct conn *conn, const uint8_t *bytes, size_t size)
+{
+    struct port *port = conn->port;
+    const struct conn_callbacks *callbacks = NULL;
+    char leader_address[ADDRESS_MAX + 1] = "";
+    Fleet__Hello *hello = fleet__hello__unpack(NULL, size, bytes);
+    struct err err = {0};
+    void *data = NULL;
+    int r;
+
+    r = hello == NULL ? -EBADMSG : greeting_check_hello(&port->identity, hello, &err);
+    if (r == 0)
+        r = conn_check_hello_by_certificate(conn, hello, &err);
+    if (r == -EBADMSG) {
+        port_log_stranger(port, conn->peer, "not a fleet daemon");
+        conn_shut(conn, "not a fleet greeting");
+    } else if (r < 0) {
+        port_log_stranger(port, conn->peer, err_text(&err, r));
+        conn_refuse(conn, err_text(&err, r), "");
+    } else {
+        conn->purpose = hello->purpose;
+        conn->peer_server_id = hello->server_id;
+        r = port->callbacks.on_accept(conn, hello, &callbacks, &data, leader_address, &err, port->data);
+        leader_address[ADDRESS_MAX] = '\0';
+        if (r == 0 && callbacks == NULL)
+            r = err_set(&err, -EAGAIN, "not ready, try again");
+        if (r == 0) { /* Also if the owner has closed it meanwhile: then on_close comes. */
+            conn->callbacks = callbacks;
+            conn->data = data;
+        }
+        if (r == 0 && conn->state == CONN_GREETING) {
+            conn_send_welcome(conn, true, "", "");
+            conn_open(conn);
+            if (callbacks->on_accepted != NULL)
+                callbacks->on_accepted(conn, data);
+        } else if (conn->state == CONN_GREETING) {
+            conn_refuse(conn, err_text(&err, r), leader_address);
+        }
+    }
+    if (hello != NULL)
+        fleet__hello__free_unpacked(hello, NULL);
+}
+
+void conn_take_welcome(struct conn *conn, const uint8_t *bytes, size_t size)
+{
+    Fleet__Welcome *welcome = fleet__welcome__unpack(NULL, size, bytes);
+    struct err err = {0};
+
+    if (welcome == NULL) {
+        conn_shut(conn, "the other side is not a fleet daemon");
+        return;
+    }
+    if (greeting_check_certificate(conn_peer_name(conn), welcome->machine_id, &err) < 0) {
+        conn_shut(conn, err.text);
+    } else if (greeting_check_welcome(welcome, conn->to_server_id, &err) < 0) {
+        if (!welcome->accepted)
+            conn->refusal = TAKE_PTR(welcome);
+        conn_shut(conn, err.text);
+    } else {
+        conn->peer_server_id = welcome->server_id;
+        conn_open(conn);
+        if (conn->callbacks->on_open != NULL)
+            conn->callbacks->on_open(conn, welcome, conn->data);
+    }
+    if (welcome != NULL)
+        fleet__welcome__free_unpacked(welcome, NULL);
+}
