@@ -238,12 +238,20 @@ static void on_router_closed(void *data)
     farewell_begin(daemon, on_farewell);
 }
 
+static void on_listeners_closed(void *data)
+{
+    struct daemon *daemon = data;
+
+    daemon->listeners = NULL;
+    router_close(daemon->router, on_router_closed, daemon);
+}
+
 static void on_http_closed(void *data)
 {
     struct daemon *daemon = data;
 
     daemon->http = NULL;
-    router_close(daemon->router, on_router_closed, daemon);
+    listeners_close(daemon->listeners, on_listeners_closed, daemon);
 }
 
 /* Clients first, then the session (the leader is told that the units run on), then the store (which gives
@@ -255,6 +263,7 @@ static void stop(struct daemon *daemon)
     daemon->stopping = true;
     uv_timer_stop(&daemon->timer);
     reload_cancel(daemon);
+    listeners_end(daemon->listeners);
     http_server_close(daemon->http, on_http_closed, daemon);
 }
 
@@ -367,7 +376,6 @@ void daemon_free(struct daemon *daemon)
     for (size_t i = 0; i < daemon->share.count; i++)
         fleet__share__free_unpacked(daemon->share.pieces[i], NULL);
     free(daemon->share.pieces);
-    listeners_free(daemon->listeners);
     member_done(&daemon->member);
     identity_done(&daemon->identity);
     config_done(&daemon->config);

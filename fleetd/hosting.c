@@ -556,7 +556,7 @@ static int start_listeners(struct daemon *daemon, struct err *err)
 
     if (count < 0)
         log_error("What systemd says of the sockets that it passed makes no sense: %s", strerror(-count));
-    daemon->listeners = listeners_new(daemon->http, daemon->config.insecure);
+    daemon->listeners = listeners_new(daemon->loop, daemon->http, daemon->config.insecure);
     listeners_take_passed(daemon->listeners, SD_LISTEN_FDS_START, count > 0 ? count : 0, names);
     for (int i = 0; i < count; i++)
         free(names[i]);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include <microhttpd.h>
 #include <utlist.h>
@@ -73,11 +74,12 @@ struct client {
 struct listener {
     struct http_server *server;
     struct MHD_Daemon *daemon;
-    int fd;
-    uv_poll_t poll;   /* libmicrohttpd's epoll descriptor. */
-    uv_timer_t timer; /* MHD_get_timeout(). */
-    bool resumed;     /* MHD_run() is due, and MHD_get_timeout() does not know. */
-    bool draining;    /* Accepts nobody any more; ends with its last client. */
+    int fd;                      /* -1: it listens to nobody (any more). */
+    const struct peer *adopting; /* Who is behind the connection that is being added. */
+    uv_poll_t poll;              /* libmicrohttpd's epoll descriptor. */
+    uv_timer_t timer;            /* MHD_get_timeout(). */
+    bool resumed;                /* MHD_run() is due, and MHD_get_timeout() does not know. */
+    bool draining;               /* Accepts nobody any more; ends with its last client. */
     uint64_t timeout_ms;
     struct client *clients;
     unsigned client_count;
@@ -94,6 +96,7 @@ struct http_server {
     uv_prepare_t prepare;
     uv_timer_t sweep; /* Looks for clients that are too slow; runs while there are clients. */
     struct listener *listeners;
+    struct listener *adopted; /* One of them, for what others have accepted; NULL: there was nobody yet. */
     struct pending *pendings;
     size_t body_bytes;     /* Of all bodies that are held. */
     unsigned handles;      /* That libuv still holds. */
@@ -489,7 +492,12 @@ static void client_new(struct listener *l, struct MHD_Connection *connection, vo
     client->listener = l;
     client->fd = info->connect_fd;
     client->reading_since_ms = server_now_ms(l->server);
-    peer_read(client->fd, l->server->others_read, &client->peer);
+    if (l->adopting != NULL) {
+        client->peer = *l->adopting;
+        client->peer.is_unix = true; /* So is the socket here; its end says when the client has gone. */
+    } else {
+        peer_read(client->fd, l->server->others_read, &client->peer);
+    }
     DL_APPEND(l->clients, client);
     l->client_count++;
     if (l->server->client_count++ == 0 && !l->server->closed)
@@ -620,7 +628,7 @@ unsigned http_server_connections(const struct http_server *server)
     return server->client_count;
 }
 
-static int check_listening(int fd, struct err *err)
+int http_check_listening(int fd, struct err *err)
 {
     int listening = 0, type = 0;
     socklen_t size = sizeof(int);
@@ -637,43 +645,46 @@ static int check_listening(int fd, struct err *err)
 
 static struct MHD_Daemon *start_daemon(struct listener *l, int fd)
 {
+    struct MHD_OptionItem listening[] = {{MHD_OPTION_LISTEN_SOCKET, fd, NULL}, {MHD_OPTION_END, 0, NULL}};
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+
+    if (fd < 0)
+        flags |= MHD_USE_NO_LISTEN_SOCKET;
     /* The logger comes first: the options after it may have something to say. */
-    return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access, l,
-        MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_CONNECTION_LIMIT, HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HTTP_CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT, l->server->timeout_s,
-        MHD_OPTION_URI_LOG_CALLBACK, on_target, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, l,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+    return MHD_start_daemon(flags, 0, NULL, NULL, on_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,
+                            MHD_OPTION_ARRAY, fd < 0 ? listening + 1 : listening, MHD_OPTION_CONNECTION_LIMIT,
+                            HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            (size_t)HTTP_CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
+                            l->server->timeout_s, MHD_OPTION_URI_LOG_CALLBACK, on_target, l,
+                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, l, MHD_OPTION_NOTIFY_CONNECTION,
+                            on_connection, l, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 }
 
-int http_server_add(struct http_server *server, int fd, struct err *err)
+/* 'fd' < 0: for connections that others have accepted. It is the caller's where this fails. */
+static struct listener *listener_new(struct http_server *server, int fd, struct err *err)
 {
-    _cleanup_(closep) int owned = fd;
+    struct listener *l = NEW0(struct listener);
     const union MHD_DaemonInfo *info;
-    struct listener *l;
     int r;
 
-    assert(!server->closing);
-    r = check_listening(fd, err);
-    if (r < 0)
-        return r;
-    l = NEW0(struct listener);
     l->server = server;
     l->fd = fd;
     l->timeout_ms = server->timeout_s * 1000ull;
     l->daemon = start_daemon(l, fd);
     if (l->daemon == NULL) {
         free(l);
-        return err_set(err, -EIO, "cannot start libmicrohttpd on descriptor %d", fd);
+        err_set(err, -EIO, "cannot start libmicrohttpd on descriptor %d", fd);
+        return NULL;
     }
-    TAKE_FD(owned);
     info = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     r = info != NULL ? uv_poll_init(server->loop, &l->poll, info->epoll_fd) : -ENOTSUP;
     if (r < 0) {
+        if (fd >= 0)
+            MHD_quiesce_daemon(l->daemon); /* The socket stays the caller's. */
         MHD_stop_daemon(l->daemon);
         free(l);
-        return err_set(err, r, "cannot watch libmicrohttpd: %s", uv_strerror(r));
+        err_set(err, r, "cannot watch libmicrohttpd: %s", uv_strerror(r));
+        return NULL;
     }
     uv_timer_init(server->loop, &l->timer);
     l->poll.data = l->timer.data = l;
@@ -682,7 +693,40 @@ int http_server_add(struct http_server *server, int fd, struct err *err)
     uv_timer_start(&l->timer, on_timer, 0,
                    0); /* The first run puts the socket into libmicrohttpd's epoll set. */
     DL_APPEND(server->listeners, l);
+    return l;
+}
+
+int http_server_add(struct http_server *server, int fd, struct err *err)
+{
+    _cleanup_(closep) int owned = fd;
+    int r;
+
+    assert(!server->closing);
+    r = http_check_listening(fd, err);
+    if (r < 0)
+        return r;
+    if (listener_new(server, fd, err) == NULL)
+        return -EIO;
+    TAKE_FD(owned);
     return 0;
+}
+
+void http_server_adopt(struct http_server *server, int fd, const struct peer *peer)
+{
+    struct listener *l = server->adopted;
+    struct sockaddr_un nowhere = {.sun_family = AF_UNIX};
+
+    assert(server->run_depth == 0);
+    if (l == NULL && !server->closing)
+        l = server->adopted = listener_new(server, -1, NULL);
+    if (l == NULL) {
+        close(fd);
+        return;
+    }
+    l->adopting = peer;
+    (void)MHD_add_connection(l->daemon, fd, (struct sockaddr *)&nowhere, sizeof nowhere.sun_family);
+    l->adopting = NULL; /* Where it was refused, libmicrohttpd has closed it. */
+    l->resumed = true;
 }
 
 static void on_server_handle_closed(uv_handle_t *handle)

@@ -55,13 +55,18 @@ int http_server_add(struct http_server *server, int fd, struct err *err)
 
 /* Clients come by sim_http(), wherever the API is offered. */
 
-struct listeners *listeners_new(struct http_server *server, bool insecure)
+struct listeners *listeners_new(uv_loop_t *loop, struct http_server *server, bool insecure)
 {
     return NULL;
 }
 
-void listeners_free(struct listeners *listeners)
+void listeners_end(struct listeners *listeners)
 {
+}
+
+void listeners_close(struct listeners *listeners, void (*done)(void *data), void *data)
+{
+    done(data);
 }
 
 void listeners_take_passed(struct listeners *listeners, int first, int count, char *const *names)
