@@ -23,11 +23,14 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-fd-forward.c \
 	fleetctl/verb-help.c \
 	fleetctl/verb-is-active.c \
+	fleetctl/verb-join.c \
+	fleetctl/verb-join-token.c \
 	fleetctl/verb-journal.c \
 	fleetctl/verb-list-machines.c \
 	fleetctl/verb-list-units.c \
 	fleetctl/verb-machines.c \
 	fleetctl/verb-restart.c \
+	fleetctl/verb-rotate-authority.c \
 	fleetctl/verb-settings.c \
 	fleetctl/verb-ssh.c \
 	fleetctl/verb-status.c \
@@ -61,5 +64,5 @@ endif
 
 # The program itself, against a pretend fleetd.
 TESTS += tests/ctl/test-ctl.sh
-EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/test_completions.py tests/ctl/test_remote.py \
+EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/test_completions.py tests/ctl/test_membership.py tests/ctl/test_remote.py \
 	tests/ctl/test_rules.py tests/ctl/fake_fleetd.py tests/ctl/fake_ssh.py

@@ -34,7 +34,8 @@ static int check_usage(const struct ctl *ctl, const struct verb *verb, size_t co
         return CTL_EXIT_USAGE;
     }
     if (wrong != 0) {
-        complain("fleetctl %s: there is no option --%s", verb->name, options_name(wrong));
+        complain("fleetctl %s: there is no option --%s", verb->name,
+                 options_wrong(&ctl->options, verb->options | OPTION_EVERYWHERE));
         return CTL_EXIT_USAGE;
     }
     if (count < verb->args_min)

@@ -3,6 +3,7 @@
 
 #include "fleetctl/options.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
@@ -66,9 +67,20 @@ static const struct row {
     {"A", 0, BOOL, OPTION_FORWARD_AGENT, FIELD(forward_agent), NULL, NULL},
     {"ssh-port", 0, PORT, OPTION_SSH_PORT, FIELD(ssh_port), "PORT", "where sshd listens (default 22)"},
     {"role", 0, TEXT, OPTION_CLIENT_CERT, FIELD(role), "ROLE", "admin, operator or viewer"},
-    {"ttl", 0, TEXT, OPTION_CLIENT_CERT, FIELD(ttl), "TIME", "how long it is valid (default 365d)"},
     {"file", 0, TEXT, OPTION_CLIENT_CERT, FIELD(file), "FILE",
      "where to write it (default NAME.pem; -: stdout)"},
+    {"ttl", 0, TEXT, OPTION_TTL, FIELD(ttl), "TIME",
+     "how long it is valid (default 1h for a join token, 365d for a client)"},
+    {"uses", 0, INT, OPTION_JOIN_TOKEN, FIELD(uses), "N", "how many hosts it lets in (default: any number)"},
+    {"list", 0, BOOL, OPTION_JOIN_TOKEN, FIELD(list), NULL, "list the tokens that there are"},
+    {"revoke", 0, TEXT, OPTION_JOIN_TOKEN, FIELD(revoke), "ID", "let nobody in by this token any more"},
+    {"token-file", 0, TEXT, OPTION_JOIN, FIELD(token_file), "FILE",
+     "where the join token is; -: standard input"},
+    {"voters", 0, INT, OPTION_INIT, FIELD(voters), "N", "how many hosts are to vote: 1, 3, 5 or 7"},
+    {"status", 0, BOOL, OPTION_ROTATE, FIELD(show_status), NULL, "only show how far the rotation is"},
+    {"cancel", 0, BOOL, OPTION_ROTATE, FIELD(cancel), NULL,
+     "end the rotation, if no certificate was issued yet"},
+    {"force", 0, BOOL, OPTION_FORCE, FIELD(force), NULL, "whatever is still in the way of it"},
     {"quiet", 'q', BOOL, OPTION_QUIET, FIELD(quiet), NULL, "print nothing, only set the exit status"},
     {"endpoint", 0, TEXT, OPTION_GLOBAL, FIELD(endpoint), "URL",
      "where fleetd is: unix://, http://, https://"},
@@ -287,6 +299,7 @@ static int read_command_line(struct options *o, int argc, char **argv, struct er
         r = set_value(o, row, optarg, err);
         if (r < 0)
             return err_prefix(err, r, "--%s", row->name);
+        o->given[row - rows] = true;
         o->used |= row->kind == MODE && o->output > OUTPUT_JSON_PRETTY ? OPTION_FORMAT : row->bit;
     }
     while (optind < argc)
@@ -309,8 +322,9 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
 void options_done(struct options *o)
 {
     char *const texts[] = {
-        o->endpoint,     o->fields,           o->driver,  o->tunnel, o->ca_file, o->cert_file, o->key_file,
-        o->ssh_username, o->known_hosts_file, o->machine, o->unit,   o->role,    o->ttl,       o->file};
+        o->endpoint, o->fields,       o->driver,           o->tunnel,    o->ca_file, o->cert_file,
+        o->key_file, o->ssh_username, o->known_hosts_file, o->machine,   o->unit,    o->role,
+        o->ttl,      o->file,         o->revoke,           o->token_file};
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
         free(texts[i]);
@@ -335,10 +349,11 @@ void options_print_help(unsigned bits)
     }
 }
 
-const char *options_name(unsigned bits)
+const char *options_wrong(const struct options *o, unsigned allowed)
 {
+    static_assert(ARRAY_SIZE(rows) <= OPTIONS_ROWS_MAX, "a place for each");
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-        if ((rows[i].bit & bits) != 0)
+        if (o->given[i] && (rows[i].bit & allowed) == 0)
             return rows[i].name;
-    return "";
+    return NULL;
 }

@@ -16,6 +16,7 @@
 #define OPTIONS_DRIVER                  "API" /* What is left of the first fleet's choice. */
 #define OPTIONS_REQUEST_TIMEOUT_DEFAULT 10000 /* ms */
 #define OPTIONS_LINES_DEFAULT           10
+#define OPTIONS_ROWS_MAX                80
 
 /* Bits for struct verb's 'options' and struct options' 'used'. */
 enum option_bit {
@@ -28,7 +29,13 @@ enum option_bit {
     OPTION_REPLACE = 1 << 6,
     OPTION_SIGN = 1 << 7, /* Means nothing; scripts for the first fleet pass it. */
     OPTION_GLOBAL = 1 << 8,
-    OPTION_CLIENT_CERT = 1 << 14, /* What only client-cert takes. */
+    OPTION_JOIN_TOKEN = 1 << 9, /* What only join-token takes... */
+    OPTION_JOIN = 1 << 10,      /* ...only join... */
+    OPTION_INIT = 1 << 11,      /* ...only init. */
+    OPTION_FORCE = 1 << 12,
+    OPTION_ROTATE = 1 << 13,      /* Only rotate-authority. */
+    OPTION_CLIENT_CERT = 1 << 14, /* Only client-cert. */
+    OPTION_TTL = 1 << 15,
     OPTION_LINES = 1 << 16,
     OPTION_FOLLOW = 1 << 17,
     OPTION_FORMAT = 1 << 18, /* --output with one of journalctl's formats. */
@@ -76,11 +83,14 @@ struct options {
     int lines;          /* Of a journal. */
     int block_attempts; /* 0: the default deadline; negative: none; N: 2N seconds (fleet-behaviour.md §1.6.1).
                          */
-    char *role, *ttl, *file; /* NULL: not given. */
+    char *ttl, *revoke, *token_file, *role, *file; /* NULL: not given. */
+    int uses, voters;                              /* 0: not given. */
+    bool list, force, show_status, cancel;
     uint64_t request_timeout_ms;
-    uint64_t deadline_ms; /* 0: by block_attempts. */
-    unsigned used;        /* Which of enum option_bit the command line had. */
-    struct strlist args;  /* The verb and its arguments, in order. */
+    uint64_t deadline_ms;         /* 0: by block_attempts. */
+    unsigned used;                /* Which of enum option_bit the command line had. */
+    bool given[OPTIONS_ROWS_MAX]; /* Likewise, of the rows of the table. */
+    struct strlist args;          /* The verb and its arguments, in order. */
 };
 
 /* Fills 'o' with defaults, then the environment, then the command line. -EINVAL and a text for the first
@@ -92,5 +102,6 @@ void options_done(struct options *o);
 /* Prints the options of a verb that takes the set 'bits', one line each, indented by a tab, to stdout. */
 void options_print_help(unsigned bits);
 
-/* The name ("--fields") of the first option in 'bits', for messages. Static. */
-const char *options_name(unsigned bits);
+/* The name of the first option of the command line that is not in the set 'allowed', for messages, or NULL.
+ */
+const char *options_wrong(const struct options *o, unsigned allowed);

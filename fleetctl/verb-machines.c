@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cordon, uncordon, drain, undrain, confirm-lost: what a person decides about machines. */
+/* cordon, uncordon, drain, undrain, confirm-lost, remove-machine: what a person decides about machines. */
 #include <config.h>
 
 #include <errno.h>
@@ -148,4 +148,32 @@ int verb_confirm_lost(struct ctl *ctl, const struct strlist *args)
         return ctl_fail(&err, r, "Error confirming that machines are lost");
     say_each(ctl, ids, "is lost: its units are placed on others");
     return CTL_EXIT_DONE;
+}
+
+/* One after the other: what stands in the way of one is no reason to keep the others. */
+int verb_remove_machine(struct ctl *ctl, const struct strlist *args)
+{
+    _cleanup_(json_decrefp) json_t *ids = json_array();
+    const json_t *id;
+    size_t i;
+    int code = read_machines(ctl, args, ids);
+
+    if (code != CTL_EXIT_DONE)
+        return code;
+    json_array_foreach(ids, i, id)
+    {
+        _cleanup_(freep) char *legend = legend_of(ctl, json_string_value(id));
+        _cleanup_(freep) char *path =
+            xasprintf("machines/%s%s", json_string_value(id), ctl->options.force ? "?force=yes" : "");
+        struct err err = {0};
+        int r = api_call(ctl->api, "DELETE", path, NULL, 0, NULL, &err);
+
+        if (r < 0) {
+            code = ctl_fail(&err, r, "Error removing machine %s", legend);
+            continue;
+        }
+        printf("Machine %s removed\n", legend);
+        fflush(stdout);
+    }
+    return code;
 }

@@ -31,7 +31,7 @@ const struct verb verbs[] = {
      "Makes a key, has the cluster certify it, and writes both, with the cluster's authorities, to one file "
      "that only its owner can read: what --cert-file takes on the computer where it is to be used, or "
      "~/.config/fleet/client.pem there. The key is nowhere else.",
-     1, 1, "One name must be provided", OPTION_CLIENT_CERT, false, verb_client_cert},
+     1, 1, "One name must be provided", OPTION_CLIENT_CERT | OPTION_TTL, false, verb_client_cert},
     {"confirm-lost", "MACHINE...", "Say that missing machines will not come back",
      "When more than a third of the machines vanish together, their units "
      "are not started elsewhere until enough of them are back. This starts "
@@ -52,10 +52,25 @@ const struct verb verbs[] = {
      "The far end of --tunnel; ssh runs it on the host that is tunnelled to.", 1, 1,
      "Provide a single argument", 0, true, verb_fd_forward},
     {"help", "[COMMAND]", "Print help", NULL, 0, 1, NULL, 0, true, verb_help},
+    {"init", "", "Start a cluster, with this host as its first machine",
+     "For a host that belongs to no cluster. The cluster makes an authority of its own, whose certificates "
+     "all that "
+     "hosts say to each other is secured by.",
+     0, 0, NULL, OPTION_INIT | OPTION_FULL, false, verb_init},
     {"is-active", "UNIT|PATTERN...", "Check whether one of the units is active", CHECK_DETAIL, 1, ANY,
      "No units given", OPTION_QUIET, false, verb_is_active},
     {"is-failed", "UNIT|PATTERN...", "Check whether one of the units has failed", CHECK_DETAIL, 1, ANY,
      "No units given", OPTION_QUIET, false, verb_is_failed},
+    {"join", "HOST[:PORT]...", "Make this host a machine of a cluster",
+     "For a host that belongs to no cluster. The secret of the token is sent only to who proves to be of the "
+     "cluster that "
+     "the token is for. Waits until the host is in, for 30 seconds unless --deadline says otherwise.",
+     1, ANY, "No addresses of members given", OPTION_JOIN | OPTION_DEADLINE | OPTION_FULL, false, verb_join},
+    {"join-token", "", "Make, list or revoke tokens that let hosts in",
+     "Prints the token alone: it is a secret, and goes into a file that only root can read. Fields of "
+     "--list: id, state, "
+     "expires, used (the default), created.",
+     0, 0, NULL, OPTION_JOIN_TOKEN | OPTION_TTL | LIST, false, verb_join_token},
     {"journal", "UNIT", "Print what a unit has written to the journals of its machines",
      "The entries of all machines that have the unit, by time.", 1, 1, "One unit file must be provided.",
      OPTION_LINES | OPTION_FOLLOW | OPTION_OUTPUT | OPTION_FORMAT | OPTION_SUDO | OPTION_SSH_PORT, false,
@@ -80,12 +95,27 @@ const struct verb verbs[] = {
      false, verb_list_units},
     {"load", "UNIT...", "Place units on machines, without starting them", CREATE_DETAIL, 1, ANY,
      "No units given", CREATE | WAIT, false, verb_load},
+    {"remove-machine", "MACHINE...", "Take machines out of the cluster for good",
+     "They are told so, stop what they have of the cluster's units, and get in again only with a new token. "
+     "One that has "
+     "units is drained first, or removed with --force: then these are stopped there before they are started "
+     "elsewhere.",
+     1, ANY, "No machines given", OPTION_FORCE | OPTION_FULL, false, verb_remove_machine},
     {"restart", "UNIT|PATTERN...", "Restart what runs of units, on every machine that has them",
      "A unit that is loaded, has finished or has failed is started.", 1, ANY, "No units given",
      WAIT | OPTION_SSH_PORT, false, verb_restart},
     {"revoke-client-cert", "NAME|SERIAL...", "End what certificates can do",
      "By a name: all certificates of that name.", 1, ANY, "No certificates given", 0, false,
      verb_revoke_client_cert},
+    {"rotate-authority", "", "Replace the authority that signs certificates",
+     "All machines first trust the new authority, then get certificates of it, then forget the old one, "
+     "without a "
+     "connection that ends. Machines that are away are waited for; with --force those that are still awaited "
+     "are left "
+     "behind, and need a new token to come back.",
+     0, 0, NULL,
+     OPTION_ROTATE | OPTION_FORCE | OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL | OPTION_OUTPUT, false,
+     verb_rotate_authority},
     {"set", "NAME=VALUE...", "Set what holds for the whole cluster",
      "fleetctl list-settings shows what there is. NAME= sets back to the "
      "default. All of them are set, or none.",

@@ -29,6 +29,7 @@ struct api_backend {
     /* Extra facts about members for GET /members: as store_servers(); and who leads (server id). */
     size_t (*servers)(struct store_server *servers, size_t max, void *data);
     uint64_t (*leader_id)(void *data);
+    void (*hand_over)(void *data); /* Gives leadership to another voter, if one can take it. */
     /* Asks a host about a unit: as asks_begin() and asks_cancel(). */
     uint64_t (*ask)(const char *machine_id, Fleet__HostRequest *request, uint64_t timeout_ms, asks_done *done,
                     void *done_data, struct err *err, void *data);

@@ -4,6 +4,7 @@ fleetd_libapi_a_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS)
 fleetd_libapi_a_SOURCES = \
 	fleetd/api.c fleetd/api.h fleetd/api_private.h \
 	fleetd/api_access.c \
+	fleetd/api_authority.c \
 	fleetd/api_batch.c \
 	fleetd/api_clients.c \
 	fleetd/api_change.c fleetd/api_change.h \
@@ -11,27 +12,33 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_discovery.c \
 	fleetd/api_hosts.c \
 	fleetd/api_json.c fleetd/api_json.h \
+	fleetd/api_join_tokens.c \
 	fleetd/api_linger.c \
 	fleetd/api_machines.c \
 	fleetd/api_members.c \
 	fleetd/api_manage.c \
 	fleetd/api_metadata.c \
 	fleetd/api_page.c fleetd/api_page.h \
+	fleetd/api_removal.c \
 	fleetd/api_route.c \
 	fleetd/api_settings.c \
 	fleetd/api_state.c \
 	fleetd/api_units.c \
 	fleetd/api_wait.c fleetd/api_wait.h \
+	fleetd/authority.c fleetd/authority.h \
+	fleetd/core/rotation.c fleetd/core/rotation.h \
 	fleetd/metrics.c fleetd/metrics.h \
 	fleetd/router.c fleetd/router.h
 
-API_LIBS = fleetd/libapi.a fleetd/libaccess.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
-	pki/libpki.a base/libbase.a $(JANSSON_LIBS) $(PROTOBUF_C_LIBS) $(NETTLE_LIBS) $(GNUTLS_LIBS)
+API_LIBS = fleetd/libapi.a fleetd/libaccess.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a $(PKI_LIBS) \
+	$(JANSSON_LIBS) $(PROTOBUF_C_LIBS)
 API_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 
 if HAVE_CMOCKA
-API_TESTS = tests/unit/test-access tests/unit/test-api tests/unit/test-api-hosts tests/unit/test-api-wait tests/unit/test-api-wire \
-	tests/unit/test-metrics tests/unit/test-registry tests/unit/test-registry-security
+API_TESTS = tests/unit/test-access tests/unit/test-api tests/unit/test-api-membership tests/unit/test-api-hosts \
+	tests/unit/test-api-wait tests/unit/test-api-wire \
+	tests/unit/test-metrics tests/unit/test-registry tests/unit/test-registry-security \
+	tests/unit/test-credentials tests/unit/test-rotation
 check_PROGRAMS += $(API_TESTS)
 TESTS += $(API_TESTS)
 API_WORLD = tests/unit/api-world.c tests/unit/api-world.h tests/unit/fake-core.c tests/unit/fake-core.h
@@ -43,6 +50,10 @@ tests_unit_test_api_SOURCES = tests/unit/test-api.c $(API_WORLD)
 tests_unit_test_api_CPPFLAGS = $(API_CPPFLAGS)
 tests_unit_test_api_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_api_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_api_membership_SOURCES = tests/unit/test-api-membership.c $(API_WORLD)
+tests_unit_test_api_membership_CPPFLAGS = $(API_CPPFLAGS)
+tests_unit_test_api_membership_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_api_membership_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_api_hosts_SOURCES = tests/unit/test-api-hosts.c $(API_WORLD)
 tests_unit_test_api_hosts_CPPFLAGS = $(API_CPPFLAGS)
 tests_unit_test_api_hosts_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -68,6 +79,14 @@ tests_unit_test_registry_security_SOURCES = tests/unit/test-registry-security.c
 tests_unit_test_registry_security_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
 tests_unit_test_registry_security_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_registry_security_LDADD = $(tests_unit_test_registry_LDADD)
+tests_unit_test_credentials_SOURCES = tests/unit/test-credentials.c fleetd/credentials.c fleetd/credentials.h
+tests_unit_test_credentials_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
+tests_unit_test_credentials_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_credentials_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_rotation_SOURCES = tests/unit/test-rotation.c
+tests_unit_test_rotation_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
+tests_unit_test_rotation_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_rotation_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
 endif
 
 check_PROGRAMS += tests/fuzz/fuzz-api-replay

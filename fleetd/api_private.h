@@ -176,6 +176,12 @@ void api_machines_patch(struct api_request *request, const Fleet__ApiRequest *me
 void api_clients_get(struct api_request *request);
 void api_clients_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_client_delete(struct api_request *request, const Fleet__ApiRequest *message);
+void api_authority_get(struct api_request *request);
+void api_authority_post(struct api_request *request, const Fleet__ApiRequest *message);
+void api_machine_delete(struct api_request *request, const Fleet__ApiRequest *message);
+void api_join_tokens_get(struct api_request *request);
+void api_join_tokens_post(struct api_request *request, const Fleet__ApiRequest *message);
+void api_join_token_delete(struct api_request *request, const Fleet__ApiRequest *message);
 void api_members_get(struct api_request *request);
 void api_settings_get(struct api_request *request);
 void api_settings_patch(struct api_request *request, const Fleet__ApiRequest *message);

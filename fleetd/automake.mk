@@ -39,6 +39,13 @@ tests_unit_test_core_SOURCES = tests/unit/test-core.c tests/unit/core-world.c te
 tests_unit_test_core_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_core_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_core_LDADD = $(CORE_TEST_LIBS)
+check_PROGRAMS += tests/unit/test-joining
+TESTS += tests/unit/test-joining
+tests_unit_test_joining_SOURCES = tests/unit/test-joining.c \
+	fleetd/gate.c fleetd/gate.h fleetd/joiner.c fleetd/joiner.h
+tests_unit_test_joining_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS)
+tests_unit_test_joining_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_joining_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/test-prober
 TESTS += tests/unit/test-prober
 tests_unit_test_prober_SOURCES = tests/unit/test-prober.c fleetd/prober.c fleetd/prober.h
@@ -65,24 +72,31 @@ fleetd_fleetd_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(SYST
 	$(INIH_CFLAGS)
 fleetd_fleetd_SOURCES = \
 	fleetd/main.c \
+	fleetd/admission.c \
 	fleetd/asks.c fleetd/asks.h \
+	fleetd/certifier.c fleetd/certifier.h \
 	fleetd/cluster.c \
+	fleetd/credentials.c fleetd/credentials.h \
 	fleetd/daemon.c fleetd/daemon.h fleetd/daemon_private.h \
 	fleetd/downlink.c fleetd/downlink.h \
 	fleetd/dump.c \
 	fleetd/farewell.c fleetd/farewell.h \
 	fleetd/host_query.c fleetd/host_query.h \
+	fleetd/gate.c fleetd/gate.h \
 	fleetd/hosting.c \
 	fleetd/journal_entry.c fleetd/journal_entry.h \
-	fleetd/joining.c fleetd/joining.h \
+	fleetd/joiner.c fleetd/joiner.h \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
 	fleetd/member.c fleetd/member.h \
+	fleetd/membership.c fleetd/membership.h \
 	fleetd/observing.c \
 	fleetd/prober.c fleetd/prober.h \
 	fleetd/messages.h \
 	fleetd/patience.c fleetd/patience.h \
 	fleetd/reload.c \
+	fleetd/removal.c fleetd/removal.h \
+	fleetd/renewal.c fleetd/renewal.h \
 	fleetd/unit_journal.c fleetd/unit_journal.h \
 	fleetd/unit_status.c fleetd/unit_status.h \
 	fleetd/uplink.c fleetd/uplink.h

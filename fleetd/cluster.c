@@ -13,6 +13,7 @@
 #include "fleetd/daemon_private.h"
 #include "fleetd/patience.h"
 #include "raftstore/limits.h"
+#include "raftstore/registry_security.h"
 
 /* ---- store ---- */
 
@@ -70,6 +71,12 @@ static int accept_session(struct daemon *daemon, struct conn *conn, const Fleet_
     const struct registry_machine *machine =
         registry_machine(store_registry(daemon->store), hello->machine_id);
 
+    if (admission_is_out(daemon, hello->machine_id)) {
+        *ret = downlink_accept_removed();
+        return 0;
+    }
+    if (registry_removed(store_registry(daemon->store), hello->machine_id) != NULL)
+        return err_set(err, -EAGAIN, "machine %s is being removed", hello->machine_id);
     if (machine == NULL || !machine->registered || machine->server_id != hello->server_id)
         return err_set(err, -EACCES, "machine %s is no member of this cluster (any more)", hello->machine_id);
     *ret = downlink_accept(daemon->downlink, conn, machine->id, ret_data);
@@ -80,11 +87,15 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
                      void **ret_data, char *leader_address, struct err *err, void *data)
 {
     struct daemon *daemon = data;
+    int r;
 
     if (daemon->store == NULL)
         return err_set(err, -EAGAIN, "this host %s",
                        daemon->bystander ? "has no room on its disk" : "belongs to no cluster yet");
     if (hello->purpose == FLEET__PURPOSE__PURPOSE_RAFT) {
+        r = admission_check_peer(daemon, hello, err);
+        if (r < 0)
+            return r;
         *ret = store_accept(daemon->store, hello->server_id, ret_data);
         return *ret != NULL ? 0 : err_set(err, -EACCES, "this server is not wanted");
     }
@@ -98,7 +109,7 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
         return accept_session(daemon, conn, hello, ret, ret_data, err);
     if (hello->purpose == FLEET__PURPOSE__PURPOSE_JOIN) {
         *ret = gate_accept(daemon->gate, conn, ret_data);
-        return 0;
+        return *ret != NULL ? 0 : err_set(err, -EAGAIN, "many hosts join at this moment: try again");
     }
     return err_set(err, -ENOTSUP, "this version does not know what the connection is for");
 }
@@ -165,6 +176,11 @@ static bool backend_secure(void *data)
     struct daemon *daemon = data;
 
     return !daemon->config.insecure;
+}
+
+static void backend_hand_over(void *data)
+{
+    leading_hand_over(data);
 }
 
 static size_t backend_servers(struct store_server *servers, size_t max, void *data)
@@ -246,6 +262,7 @@ void cluster_forget_founding(struct daemon *daemon)
     if (!daemon->member.founder ||
         memcmp(registry_cluster_id(store_registry(daemon->store)), none, sizeof none) == 0)
         return;
+    credentials_forget_authority(&daemon->credentials); /* The registry has it. */
     daemon->member.founder = false;
     r = member_save(daemon->config.data_dir, &daemon->member, &err);
     if (r < 0) {
@@ -272,8 +289,7 @@ void cluster_look_for_room(struct daemon *daemon)
     _exit(EXIT_SUCCESS); /* Restart=always. Nothing is half done: a bystander only carries out its share. */
 }
 
-/* This host is a member: its part of the store opens, and its session to the leader begins. */
-static int become_member(struct daemon *daemon, struct err *err)
+int cluster_become_member(struct daemon *daemon, struct err *err)
 {
     static const struct store_callbacks store_callbacks = {.on_change = on_change,
                                                            .on_role = on_role,
@@ -289,6 +305,7 @@ static int become_member(struct daemon *daemon, struct err *err)
         .now_ms = backend_now_ms,
         .wall_ms = backend_wall_ms,
         .secure = backend_secure,
+        .hand_over = backend_hand_over,
         .servers = backend_servers,
         .leader_id = backend_leader_id,
         .ask = backend_ask,
@@ -303,6 +320,9 @@ static int become_member(struct daemon *daemon, struct err *err)
     struct patience *patience;
     int r;
 
+    r = renewal_apply(daemon, err);
+    if (r < 0)
+        return r;
     memcpy(config.cluster_id, daemon->member.cluster_id, sizeof config.cluster_id);
     daemon->is_member = true;
     hosting_describe(daemon);
@@ -311,7 +331,8 @@ static int become_member(struct daemon *daemon, struct err *err)
     uplink_set_members(daemon->uplink, &daemon->member.peers);
     daemon->downlink = leading_downlink_new(daemon);
     daemon->lessor = lessor_new(daemon);
-    daemon->gate = leading_gate_new(daemon);
+    daemon->certifier = certifier_new(daemon);
+    daemon->gate = admission_gate_new(daemon);
     daemon->prober = leading_prober_new(daemon);
     if (store_check_room(config.directory, err) < 0) {
         stand_by(daemon, err);
@@ -329,124 +350,14 @@ static int become_member(struct daemon *daemon, struct err *err)
     return 0;
 }
 
-static int found(struct daemon *daemon, struct err *err)
-{
-    int r;
-
-    member_draw_cluster_id(&daemon->member);
-    member_draw_server_id(&daemon->member);
-    strcpy(daemon->member.machine_id, daemon->identity.machine_id);
-    daemon->member.founder = true;
-    r = member_save(daemon->config.data_dir, &daemon->member, err);
-    if (r < 0)
-        return r;
-    log_notice("Starting a new cluster (bootstrap = true)");
-    return become_member(daemon, err);
-}
-
-static void on_joiner_closed(void *data)
-{
-}
-
-static void on_admitted(const Fleet__JoinReply *reply, void *data)
-{
-    struct daemon *daemon = data;
-    struct err err = {0};
-    int r;
-
-    memcpy(daemon->member.cluster_id, reply->cluster_id.data, CLUSTER_ID_SIZE);
-    for (size_t i = 0; i < reply->n_members; i++)
-        strlist_add(&daemon->member.peers, reply->members[i]);
-    r = member_save(daemon->config.data_dir, &daemon->member, &err);
-    if (r < 0)
-        daemon_fatal(daemon, err_text(&err, r));
-    log_notice("Joined the cluster");
-    joiner_close(TAKE_PTR(daemon->joiner), on_joiner_closed, NULL);
-    r = become_member(daemon, &err);
-    if (r < 0)
-        daemon_fatal(daemon, err_text(&err, r));
-    daemon_update_status(daemon);
-}
-
-static Fleet__RegisterMachine *joiner_machine(void *data)
-{
-    struct daemon *daemon = data;
-
-    return &daemon->machine;
-}
-
-static void on_join_trouble(const char *why, void *data)
-{
-    log_warn("Cannot join yet: %s. Trying again", why);
-}
-
-static void start_joining(struct daemon *daemon)
-{
-    static const struct joiner_callbacks callbacks = {
-        .machine = joiner_machine, .on_admitted = on_admitted, .on_trouble = on_join_trouble};
-
-    member_draw_server_id(&daemon->member);
-    strcpy(daemon->member.machine_id, daemon->identity.machine_id);
-    hosting_describe(daemon);
-    daemon->joiner = joiner_new(daemon->loop, daemon->port, &daemon->config.join, &callbacks, daemon);
-}
-
-/* Only a host that belongs to no cluster yet is concerned. */
-static void reconsider_founding(struct daemon *daemon)
-{
-    struct err err = {0};
-    int r;
-
-    if (daemon->is_member)
-        return;
-    if (daemon->joiner != NULL)
-        joiner_close(TAKE_PTR(daemon->joiner), on_joiner_closed, NULL);
-    if (daemon->config.bootstrap) {
-        r = found(daemon, &err);
-        if (r < 0)
-            daemon_fatal(daemon, err_text(&err, r));
-    } else if (daemon->config.join.count > 0) {
-        start_joining(daemon);
-    }
-    daemon_update_status(daemon);
-}
-
-void cluster_reconsider(struct daemon *daemon, const struct strlist *changed)
-{
-    if (strlist_has(changed, "bootstrap") || strlist_has(changed, "join"))
-        reconsider_founding(daemon);
-}
-
 int cluster_start(struct daemon *daemon, struct err *err)
 {
     static const struct port_callbacks callbacks = {.on_accept = on_accept};
     struct port_identity nobody = {0};
     int r;
 
-    if (!daemon->config.insecure)
-        return err_set(
-            err, -ENOTSUP,
-            "this version has no TLS yet and opens its cluster port only where you say so: set \"insecure "
-            "= true\" in /etc/fleet/fleet.conf, in a network that you trust");
     daemon->port = port_new(daemon->loop, &nobody, &callbacks, daemon);
     set_port_identity(daemon);
     r = port_listen(daemon->port, daemon->config.cluster_listen, err);
-    if (r < 0)
-        return r;
-    r = member_load(daemon->config.data_dir, &daemon->member, err);
-    if (r >= 0 && !streq(daemon->member.machine_id, daemon->identity.machine_id))
-        return err_set(
-            err, -EXDEV,
-            "%s belongs to machine %s, but this one is %s: was the disk copied? Move the directory away "
-            "and join this host again",
-            daemon->config.data_dir, daemon->member.machine_id, daemon->identity.machine_id);
-    if (r >= 0)
-        return become_member(daemon, err);
-    if (r != -ENOENT)
-        return r;
-    if (daemon->config.bootstrap)
-        return found(daemon, err);
-    if (daemon->config.join.count > 0)
-        start_joining(daemon);
-    return 0;
+    return r < 0 ? r : membership_start(daemon, err);
 }

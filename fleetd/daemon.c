@@ -36,12 +36,20 @@ static void describe_status(const struct daemon *daemon, char *to, size_t size)
 {
     size_t units, machines;
 
-    if (!daemon->is_member && daemon->joiner != NULL) {
-        snprintf(to, size, "joining a cluster");
+    if (daemon->member.removed) {
+        removal_describe(daemon, to, size);
         return;
     }
     if (!daemon->is_member) {
-        snprintf(to, size, "waiting: this host belongs to no cluster (set bootstrap or join in fleet.conf)");
+        membership_describe(daemon, to, size);
+        return;
+    }
+    if (credentials_ended(&daemon->credentials, wall_ms()) && !uplink_is_open(daemon->uplink)) {
+        snprintf(to, size,
+                 "this host's certificate has ended (fleetctl join HOST:PORT --token-file FILE gives it a "
+                 "new one); %zu "
+                 "units here run on",
+                 agent_unit_count(daemon->agent));
         return;
     }
     if (daemon->bystander) {
@@ -142,8 +150,11 @@ static void on_chores(uv_timer_t *timer)
     daemon->turn++;
     if (!daemon->stopping && daemon->turn % IDENTITY_TURNS == 0)
         refresh_identity(daemon);
-    if (!daemon->stopping)
+    if (!daemon->stopping) {
         cluster_look_for_room(daemon);
+        membership_tick(daemon);
+        removal_tick(daemon);
+    }
     if (daemon->api != NULL && !daemon->stopping) {
         leading_chores(daemon);
         leading_probe(daemon);
@@ -220,14 +231,19 @@ static void on_uplink_closed(void *data)
         on_store_closed(daemon);
 }
 
-static void on_farewell(struct daemon *daemon)
+static void on_membership_closed(void *data)
 {
+    struct daemon *daemon = data;
+
     if (daemon->uplink != NULL)
         uplink_close(TAKE_PTR(daemon->uplink), on_uplink_closed, daemon);
-    else if (daemon->joiner != NULL)
-        joiner_close(TAKE_PTR(daemon->joiner), on_uplink_closed, daemon);
     else
         on_uplink_closed(daemon);
+}
+
+static void on_farewell(struct daemon *daemon)
+{
+    membership_close(daemon, on_membership_closed, daemon);
 }
 
 static void on_router_closed(void *data)
@@ -370,12 +386,16 @@ void daemon_free(struct daemon *daemon)
     for (size_t i = 0; i < daemon->machine.n_metadata; i++)
         free(daemon->machine.metadata[i]);
     free(daemon->machine.metadata);
+    free(daemon->machine.roots);
+    certifier_free(daemon->certifier);
     for (size_t i = 0; i < daemon->reports.count; i++)
         fleet__unit_report__free_unpacked(daemon->reports.items[i], NULL);
     free(daemon->reports.items);
     for (size_t i = 0; i < daemon->share.count; i++)
         fleet__share__free_unpacked(daemon->share.pieces[i], NULL);
     free(daemon->share.pieces);
+    membership_free(daemon->membership);
+    credentials_done(&daemon->credentials);
     member_done(&daemon->member);
     identity_done(&daemon->identity);
     config_done(&daemon->config);

@@ -1,26 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the daemon's sources share: daemon.c (its life), cluster.c (membership and store), leading.c (what
- * only the leader does), hosting.c (what every host does: agent, session, API), observing.c (metrics),
- * reload.c (SIGHUP), dump.c (SIGUSR1). */
+/* What the daemon's sources share: daemon.c (its life), membership.c (how it comes into a cluster), cluster.c
+ * (store and port), leading.c (what only the leader does), admission.c (whom it lets in), hosting.c (what
+ * every host does: agent, session, API), observing.c (metrics), reload.c (SIGHUP), dump.c (SIGUSR1). */
 #pragma once
 
 #include <stdbool.h>
 
 #include "fleetd/agent.h"
 #include "fleetd/api.h"
+#include "fleetd/certifier.h"
 #include "fleetd/config.h"
 #include "fleetd/core/core.h"
+#include "fleetd/credentials.h"
 #include "fleetd/daemon.h"
 #include "fleetd/downlink.h"
 #include "fleetd/farewell.h"
+#include "fleetd/gate.h"
 #include "fleetd/host_query.h"
 #include "fleetd/http.h"
 #include "fleetd/identity.h"
-#include "fleetd/joining.h"
+#include "fleetd/joiner.h"
 #include "fleetd/listeners.h"
 #include "fleetd/member.h"
+#include "fleetd/membership.h"
 #include "fleetd/metrics.h"
 #include "fleetd/prober.h"
+#include "fleetd/removal.h"
+#include "fleetd/renewal.h"
 #include "fleetd/router.h"
 #include "fleetd/uplink.h"
 #include "raftstore/port.h"
@@ -49,7 +55,8 @@ struct daemon {
     struct member member;
 
     struct port *port;
-    struct joiner *joiner; /* While this host looks for a cluster. */
+    struct membership *membership;
+    struct credentials credentials; /* Empty where "insecure = true" is set. */
     struct gate *gate;
     struct store *store;
     struct core *core;
@@ -59,6 +66,7 @@ struct daemon {
     struct farewell *farewell; /* While it is said. */
     struct prober *prober;     /* Asks after hosts that are silent, while this one leads. */
     struct lessor *lessor;
+    struct certifier *certifier;
     struct router *router;
     struct agent *agent;
     struct host_queries *queries;
@@ -107,8 +115,9 @@ void cluster_learn_peers(
     struct daemon *daemon); /* Likewise, from the store, if this host has a part in it. */
 void cluster_forget_founding(struct daemon *daemon);
 void cluster_look_for_room(struct daemon *daemon); /* A bystander, once a second. */
-/* The configuration was read again; 'changed' are the keys with new values. */
-void cluster_reconsider(struct daemon *daemon, const struct strlist *changed);
+/* This host is a member (daemon->member, daemon->credentials): its part of the store opens, and its session
+ * to the leader begins. */
+int cluster_become_member(struct daemon *daemon, struct err *err);
 
 /* leading.c */
 void leading_start(struct daemon *daemon, uint64_t term);
@@ -119,10 +128,24 @@ void leading_tick(struct daemon *daemon);        /* The core's deadline has come
 void leading_set_ttl(struct daemon *daemon);     /* The configuration was read again. */
 void leading_set_placing(struct daemon *daemon); /* Likewise. */
 void leading_chores(struct daemon *daemon);
-void leading_probe(struct daemon *daemon); /* Once a second. */
+void leading_probe(struct daemon *daemon);     /* Once a second. */
+void leading_hand_over(struct daemon *daemon); /* To another voter, if one can take it. */
 struct downlink *leading_downlink_new(struct daemon *daemon);
 struct prober *leading_prober_new(struct daemon *daemon);
-struct gate *leading_gate_new(struct daemon *daemon);
+void leading_register(struct daemon *daemon, const Fleet__RegisterMachine *machine, store_done *done,
+                      void *data);
+
+/* admission.c */
+struct gate *admission_gate_new(struct daemon *daemon);
+/* Whether what a host says of itself makes sense. */
+int admission_check_machine(const Fleet__RegisterMachine *machine, struct err *err);
+/* Whether the machine was removed, and has nothing to do with the consensus any more: then it is told so.
+ * Before, it may be what makes the majority that decides on its own leaving. */
+bool admission_is_out(const struct daemon *daemon, const char *machine_id);
+/* Whether a host that wants to take part in the consensus may be who it says it is. */
+int admission_check_peer(const struct daemon *daemon, const Fleet__Hello *hello, struct err *err);
+/* Whether no other host of that machine id is there: -EEXIST and a text. */
+int admission_check_alone(struct daemon *daemon, const struct registry_machine *known, struct err *err);
 
 /* leading_lease.c: answers to heartbeats that ask for a lease. */
 struct lessor *lessor_new(struct daemon *daemon);

@@ -217,6 +217,10 @@ static void dispatch(struct link *link, const Fleet__SessionUp *message)
     case FLEET__SESSION_UP__MESSAGE_API_REQUEST: on_api_request(link, message->api_request); break;
     case FLEET__SESSION_UP__MESSAGE_API_CANCEL: on_api_cancel(link, message->api_cancel->id); break;
     case FLEET__SESSION_UP__MESSAGE_HOST_REPLY: asks_reply(downlink->asks, link, message->host_reply); break;
+    case FLEET__SESSION_UP__MESSAGE_CERTIFICATE_REQUEST:
+        downlink->callbacks.on_certificate_request(link->machine_id, message->certificate_request,
+                                                   downlink->data);
+        break;
     case FLEET__SESSION_UP__MESSAGE_MACHINE:
         /* A host speaks for itself only. */
         if (streq(message->machine->machine_id, link->machine_id))
@@ -269,6 +273,45 @@ static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome
 }
 
 static const struct conn_callbacks conn_callbacks = {.on_message = on_message, .on_close = on_close};
+
+/* ---- machines that were removed ---- */
+
+static void say_removed(struct conn *conn)
+{
+    Fleet__Removed removed = FLEET__REMOVED__INIT;
+    Fleet__SessionDown message = FLEET__SESSION_DOWN__INIT;
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t size;
+
+    message.message_case = FLEET__SESSION_DOWN__MESSAGE_REMOVED;
+    message.removed = &removed;
+    size = fleet__session_down__get_packed_size(&message);
+    bytes = xmalloc(size);
+    fleet__session_down__pack(&message, bytes);
+    conn_send(conn, bytes, size);
+}
+
+static void on_removed_accepted(struct conn *conn, void *data)
+{
+    say_removed(conn);
+    conn_close(conn, "the machine was removed");
+}
+
+static void on_removed_message(struct conn *conn, const uint8_t *bytes, size_t size, void *data)
+{
+}
+
+static void on_removed_close(struct conn *conn, const char *reason, const Fleet__Welcome *refusal, void *data)
+{
+}
+
+const struct conn_callbacks *downlink_accept_removed(void)
+{
+    static const struct conn_callbacks callbacks = {
+        .on_accepted = on_removed_accepted, .on_message = on_removed_message, .on_close = on_removed_close};
+
+    return &callbacks;
+}
 
 /* ---- interface ---- */
 
@@ -343,6 +386,23 @@ bool downlink_poke(struct downlink *downlink, const char *machine_id)
     message.message_case = FLEET__SESSION_DOWN__MESSAGE_HEARTBEAT;
     message.heartbeat = &nothing;
     return downlink_send(downlink, machine_id, &message);
+}
+
+const struct pki_info *downlink_peer_info(const struct downlink *downlink, const char *machine_id)
+{
+    const struct link *link = link_find(downlink, machine_id);
+
+    return link != NULL ? conn_peer_info(link->conn) : NULL;
+}
+
+void downlink_dismiss(struct downlink *downlink, const char *machine_id)
+{
+    struct link *link = link_find(downlink, machine_id);
+
+    if (link == NULL || link->closing)
+        return;
+    say_removed(link->conn);
+    link_close(link, "the machine was removed");
 }
 
 void downlink_drop(struct downlink *downlink, const char *machine_id, const char *why)

@@ -33,6 +33,8 @@ struct downlink_callbacks {
     /* After on_heard: the heartbeat asks for a lease. */
     void (*on_lease)(const char *machine_id, uint64_t session_id, uint64_t sequence, bool urgent, void *data);
     void (*on_closed)(const char *machine_id, uint64_t session_id, void *data);
+    void (*on_certificate_request)(const char *machine_id, const Fleet__CertificateRequest *request,
+                                   void *data);
     void (*on_machine)(const Fleet__RegisterMachine *machine, void *data);
     void (*on_settings)(const char *machine_id, const Fleet__ChangeSettings *settings, void *data);
     /* As api_handle(); passed on by this machine. */
@@ -47,6 +49,9 @@ struct downlink *downlink_new(uv_loop_t *loop, const struct downlink_callbacks *
  * 'machine_id' is a member. */
 const struct conn_callbacks *downlink_accept(struct downlink *downlink, struct conn *conn,
                                              const char *machine_id, void **ret_data);
+
+/* Likewise for a machine that is no member any more: it is told so, and nothing else. */
+const struct conn_callbacks *downlink_accept_removed(void);
 
 /* What the host is told once its SessionOpen was taken in. */
 void downlink_accepted(struct downlink *downlink, const char *machine_id,
@@ -65,6 +70,11 @@ void downlink_ask_cancel(struct downlink *downlink, uint64_t id);
  * host has been booted since. */
 bool downlink_poke(struct downlink *downlink, const char *machine_id);
 
+/* What proves the host of an open session; NULL: nothing (insecure), or it has none. */
+const struct pki_info *downlink_peer_info(const struct downlink *downlink, const char *machine_id);
+
+/* Ends the session, and tells the host that it is no member any more. */
+void downlink_dismiss(struct downlink *downlink, const char *machine_id);
 void downlink_drop(struct downlink *downlink, const char *machine_id, const char *why);
 void downlink_drop_all(struct downlink *downlink, const char *why);
 

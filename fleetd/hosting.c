@@ -26,6 +26,22 @@
 
 /* ---- who this host is ---- */
 
+static void describe_credentials(struct daemon *daemon)
+{
+    struct credentials *credentials = &daemon->credentials;
+    Fleet__RegisterMachine *machine = &daemon->machine;
+
+    if (!credentials_complete(credentials))
+        return;
+    machine->n_roots = credentials->root_count;
+    machine->roots = xcalloc(machine->n_roots, sizeof *machine->roots);
+    for (size_t i = 0; i < machine->n_roots; i++)
+        machine->roots[i] =
+            (ProtobufCBinaryData){.len = PKI_FINGERPRINT_SIZE, .data = credentials->fingerprints[i]};
+    machine->certified_by =
+        (ProtobufCBinaryData){.len = sizeof credentials->info.issuer, .data = credentials->info.issuer};
+}
+
 void hosting_describe(struct daemon *daemon)
 {
     Fleet__RegisterMachine *machine = &daemon->machine;
@@ -33,6 +49,7 @@ void hosting_describe(struct daemon *daemon)
     for (size_t i = 0; i < machine->n_metadata; i++)
         free(machine->metadata[i]);
     free(machine->metadata);
+    free(machine->roots);
     fleet__register_machine__init(machine);
     machine->machine_id = daemon->identity.machine_id;
     machine->boot_id = daemon->identity.boot_id;
@@ -50,6 +67,7 @@ void hosting_describe(struct daemon *daemon)
         machine->metadata[i]->key = daemon->config.metadata[i].key;
         machine->metadata[i]->value = daemon->config.metadata[i].value;
     }
+    describe_credentials(daemon);
 }
 
 /* A changed id on the fly would be another machine with this one's units (fleet-behaviour.md §5.4 did that).
@@ -244,6 +262,7 @@ static void on_accepted(const Fleet__SessionAccepted *accepted, void *data)
     hosting_announce(daemon);   /* It may have changed while the session was opening. */
     if (daemon->router != NULL) /* It ends before the session does. */
         router_connected(daemon->router);
+    membership_arrived(daemon);
     daemon_update_status(daemon);
 }
 
@@ -396,6 +415,21 @@ static void on_lost(const char *why, void *data)
     daemon_update_status(daemon);
 }
 
+static void on_credentials(const Fleet__Credentials *message, void *data)
+{
+    renewal_told(data, message);
+}
+
+static void on_certificate(const Fleet__Certificate *message, void *data)
+{
+    renewal_issued(data, message);
+}
+
+static void on_removed(void *data)
+{
+    removal_heard(data);
+}
+
 static void on_farewell(void *data)
 {
     farewell_answered(data);
@@ -426,6 +460,9 @@ struct uplink *hosting_uplink_new(struct daemon *daemon)
         .on_farewell = on_farewell,
         .on_host_request = on_host_request,
         .on_host_cancel = on_host_cancel,
+        .on_credentials = on_credentials,
+        .on_certificate = on_certificate,
+        .on_removed = on_removed,
         .on_lost = on_lost,
         .on_refused = on_refused,
     };
@@ -453,7 +490,7 @@ static bool router_member(void *data)
 {
     struct daemon *daemon = data;
 
-    return daemon->is_member;
+    return daemon->is_member && !daemon->member.removed;
 }
 
 static uint64_t router_local(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data)
@@ -508,7 +545,8 @@ char *hosting_status_json(struct daemon *daemon)
     return text;
 }
 
-static int router_admit(const struct access_caller *caller, bool here, struct err *err, void *data)
+static int router_admit(const struct access_caller *caller, enum pki_role needed, bool here, struct err *err,
+                        void *data)
 {
     struct daemon *daemon = data;
     const struct registry *registry = daemon->store != NULL ? store_registry(daemon->store) : NULL;
@@ -522,7 +560,7 @@ static int router_admit(const struct access_caller *caller, bool here, struct er
     /* It may just have been made: the leader knows. */
     if (facts.certificate == ACCESS_CERTIFICATE_UNKNOWN && !here)
         facts.certificate = ACCESS_CERTIFICATE_UNCHECKED;
-    return access_check(caller, &facts, PKI_ROLE_VIEWER, err);
+    return access_check(caller, &facts, needed, err);
 }
 
 static char *router_metrics(void *data)
@@ -539,13 +577,15 @@ static void on_http_request(struct http_request *request, void *data)
 {
     struct daemon *daemon = data;
 
-    router_request(daemon->router, request);
+    if (!membership_request(daemon, request))
+        router_request(daemon->router, request);
 }
 
 static void on_http_gone(struct http_request *request, void *data)
 {
     struct daemon *daemon = data;
 
+    membership_gone(daemon, request);
     router_gone(daemon->router, request);
 }
 

@@ -17,7 +17,6 @@
 #include "raftstore/limits.h"
 #include "units/name.h"
 
-#define RECONNECT_MS      3000u /* A fleetd that was killed is back by then. */
 #define SHARE_PIECE_BYTES (1024u * 1024)
 
 /* A leadership that nobody takes, although somebody could, is offered again after so long: while it is
@@ -244,6 +243,8 @@ static void carry_out(struct daemon *daemon, struct effects *effects)
             break;
         case EFFECT_VERDICT: do_verdict(daemon, effect); break;
         case EFFECT_DROP:
+            if (admission_is_out(daemon, effect->machine_id))
+                downlink_dismiss(daemon->downlink, effect->machine_id);
             downlink_drop(daemon->downlink, effect->machine_id,
                           "the host was silent for too long, or is no member");
             break;
@@ -275,16 +276,30 @@ static void found_cluster(struct daemon *daemon)
 {
     Fleet__Command command = FLEET__COMMAND__INIT;
     Fleet__CreateCluster create = FLEET__CREATE_CLUSTER__INIT;
+    Fleet__Authority authority = FLEET__AUTHORITY__INIT;
+    struct pki_blob key = {0};
+    struct err err = {0};
 
     create.cluster_id = (ProtobufCBinaryData){.len = CLUSTER_ID_SIZE, .data = daemon->member.cluster_id};
-    create.voters = daemon->config.voters;
+    create.voters = membership_voters(daemon);
+    if (!daemon->config.insecure) {
+        const struct pki_blob *certificate = &daemon->credentials.roots[0];
+        int r = credentials_load_authority(&daemon->credentials, &key, &err);
+
+        if (r < 0)
+            daemon_fatal(daemon, err_text(&err, r));
+        authority.certificate = (ProtobufCBinaryData){.len = certificate->size, .data = certificate->data};
+        authority.private_key = (ProtobufCBinaryData){.len = key.size, .data = key.data};
+        create.authority = &authority;
+    }
     command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
     command.create_cluster = &create;
     store_propose(daemon->store, &command, ignore_outcome, daemon);
+    pki_blob_done(&key);
 }
 
-static void register_machine(struct daemon *daemon, const Fleet__RegisterMachine *machine, store_done *done,
-                             void *data)
+void leading_register(struct daemon *daemon, const Fleet__RegisterMachine *machine, store_done *done,
+                      void *data)
 {
     Fleet__Command command = FLEET__COMMAND__INIT;
 
@@ -335,6 +350,7 @@ void leading_step(struct daemon *daemon)
     core_registry_changed(daemon->core, &changes, now_ms(), &effects);
     registry_changes_done(&changes);
     carry_out(daemon, &effects);
+    certifier_look(daemon->certifier);
 }
 
 void leading_tick(struct daemon *daemon)
@@ -425,30 +441,49 @@ void leading_set_placing(struct daemon *daemon)
     carry_out(daemon, &effects);
 }
 
+/* Voters that could lead instead of this host; 'any': also those that must not (disable_engine). */
+static size_t find_heirs(struct daemon *daemon, bool any, uint64_t heirs[RAFT_SERVERS_MAX])
+{
+    struct store_server servers[RAFT_SERVERS_MAX];
+    size_t server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX), machine_count, count = 0;
+    const struct registry_machine *const *machines =
+        registry_machines(store_registry(daemon->store), &machine_count);
+
+    for (size_t i = 0; i < server_count; i++)
+        for (size_t j = 0; j < machine_count; j++)
+            if (servers[i].role == SERVER_VOTER && machines[j]->server_id == servers[i].id &&
+                servers[i].id != daemon->member.server_id && (any || !machines[j]->disable_engine))
+                heirs[count++] = servers[i].id;
+    return count;
+}
+
 /* A host that must not lead leads only while no voter can that may (fleet.conf(5), disable_engine). Returns
  * whether leadership is being given away. */
 static bool give_away(struct daemon *daemon)
 {
-    struct store_server servers[RAFT_SERVERS_MAX];
     uint64_t heirs[RAFT_SERVERS_MAX];
-    size_t server_count, machine_count, count = 0;
-    const struct registry_machine *const *machines =
-        registry_machines(store_registry(daemon->store), &machine_count);
+    size_t count;
 
     if (!daemon->config.disable_engine || now_ms() < daemon->give_away_ms)
         return false;
-    server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
-    for (size_t i = 0; i < server_count; i++)
-        for (size_t j = 0; j < machine_count; j++)
-            if (servers[i].role == SERVER_VOTER && machines[j]->server_id == servers[i].id &&
-                servers[i].id != daemon->member.server_id && !machines[j]->disable_engine)
-                heirs[count++] = servers[i].id;
+    count = find_heirs(daemon, false, heirs);
     if (count == 0)
         return false;
     daemon->give_away_ms = now_ms() + GIVE_AWAY_MS;
     log_info("This host must not lead (disable_engine): handing leadership over");
     store_hand_over(daemon->store, heirs, count);
     return true;
+}
+
+void leading_hand_over(struct daemon *daemon)
+{
+    uint64_t heirs[RAFT_SERVERS_MAX];
+    size_t count = find_heirs(daemon, false, heirs);
+
+    if (count == 0)
+        count = find_heirs(daemon, true, heirs);
+    if (count > 0)
+        store_hand_over(daemon->store, heirs, count);
 }
 
 /* ---- voters ---- */
@@ -479,12 +514,13 @@ void leading_chores(struct daemon *daemon)
     cluster_learn_peers(daemon);
     gate_tick(daemon->gate);
     downlink_tick(daemon->downlink);
+    certifier_tick(daemon->certifier);
     if (!store_leads(daemon->store) || daemon->voters_busy || give_away(daemon))
         return;
     registry = store_registry(daemon->store);
     self = registry_machine(registry, daemon->member.machine_id);
     if (self == NULL || !self->registered)
-        register_machine(daemon, &daemon->machine, ignore_outcome, daemon);
+        leading_register(daemon, &daemon->machine, ignore_outcome, daemon);
     machines = registry_machines(registry, &count);
     list = xcalloc(count, sizeof *list);
     for (size_t i = 0; i < count; i++)
@@ -526,34 +562,27 @@ static bool labels_equal(const struct registry_machine *known, const Fleet__Regi
     return true;
 }
 
+static bool credentials_equal(const struct registry_machine *known, const Fleet__RegisterMachine *said)
+{
+    static const uint8_t none[FINGERPRINT_SIZE];
+    const uint8_t *by = said->certified_by.len == FINGERPRINT_SIZE ? said->certified_by.data : none;
+
+    if (known->root_count != said->n_roots || memcmp(known->certified_by, by, FINGERPRINT_SIZE) != 0)
+        return false;
+    for (size_t i = 0; i < said->n_roots; i++)
+        if (said->roots[i].len != FINGERPRINT_SIZE ||
+            memcmp(known->roots[i], said->roots[i].data, FINGERPRINT_SIZE) != 0)
+            return false;
+    return true;
+}
+
 static bool machine_equals(const struct registry_machine *known, const Fleet__RegisterMachine *said)
 {
     return known->registered && streq(known->hostname, said->hostname) &&
            streq(known->public_ip, said->public_ip) && streq(known->cluster_address, said->cluster_address) &&
            streq(known->boot_id, said->boot_id) && streq(known->version, said->version) &&
            known->server_id == said->server_id && known->disable_engine == said->disable_engine &&
-           labels_equal(known, said);
-}
-
-static int check_machine(const Fleet__RegisterMachine *machine, struct err *err)
-{
-    if (strlen(machine->machine_id) != MACHINE_ID_SIZE - 1 ||
-        strspn(machine->machine_id, "0123456789abcdef") != MACHINE_ID_SIZE - 1)
-        return err_set(err, -EINVAL, "\"%.40s\" is no machine id", machine->machine_id);
-    if (machine->server_id == 0 || strlen(machine->hostname) > LABEL_MAX ||
-        strlen(machine->public_ip) > ADDRESS_MAX || strlen(machine->version) > LABEL_MAX ||
-        config_check_address(machine->cluster_address, err) < 0)
-        return err_prefix(err, -EINVAL, "what the host says of itself makes no sense");
-    if (machine->boot_id[0] != '\0' && (strlen(machine->boot_id) != IDENTITY_ID_SIZE - 1 ||
-                                        strspn(machine->boot_id, "0123456789abcdef") != IDENTITY_ID_SIZE - 1))
-        return err_set(err, -EINVAL, "\"%.40s\" is no boot id", machine->boot_id);
-    if (machine->n_metadata > LABELS_PER_MACHINE_MAX)
-        return err_set(err, -E2BIG, "it has %zu metadata keys, the limit is %u", machine->n_metadata,
-                       LABELS_PER_MACHINE_MAX);
-    for (size_t i = 0; i < machine->n_metadata; i++)
-        if (strlen(machine->metadata[i]->key) > LABEL_MAX || strlen(machine->metadata[i]->value) > LABEL_MAX)
-            return err_set(err, -E2BIG, "a metadata key or value is longer than %u bytes", LABEL_MAX);
-    return 0;
+           labels_equal(known, said) && credentials_equal(known, said);
 }
 
 /* A member may say anew where it is and what it is like, but not who it is. */
@@ -562,43 +591,19 @@ static void on_machine(const Fleet__RegisterMachine *machine, void *data)
     struct daemon *daemon = data;
     const struct registry_machine *known =
         registry_machine(store_registry(daemon->store), machine->machine_id);
+    Fleet__RegisterMachine said = *machine;
     struct err err = {0};
     int r;
 
     if (known == NULL || known->server_id != machine->server_id || machine_equals(known, machine))
         return;
-    r = check_machine(machine, &err);
+    said.joins = false; /* That is ours to say. */
+    said.join_token = (char *)protobuf_c_empty_string;
+    r = admission_check_machine(machine, &err);
     if (r < 0)
         log_warn("Machine %s: %s", machine->machine_id, err_text(&err, r));
     else
-        register_machine(daemon, machine, ignore_outcome, daemon);
-}
-
-/* One machine id, two hosts: whoever was there first stays, until it has been silent for half a ttl, or for
- * as long as a fleetd takes to come back if its connection is closed. That is how a host is taken in soon
- * that has lost its power and is up again: its kernel knows nothing of the connection that is still open
- * here. */
-static int check_alone(struct daemon *daemon, const struct registry_machine *known, struct err *err)
-{
-    uint64_t now = now_ms(), silent_ms = core_machine_silent_ms(daemon->core, known->id, now);
-    uint64_t half_ms = daemon->config.agent_ttl_ms / 2;
-    bool connected = downlink_poke(daemon->downlink, known->id);
-    uint64_t wanted_ms = connected || half_ms < RECONNECT_MS ? half_ms : RECONNECT_MS;
-    int r;
-
-    if (silent_ms >= wanted_ms)
-        return 0;
-    r = err_set(err, -EEXIST,
-                "machine id %s is in use by %s (%s), heard %.1f s ago: was its disk or its /etc/machine-id "
-                "copied? (see machine-id(5)) If it was rebooted, it is let in after %.1f s",
-                known->id, known->hostname, known->public_ip, (double)silent_ms / 1000,
-                (double)(wanted_ms - silent_ms) / 1000);
-    if (!streq(daemon->clone, known->id) || now - daemon->clone_ms >= REFUSED_LOG_MS) {
-        snprintf(daemon->clone, sizeof daemon->clone, "%s", known->id);
-        daemon->clone_ms = now;
-        log_warn("A host is refused: %s", err_text(err, r));
-    }
-    return r;
+        leading_register(daemon, &said, ignore_outcome, daemon);
 }
 
 static int on_opening(const Fleet__RegisterMachine *machine, struct err *err, void *data)
@@ -612,7 +617,7 @@ static int on_opening(const Fleet__RegisterMachine *machine, struct err *err, vo
     /* This host knows its own boot before the registry does. */
     if (known == NULL || boot[0] == '\0' || machine->boot_id[0] == '\0' || streq(boot, machine->boot_id))
         return 0;
-    return check_alone(daemon, known, err);
+    return admission_check_alone(daemon, known, err);
 }
 
 static void on_session(const char *machine_id, uint64_t session_id, const Fleet__SessionOpen *open,
@@ -635,6 +640,7 @@ static void on_session(const char *machine_id, uint64_t session_id, const Fleet_
     accepted.n_members = count;
     downlink_accepted(daemon->downlink, machine_id, &accepted);
     on_machine(open->machine, daemon);
+    certifier_opened(daemon->certifier, machine_id, downlink_peer_info(daemon->downlink, machine_id));
     core_session_open(daemon->core, machine_id, session_id, open->reports, open->n_reports, now_ms(),
                       &effects);
     carry_out(daemon, &effects);
@@ -708,11 +714,21 @@ static void on_lease(const char *machine_id, uint64_t session_id, uint64_t seque
     lessor_ask(daemon->lessor, machine_id, session_id, sequence, urgent);
 }
 
+static void on_certificate_request(const char *machine_id, const Fleet__CertificateRequest *request,
+                                   void *data)
+{
+    struct daemon *daemon = data;
+
+    certifier_requested(daemon->certifier, machine_id, request);
+}
+
 static void on_closed(const char *machine_id, uint64_t session_id, void *data)
 {
     struct daemon *daemon = data;
     struct effects effects = {0};
 
+    if (downlink_peer_info(daemon->downlink, machine_id) == NULL) /* Otherwise there is a newer one. */
+        certifier_closed(daemon->certifier, machine_id);
     core_session_closed(daemon->core, machine_id, session_id, now_ms(), &effects);
     carry_out(daemon, &effects);
 }
@@ -744,6 +760,7 @@ struct downlink *leading_downlink_new(struct daemon *daemon)
         .on_lease = on_lease,
         .on_closed = on_closed,
         .on_goodbye = on_goodbye,
+        .on_certificate_request = on_certificate_request,
         .on_machine = on_machine,
         .on_settings = on_settings,
         .on_api_request = on_api_request,
@@ -751,81 +768,4 @@ struct downlink *leading_downlink_new(struct daemon *daemon)
     };
 
     return downlink_new(daemon->loop, &callbacks, daemon);
-}
-
-/* ---- joining ---- */
-
-static int gate_check(const Fleet__RegisterMachine *machine, struct err *err, void *data)
-{
-    struct daemon *daemon = data;
-    const struct registry *registry = store_registry(daemon->store);
-    const struct registry_machine *known, *const *machines;
-    size_t count;
-    int r = check_machine(machine, err);
-
-    if (r < 0)
-        return r;
-    if (!store_leads(daemon->store))
-        return err_set(err, -EAGAIN, "this host does not lead any more");
-    machines = registry_machines(registry, &count);
-    known = registry_machine(registry, machine->machine_id);
-    if (known == NULL && count >= MACHINES_MAX)
-        return err_set(err, -E2BIG, "the cluster has %zu machines, the limit is %u", count, MACHINES_MAX);
-    if (known != NULL && known->registered && known->server_id != machine->server_id) {
-        r = check_alone(daemon, known, err);
-        if (r < 0)
-            return r;
-    }
-    for (size_t i = 0; i < count; i++)
-        if (machines[i]->server_id == machine->server_id && !streq(machines[i]->id, machine->machine_id))
-            return err_set(err, -EEXIST, "server id %016llx is in use",
-                           (unsigned long long)machine->server_id);
-    return 0;
-}
-
-struct admission {
-    void (*done)(bool admitted, const char *why, void *data);
-    void *data;
-};
-
-static void on_admitted(enum store_outcome outcome, const struct registry_result *result, const char *reason,
-                        void *data)
-{
-    struct admission *admission = data;
-    bool admitted = outcome == STORE_APPLIED && result->status == 0;
-
-    admission->done(admitted, outcome == STORE_APPLIED ? result->text : reason, admission->data);
-    free(admission);
-}
-
-static void gate_admit(const Fleet__RegisterMachine *machine,
-                       void (*done)(bool admitted, const char *why, void *done_data), void *done_data,
-                       void *data)
-{
-    struct daemon *daemon = data;
-    struct admission *admission = NEW0(struct admission);
-    _cleanup_(freep) char *field = xasprintf("FLEET_MACHINE=%s", machine->machine_id);
-
-    admission->done = done;
-    admission->data = done_data;
-    log_message(LOG_NOTICE, log_fields(MESSAGE_MACHINE_JOINS, field), "Machine %s (%s) joins from %s",
-                machine->machine_id, machine->hostname, machine->cluster_address);
-    register_machine(daemon, machine, on_admitted, admission);
-}
-
-static void gate_fill(Fleet__JoinReply *reply, void *data)
-{
-    struct daemon *daemon = data;
-
-    reply->cluster_id = (ProtobufCBinaryData){.len = CLUSTER_ID_SIZE, .data = daemon->member.cluster_id};
-    reply->members = &daemon->cluster_address;
-    reply->n_members = 1;
-}
-
-struct gate *leading_gate_new(struct daemon *daemon)
-{
-    static const struct gate_callbacks callbacks = {
-        .check = gate_check, .admit = gate_admit, .fill = gate_fill};
-
-    return gate_new(&callbacks, daemon);
 }

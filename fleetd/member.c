@@ -3,6 +3,7 @@
 
 #include "fleetd/member.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -66,6 +67,8 @@ static int on_line(void *data, const char *section, const char *key, const char 
         loading->machine = true;
     } else if (streq(key, "founder")) {
         member->founder = streq(value, "yes");
+    } else if (streq(key, "removed")) {
+        member->removed = streq(value, "yes");
     } else if (streq(key, "peer")) {
         strlist_add(&member->peers, value);
     }
@@ -103,6 +106,8 @@ int member_save(const char *data_dir, const struct member *member, struct err *e
         "# Made by fleetd when this host became a member. Do not edit, do not copy to another host.\n");
     strbuf_addf(&text, "cluster_id = %s\nserver_id = %016llx\nmachine_id = %s\nfounder = %s\n", hex,
                 (unsigned long long)member->server_id, member->machine_id, member->founder ? "yes" : "no");
+    if (member->removed)
+        strbuf_addf(&text, "removed = yes\n");
     for (size_t i = 0; i < member->peers.count; i++)
         strbuf_addf(&text, "peer = %s\n", member->peers.items[i]);
 
@@ -113,4 +118,42 @@ int member_save(const char *data_dir, const struct member *member, struct err *e
     if (r < 0)
         return err_set(err, r, "cannot write %s/" MEMBER_FILE ": %s", data_dir, strerror(-r));
     return 0;
+}
+
+/* Removes the files of a directory but for 'keep' (NULL: none), and with 'deep' also what is in its
+ * directories, and these. */
+static int empty_directory(int parent, const char *path, const char *keep, bool deep, struct err *err)
+{
+    int fd = openat(parent, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    _cleanup_(closedirp) DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    struct dirent *entry;
+    struct stat st;
+    int r = 0;
+
+    if (dir == NULL)
+        return err_set(err, -errno, "cannot open %s: %s", path, strerror(errno));
+    while (r >= 0 && (entry = readdir(dir)) != NULL) {
+        const char *name = entry->d_name;
+
+        if (streq(name, ".") || streq(name, "..") || (keep != NULL && streq(name, keep)) ||
+            fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (S_ISDIR(st.st_mode) && !deep))
+            continue;
+        if (S_ISDIR(st.st_mode))
+            r = empty_directory(fd, name, NULL, false, err);
+        if (r >= 0 && unlinkat(fd, name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0) < 0)
+            r = err_set(err, -errno, "cannot remove %s in %s: %s", name, path, strerror(errno));
+    }
+    if (r >= 0 && fsync(fd) < 0)
+        r = err_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
+    return r;
+}
+
+int member_forget(const char *data_dir, struct err *err)
+{
+    _cleanup_(freep) char *path = xasprintf("%s/" MEMBER_FILE, data_dir);
+    int r = empty_directory(AT_FDCWD, data_dir, MEMBER_FILE, true, err);
+
+    if (r >= 0 && unlink(path) < 0 && errno != ENOENT)
+        r = err_set(err, -errno, "cannot remove %s: %s", path, strerror(errno));
+    return r;
 }

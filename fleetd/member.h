@@ -15,6 +15,7 @@ struct member {
     uint8_t cluster_id[CLUSTER_ID_SIZE];
     uint64_t server_id; /* Drawn when the data directory is made: never used twice (docs/RAFT.md §5). */
     char machine_id[MACHINE_ID_SIZE]; /* Of the host that the directory was made on. */
+    bool removed;                     /* It was removed from its cluster, and is to stop what it has of it. */
     bool founder;                     /* It began the cluster: its log starts with itself. */
     struct strlist peers;             /* Whom to ask for the leader: addresses, as last heard from one. */
 };
@@ -24,6 +25,10 @@ int member_load(const char *data_dir, struct member *ret, struct err *err);
 
 /* Makes the directory if it is missing, writes the file whole or not at all, and to the disk. */
 int member_save(const char *data_dir, const struct member *member, struct err *err);
+
+/* Removes what makes this host a member, the file last: the log, its snapshots, whatever file there is beside
+ * them. */
+int member_forget(const char *data_dir, struct err *err);
 
 void member_draw_server_id(struct member *member);
 void member_draw_cluster_id(struct member *member);

@@ -143,7 +143,7 @@ static void apply(struct daemon *daemon, struct reload *reload)
     leading_set_placing(daemon);
     if (daemon->api != NULL)
         api_set_token_limit(daemon->api, daemon->config.token_limit);
-    cluster_reconsider(daemon, &changed);
+    membership_reconsider(daemon, &changed);
     daemon_update_status(daemon);
     report(&changed);
     strlist_done(&changed);

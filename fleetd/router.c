@@ -283,12 +283,12 @@ static bool is_about_host(const struct http_request *request)
     return streq(request->path, "/metrics") || is_status(request);
 }
 
-static bool refuse(struct router *router, struct http_request *request, bool here)
+static bool refuse(struct router *router, struct http_request *request, enum pki_role needed, bool here)
 {
     struct err err = {0};
     struct audit_event event;
 
-    if (router->callbacks.admit(request->caller, here, &err, router->data) >= 0)
+    if (router->callbacks.admit(request->caller, needed, here, &err, router->data) >= 0)
         return false;
     event = event_of(request, 403, err.text);
     audit_refusal(&router->refusals, &event, uv_now(router->loop));
@@ -296,19 +296,25 @@ static bool refuse(struct router *router, struct http_request *request, bool her
     return true;
 }
 
+bool router_admits(struct router *router, struct http_request *request, enum pki_role needed)
+{
+    return !refuse(router, request, needed, true);
+}
+
 void router_request(struct router *router, struct http_request *request)
 {
     struct pending *pending;
 
-    if (refuse(router, request, is_about_host(request)))
+    if (refuse(router, request, PKI_ROLE_VIEWER, is_about_host(request)))
         return;
     if (answer_about_host(router, request))
         return;
     if (!router->callbacks.member(router->data)) {
         request->unnamed = true; /* The API is not there (§4.1). */
-        reply_error(request, 503,
-                    "this host belongs to no cluster yet: set \"bootstrap = true\" on the first host, and "
-                    "\"join = HOST:PORT\" on the others, in /etc/fleet/fleet.conf");
+        reply_error(
+            request, 503,
+            "this host belongs to no cluster yet: \"fleetctl init\" makes one, \"fleetctl join HOST:PORT "
+            "--token-file FILE\" joins one");
         return;
     }
     pending = pending_new(router, request);

@@ -189,6 +189,13 @@ static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, voi
             uplink->callbacks.on_lease(message->heartbeat->sequence, message->heartbeat->lease_ms,
                                        uplink->data);
         break;
+    case FLEET__SESSION_DOWN__MESSAGE_CREDENTIALS:
+        uplink->callbacks.on_credentials(message->credentials, uplink->data);
+        break;
+    case FLEET__SESSION_DOWN__MESSAGE_CERTIFICATE:
+        uplink->callbacks.on_certificate(message->certificate, uplink->data);
+        break;
+    case FLEET__SESSION_DOWN__MESSAGE_REMOVED: uplink->callbacks.on_removed(uplink->data); break;
     case FLEET__SESSION_DOWN__MESSAGE_REFUSED:
         uplink->refused = true;
         give_up(uplink, message->refused);

@@ -34,6 +34,9 @@ struct uplink_callbacks {
     /* The leader asks about a unit here, or does not want the answer any more. */
     void (*on_host_request)(const Fleet__HostRequest *request, void *data);
     void (*on_host_cancel)(uint64_t id, void *data);
+    void (*on_credentials)(const Fleet__Credentials *message, void *data);
+    void (*on_certificate)(const Fleet__Certificate *message, void *data);
+    void (*on_removed)(void *data);               /* This host is no member any more. May close the uplink. */
     void (*on_lost)(const char *why, void *data); /* It was OPEN, and is not any more. */
     /* The leader does not want this host's session. It is tried again, twice a second. */
     void (*on_refused)(const char *why, void *data);

@@ -348,6 +348,11 @@ void conn_start_dial(struct conn *conn, const char *text)
     }
 }
 
+int conn_handshake_error(const struct conn *conn)
+{
+    return conn->handshake_error;
+}
+
 const char *conn_peer(const struct conn *conn)
 {
     return conn->peer;

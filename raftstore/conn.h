@@ -58,6 +58,7 @@ struct conn {
     uint64_t to_server_id, peer_server_id;
     char peer[ADDRESS_MAX + 1];
     char *reason;
+    int handshake_error; /* conn_handshake_error() */
     Fleet__Welcome *refusal;
 
     uv_tcp_t tcp;

@@ -24,7 +24,8 @@ static void conn_open(struct conn *conn)
     conn_move(conn, CONN_OPEN);
     conn_uncount(conn);
     uv_timer_stop(&conn->timer);
-    conn->reader.limit = FRAME_MAX;
+    conn->reader.limit =
+        conn->purpose == FLEET__PURPOSE__PURPOSE_JOIN && !conn->dialled ? JOIN_FRAME_MAX : FRAME_MAX;
 }
 
 static void conn_send_welcome(struct conn *conn, bool accepted, const char *reason,

@@ -37,6 +37,7 @@ static const struct tls_protocol *protocol_of(Fleet__Purpose purpose)
 
 static void conn_handshake_failed(struct conn *conn, const struct tls_result *result)
 {
+    conn->handshake_error = result->r;
     if (conn->dialled) {
         conn_shut(conn, result->text);
         return;

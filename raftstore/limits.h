@@ -5,6 +5,7 @@
 
 #define FRAME_MAX                    (4u * 1024 * 1024) /* Bytes of one frame between daemons. */
 #define HELLO_FRAME_MAX              4096u              /* Bytes of a frame before the peer is known. */
+#define JOIN_FRAME_MAX               (512u * 1024) /* Bytes of a request to join: of who has proved nothing yet. */
 #define COMMAND_MAX                  (1u * 1024 * 1024) /* Bytes of one encoded command: one Raft entry. */
 #define SNAPSHOT_MAX                 (1024u * 1024 * 1024)
 #define RAFT_ENTRIES_PER_MESSAGE_MAX 1024u

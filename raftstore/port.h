@@ -114,6 +114,8 @@ size_t conn_queued(const struct conn *conn); /* Bytes not yet handed to the kern
 /* No more on_message; what is queued is still sent, for at most PORT_LINGER_MS; then on_close with 'reason'
  * (copied). Again: ignored. */
 void conn_close(struct conn *conn, const char *reason);
+/* In on_close: what the TLS handshake failed with (struct tls_result), 0: it did not, or there was none. */
+int conn_handshake_error(const struct conn *conn);
 const char *conn_peer(const struct conn *conn); /* "address:port" of the other side, for messages. */
 uint64_t conn_peer_server_id(const struct conn *conn);
 

@@ -562,7 +562,7 @@ static int apply_remove_machine(struct registry *registry, const Fleet__RemoveMa
     if (machine == NULL || !machine->registered)
         return registry_refuse(registry, -ENOENT, "machine %s does not exist", command->machine_id);
     registry->version++;
-    registry_remember_removed(registry, machine->id, machine->hostname, wall_ms);
+    registry_remember_removed(registry, machine->id, machine->hostname, machine->server_id, wall_ms);
     machine_remove(registry, machine);
     machines_changed(registry);
     return 0;

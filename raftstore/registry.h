@@ -115,7 +115,8 @@ struct registry_machine {
                                              were any. */
     uint8_t roots[ROOTS_MAX][FINGERPRINT_SIZE]; /* The authorities that it trusts, by its own account. */
     size_t root_count;
-    uint8_t certified_by[FINGERPRINT_SIZE]; /* Who signed its certificate; zeroes: it has none. */
+    uint8_t
+        certified_by[FINGERPRINT_SIZE]; /* SHA-256 of the key that signed its certificate; zeroes: none. */
     UT_hash_handle hh;
 };
 

@@ -264,6 +264,7 @@ int registry_check_join_token(const struct registry *registry, const char *id, c
 {
     const struct registry_join_token *token = find_token(registry, id);
     const struct registry_machine *machine = registry_machine(registry, machine_id);
+    const struct registry_removed *removed = registry_removed(registry, machine_id);
     bool again = machine != NULL && machine->registered && machine->server_id == server_id &&
                  streq(machine->join_token, id);
 
@@ -274,6 +275,10 @@ int registry_check_join_token(const struct registry *registry, const char *id, c
     if (wall_ms >= token->expires_wall_ms)
         return err_set(err, -EACCES, "the join token %s expired %" PRIu64 " s ago", id,
                        (wall_ms - token->expires_wall_ms) / 1000);
+    if (removed != NULL && token->made_wall_ms <= removed->wall_ms)
+        return err_set(err, -EACCES,
+                       "machine %s was removed after the join token %s was made: it needs a new one",
+                       machine_id, id);
     if (token->uses != 0 && token->used >= token->uses && !again)
         return err_set(err, -EACCES, "the join token %s is used up: it was for %u machine%s", id, token->uses,
                        token->uses == 1 ? "" : "s");
@@ -298,7 +303,7 @@ static void removed_forget(struct registry *registry, struct registry_removed *r
 }
 
 void registry_remember_removed(struct registry *registry, const char *machine_id, const char *hostname,
-                               uint64_t wall_ms)
+                               uint64_t server_id, uint64_t wall_ms)
 {
     struct registry_removed *removed;
 
@@ -308,6 +313,7 @@ void registry_remember_removed(struct registry *registry, const char *machine_id
     removed = NEW0(struct registry_removed);
     snprintf(removed->machine_id, sizeof removed->machine_id, "%s", machine_id);
     removed->hostname = xstrdup(hostname);
+    removed->server_id = server_id;
     removed->wall_ms = wall_ms;
     HASH_ADD_STR(registry->removed, machine_id, removed);
     if (HASH_COUNT(registry->removed) > REMOVED_REMEMBERED_MAX)

@@ -181,6 +181,7 @@ static void add_removed(struct strbuf *to, struct registry_removed *removed)
     message.machine_id = removed->machine_id;
     message.hostname = removed->hostname;
     message.wall_ms = removed->wall_ms;
+    message.server_id = removed->server_id;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_REMOVED;
     record.removed = &message;
     add_record(to, &record);
@@ -495,7 +496,8 @@ static int restore_removed(struct registry *registry, const Fleet__SnapshotRemov
     if (message->machine_id[0] == '\0' || strlen(message->machine_id) >= MACHINE_ID_SIZE ||
         registry_removed(registry, message->machine_id) != NULL)
         return err_set(err, -EBADMSG, "a removed machine of the snapshot makes no sense");
-    registry_remember_removed(registry, message->machine_id, message->hostname, message->wall_ms);
+    registry_remember_removed(registry, message->machine_id, message->hostname, message->server_id,
+                              message->wall_ms);
     return 0;
 }
 

@@ -19,6 +19,7 @@
 
 /* In the order of their names. */
 enum setting_id {
+    SETTING_CERTIFICATE_LIFETIME, /* Of machines' certificates, in milliseconds. */
     SETTING_FAILURE_LIMIT_BURST, /* After so many failures on one machine a unit is tried elsewhere; 0: never.
                                   */
     SETTING_FAILURE_LIMIT_INTERVAL, /* Within so many milliseconds. */

@@ -15,16 +15,22 @@ tests_sim_test_sim_SOURCES = \
 	tests/sim/sim-net.c \
 	tests/sim/sim-systemd.c \
 	tests/sim/sim-uv.c \
+	fleetd/admission.c \
+	fleetd/certifier.c \
 	fleetd/cluster.c \
 	fleetd/daemon.c \
 	fleetd/asks.c \
 	fleetd/downlink.c \
 	fleetd/farewell.c \
+	fleetd/gate.c \
 	fleetd/hosting.c \
-	fleetd/joining.c \
+	fleetd/joiner.c \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/membership.c \
 	fleetd/observing.c \
+	fleetd/removal.c \
+	fleetd/renewal.c \
 	fleetd/uplink.c
 tests_sim_test_sim_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS) $(JANSSON_CFLAGS) \
 	$(INIH_CFLAGS)
@@ -34,7 +40,7 @@ tests_sim_test_sim_LDFLAGS = \
 # Neither libuv nor libsystemd: a function that nobody pretends is noticed here.
 tests_sim_test_sim_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libaccess.a fleetd/libconfig.a raftstore/libraftstore.a \
-	raftstore/libschema.a units/libunits.a pki/libpki.a base/libbase.a $(GNUTLS_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(NETTLE_LIBS) $(CMOCKA_LIBS)
+	raftstore/libschema.a units/libunits.a $(PKI_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 endif
 EXTRA_DIST += tests/sim/README.md
 

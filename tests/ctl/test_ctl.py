@@ -18,6 +18,7 @@ import traceback
 
 import fake_fleetd
 import test_completions
+import test_membership
 import test_remote
 import test_rules
 
@@ -50,16 +51,16 @@ class Bench:
         with open(path, "wb") as f:
             f.write(text.encode() if isinstance(text, str) else text)
 
-    def start(self, *args, env=None, stdout=subprocess.PIPE):
+    def start(self, *args, env=None, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL):
         full = {k: v for k, v in os.environ.items() if not k.startswith("FLEETCTL_")}
         full.update({"FLEETCTL_ENDPOINT": "unix://" + self.socket, "LC_ALL": "C", "TZ": "UTC"}, **(env or {}))
-        return subprocess.Popen([self.program, *args], cwd=self.folder, env=full, stdin=subprocess.DEVNULL,
+        return subprocess.Popen([self.program, *args], cwd=self.folder, env=full, stdin=stdin,
                                 stdout=stdout, stderr=subprocess.PIPE, text=True)
 
-    def run(self, *args, **kwargs):
-        p = self.start(*args, **kwargs)
+    def run(self, *args, stdin=None, **kwargs):
+        p = self.start(*args, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, **kwargs)
         try:
-            out, err = p.communicate(timeout=60)
+            out, err = p.communicate(stdin, timeout=60)
         except subprocess.TimeoutExpired:
             p.kill()
             p.communicate()
@@ -851,7 +852,9 @@ def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     bench = Bench(sys.argv[1])
     passed, failed = 0, 0
-    for name, test in sorted({**globals(), **vars(test_completions), **vars(test_remote), **vars(test_rules)}.items()):
+    modules = (test_completions, test_membership, test_remote, test_rules)
+    tests = {**globals(), **{name: value for module in modules for name, value in vars(module).items()}}
+    for name, test in sorted(tests.items()):
         if not name.startswith("test_") or not callable(test) or (sys.argv[2:] and not any(part in name for part in sys.argv[2:])):
             continue
         try:

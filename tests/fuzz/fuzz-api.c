@@ -53,6 +53,10 @@ static size_t world_servers(struct store_server *servers, size_t max, void *data
     return 0;
 }
 
+static void world_hand_over(void *data)
+{
+}
+
 static uint64_t world_leader(void *data)
 {
     return 0;
@@ -137,6 +141,7 @@ static const struct api_backend backend = {
     .secure = world_secure,
     .servers = world_servers,
     .leader_id = world_leader,
+    .hand_over = world_hand_over,
     .ask = world_ask,
     .ask_cancel = world_ask_cancel,
 };

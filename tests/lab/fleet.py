@@ -22,6 +22,7 @@ TOP = Path(__file__).resolve().parents[2]
 SERVICE = TOP / "data" / "fleetd.service"
 LEASE_SERVICE = TOP / "data" / "fleet-lease.service"
 PORT = 7390
+TOKEN_FILE = "/etc/fleet/join-token"
 READY_DEADLINE_S = 30.0
 
 
@@ -70,10 +71,17 @@ class Cluster:
     # Installing.
 
     def default_conf(self, host: Host) -> dict[str, str | None]:
-        """The first host starts the cluster, the others join it there."""
+        """The first host starts the cluster, the others join it there, with the token of start() or add()."""
         first = self.hosts[0]
-        founding = {"bootstrap": "true"} if host is first else {"join": f"{first.ip}:{PORT}"}
-        return {"insecure": "true", "public_ip": host.ip, **founding}
+        if host is first:
+            return {"public_ip": host.ip, "bootstrap": "true"}
+        token_file = None if self.insecure else TOKEN_FILE
+        return {"public_ip": host.ip, "join": f"{first.ip}:{PORT}", "join_token_file": token_file}
+
+    @property
+    def insecure(self) -> bool:
+        """Whether the cluster does without TLS, and so without tokens."""
+        return self.conf.get("insecure") == "true"
 
     def configure(self, host: Host, conf: Mapping[str, str | None] = {}) -> None:
         """Writes the host's fleet.conf; 'conf' has the last word. fleetd is not told."""
@@ -102,16 +110,30 @@ class Cluster:
         for host in self.hosts:
             self.configure(host)
             self.install(host)
-        # All at once, as when the power comes back; whoever is too early to join tries again by itself.
+        # All at once, as when the power comes back; whoever is too early to join, or has no token yet, tries again by
+        # itself.
         starting = [host.popen(["systemctl", "start", "fleetd"], stderr=subprocess.PIPE) for host in self.hosts]
         for host, process in zip(self.hosts, starting):
             _, errors = process.communicate(timeout=READY_DEADLINE_S)
             if process.returncode != 0:
                 raise LabError(f"fleetd does not start on {host.name}: {errors.strip()}\n{host.journal('fleetd')}")
+        if len(self.hosts) > 1 and not self.insecure:
+            self.give_token(*self.hosts[1:])
         self.wait_ready()
+
+    def give_token(self, *hosts: Host, member: Host | None = None) -> str:
+        """Has a member (by default the first host) make a token for these hosts, and returns it."""
+        member = member or self.hosts[0]
+        token = wait_until(lambda: self.ctl(member, "join-token", "--ttl=1d", check=False).stdout.strip(),
+                           READY_DEADLINE_S, f"{member.name} to make a join token")
+        for host in hosts:
+            host.write(TOKEN_FILE, token + "\n", 0o600)
+        return token
 
     def add(self, host: Host) -> None:
         """Brings a host of the lab that has no fleet yet into the cluster, and waits until all machines see it."""
+        if not self.insecure:
+            self.give_token(host, member=next(member for member in self.hosts if member.is_up))
         self.hosts.append(host)
         self.configure(host)
         self.install(host)

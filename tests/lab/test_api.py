@@ -353,7 +353,7 @@ def test_no_cluster(cluster: Cluster) -> None:
         assert metrics(three)["fleet_member"] == 0
     finally:
         three.systemctl("stop", "fleetd")
-        three.run(["sh", "-c", "rm -rf /var/lib/fleet/*; mv /root/member /root/raft /var/lib/fleet/"])
+        three.run(["sh", "-c", "rm -rf /var/lib/fleet/*; mv /root/member /root/raft /root/tls /var/lib/fleet/"])
         cluster.configure(three)
         three.systemctl("start", "fleetd")
     cluster.wait_ready(3)

@@ -28,6 +28,7 @@ def boot_as(cluster: Cluster, clone: Host, original: Host, with_data: bool) -> N
         clone.data_dir.mkdir()
     clone.boot()
     cluster.configure(clone, {"join": f"{cluster.hosts[0].ip}:{PORT}"})
+    cluster.give_token(clone, member=original)
     cluster.install(clone)
     clone.systemctl("start", "fleetd")
 

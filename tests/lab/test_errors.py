@@ -149,7 +149,7 @@ def test_no_cluster(lab: Lab) -> None:
             refused(cluster, three, FAILED, "no cluster", *arguments)
     finally:
         three.systemctl("stop", "fleetd")
-        three.run(["sh", "-c", "rm -rf /var/lib/fleet/*; mv /root/member /root/raft /var/lib/fleet/"])
+        three.run(["sh", "-c", "rm -rf /var/lib/fleet/*; mv /root/member /root/raft /root/tls /var/lib/fleet/"])
         cluster.configure(three)
         three.systemctl("start", "fleetd")
     cluster.wait_ready(3)

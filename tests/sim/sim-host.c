@@ -19,7 +19,6 @@
 #include "fleetd/daemon_private.h"
 #include "fleetd/http_listen.h"
 #include "fleetd/identity.h"
-#include "fleetd/joining.h"
 #include "fleetd/listeners.h"
 #include "fleetd/patience.h"
 #include "tests/sim/sim.h"
@@ -58,6 +57,10 @@ int http_server_add(struct http_server *server, int fd, struct err *err)
 struct listeners *listeners_new(uv_loop_t *loop, struct http_server *server, bool insecure)
 {
     return NULL;
+}
+
+void listeners_set_credentials(struct listeners *listeners, struct tls_credentials *credentials)
+{
 }
 
 void listeners_end(struct listeners *listeners)
@@ -318,6 +321,64 @@ void member_draw_server_id(struct member *member)
 void member_draw_cluster_id(struct member *member)
 {
     memset(member->cluster_id, 'C', sizeof member->cluster_id);
+}
+
+/* Simulated clusters are insecure: nobody has a certificate, and nobody asks for one. */
+int credentials_load(const char *data_dir, struct credentials *ret, struct err *err)
+{
+    *ret = (struct credentials){0};
+    return 0;
+}
+
+void credentials_done(struct credentials *credentials)
+{
+}
+
+bool credentials_complete(const struct credentials *credentials)
+{
+    return false;
+}
+
+bool credentials_ended(const struct credentials *credentials, uint64_t now_ms)
+{
+    return false;
+}
+
+int credentials_trust(struct credentials *credentials, const struct pki_blob *roots, size_t count,
+                      struct err *err)
+{
+    abort();
+}
+
+void credentials_forget_authority(const struct credentials *credentials)
+{
+}
+
+int credentials_request(struct credentials *credentials, struct pki_blob *ret, struct err *err)
+{
+    abort();
+}
+
+int credentials_take(struct credentials *credentials, const struct credentials_issued *issued,
+                     const uint8_t cluster_id[PKI_CLUSTER_ID_SIZE], const char *machine_id, uint64_t now_ms,
+                     struct err *err)
+{
+    abort();
+}
+
+int member_forget(const char *data_dir, struct err *err)
+{
+    abort();
+}
+
+int credentials_save_authority(struct credentials *credentials, const struct pki_key *key, struct err *err)
+{
+    abort();
+}
+
+int credentials_load_authority(const struct credentials *credentials, struct pki_blob *ret, struct err *err)
+{
+    abort();
 }
 
 void member_done(struct member *member)

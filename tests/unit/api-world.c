@@ -33,7 +33,7 @@ static uint64_t world_now(void *data)
 
 static uint64_t world_wall(void *data)
 {
-    return ((struct world *)data)->wall_ms;
+    return world_wall_ms(data);
 }
 
 static bool world_secure(void *data)
@@ -45,8 +45,14 @@ static size_t world_servers(struct store_server *servers, size_t max, void *data
 {
     assert_true(max >= 3);
     servers[0] = (struct store_server){.id = 1, .address = "10.0.0.1:7390", .role = 1};
-    servers[1] = (struct store_server){.id = 9, .address = "10.0.0.9:7390", .role = 0};
+    servers[1] = (struct store_server){
+        .id = 9, .address = "10.0.0.9:7390", .role = ((struct world *)data)->voters == 2};
     return 2;
+}
+
+static void world_hand_over(void *data)
+{
+    ((struct world *)data)->hand_overs++;
 }
 
 static uint64_t world_leader(void *data)
@@ -71,7 +77,7 @@ static void world_propose(const Fleet__Command *command, store_done *done, void 
 
     world->proposals++;
     assert_int_equal(command->wall_ms, 0);
-    stamped.wall_ms = world->wall_ms;
+    stamped.wall_ms = world_wall_ms(world);
     assert_int_equal(command_encode(&stamped, &bytes, &size), 0);
     if (world->mood == MOOD_WAIT) {
         world_keep(world, done, done_data, bytes, size);
@@ -198,6 +204,7 @@ static const struct api_backend backend = {
     .secure = world_secure,
     .servers = world_servers,
     .leader_id = world_leader,
+    .hand_over = world_hand_over,
     .ask = world_ask,
     .ask_cancel = world_ask_cancel,
 };

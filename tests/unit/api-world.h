@@ -53,7 +53,7 @@ struct world {
     struct api *api;
     bool leads;
     enum store_mood mood;
-    uint64_t now_ms, wall_ms;
+    uint64_t now_ms, booted_wall_ms; /* The wall clock when 'now_ms' was 0. */
     bool secure;
     unsigned barriers, proposals;
     struct kept kept[8];
@@ -61,13 +61,19 @@ struct world {
     struct asked_host asked[128];
     size_t asked_count;
     uint64_t asked_last;
-    unsigned asks_cancelled;
+    unsigned asks_cancelled, hand_overs;
+    unsigned voters;  /* 2: the other one votes, too. */
     const char *mute; /* A machine that cannot be asked. */
     /* The last answer. */
     unsigned answers, status;
     char content_type[64];
     char *body;
 };
+
+static inline uint64_t world_wall_ms(const struct world *world)
+{
+    return world->booted_wall_ms + world->now_ms;
+}
 
 struct ask {
     const char *method, *path, *query, *body; /* Query: "a=b&c=d", not escaped. */

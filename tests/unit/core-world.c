@@ -659,7 +659,7 @@ void registers(struct world *w, const char *name, const char *metadata)
     body.machine_id = id;
     body.hostname = host;
     body.server_id = 1 + (uint64_t)name[0];
-    body.joins = true; /* Also one that was removed before. */
+    body.joins = true; /* It may have been removed before. */
     body.metadata = labels;
     body.n_metadata = text != NULL;
     command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;

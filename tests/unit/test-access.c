@@ -37,7 +37,7 @@ static void apply(struct world *world, Fleet__Command *command)
     size_t size;
 
     command->format = COMMAND_FORMAT;
-    command->wall_ms = world->wall_ms;
+    command->wall_ms = world_wall_ms(world);
     assert_int_equal(command_encode(command, &bytes, &size), 0);
     assert_int_equal(registry_apply(world->registry, bytes, size)->status, 0);
     free(bytes);
@@ -89,7 +89,7 @@ static int secure_setup(void **state)
     assert_int_equal(world_setup(state), 0);
     world = *state;
     world->secure = true;
-    world->wall_ms = WALL_MS;
+    world->booted_wall_ms = WALL_MS - world->now_ms;
     found(world);
     add_machine(world, VOTER, "alpha", "10.0.0.1", 1);
     add_machine(world, STANDBY, "beta", "10.0.0.2", 9);
@@ -159,6 +159,12 @@ static const struct {
     {"GET", "discovery", false, VIEWER},
     {"GET", "machines", false, VIEWER},
     {"PATCH", "machines", false, OPERATE},
+    {"DELETE", "machines", true, ADMIN},
+    {"GET", "authority", false, VIEWER},
+    {"POST", "authority", false, ADMIN},
+    {"GET", "join-tokens", false, VIEWER},
+    {"POST", "join-tokens", false, ADMIN},
+    {"DELETE", "join-tokens", true, ADMIN},
     {"GET", "units", false, VIEWER},
     {"POST", "units", false, OPERATE},
     {"GET", "units", true, VIEWER},
@@ -425,9 +431,9 @@ static void test_a_certificate_ends(void **state)
                          admin = local(ADMIN);
     _cleanup_(freep) char *path = xasprintf(V1 "/client-certificates/%s", other.serial);
 
-    world->wall_ms += HOUR_MS - 1;
+    world->booted_wall_ms += HOUR_MS - 1;
     assert_int_equal(try_it(world, &first, VOTER, "GET", V1 "/units", NULL), 200);
-    world->wall_ms++;
+    world->booted_wall_ms++;
     assert_int_equal(try_it(world, &first, VOTER, "GET", V1 "/units", NULL), 403);
     assert_has(world, "of client laptop has expired");
     assert_int_equal(try_it(world, &second, VOTER, "GET", V1 "/units", NULL), 200);
@@ -448,9 +454,9 @@ static void test_certificates_are_listed(void **state)
     _cleanup_(freep) char *first = xstrdup(issue(world, "laptop", "viewer", "1h")), *second = NULL,
                           *wanted = NULL;
 
-    world->wall_ms += HOUR_MS / 2;
+    world->booted_wall_ms += HOUR_MS / 2;
     second = xstrdup(issue(world, "phone", "admin", "2h"));
-    world->wall_ms += HOUR_MS;
+    world->booted_wall_ms += HOUR_MS;
     try_it(world, &viewer, VOTER, "GET", V1 "/client-certificates", NULL);
     wanted =
         xasprintf("{\"certificates\":[{\"expires\":%llu,\"issued\":%llu,\"name\":\"laptop\",\"role\":"
@@ -539,7 +545,7 @@ static int add(struct world *world, const char *serial, const char *name, uint64
     body.role = VIEWER;
     body.expires_wall_ms = expires_ms;
     body.certificate = (ProtobufCBinaryData){.len = 3, .data = (uint8_t *)"DER"};
-    command.wall_ms = world->wall_ms;
+    command.wall_ms = world_wall_ms(world);
     command.body_case = FLEET__COMMAND__BODY_ADD_CLIENT;
     command.add_client = &body;
     assert_int_equal(command_encode(&command, &bytes, &size), 0);
@@ -567,7 +573,7 @@ static void test_the_registry_keeps_few(void **state)
     assert_int_equal(add(world, "ffff", "x", WALL_MS + 2 * HOUR_MS), 0); /* In the place of a revoked one. */
     assert_int_equal(add(world, "fffe", "x", WALL_MS + 2 * HOUR_MS), 0);
     assert_int_equal(add(world, "fffd", "x", WALL_MS + 2 * HOUR_MS), -E2BIG);
-    world->wall_ms += HOUR_MS;
+    world->booted_wall_ms += HOUR_MS;
     assert_int_equal(add(world, "fffd", "x", WALL_MS + 2 * HOUR_MS), 0); /* All others have expired. */
     assert_int_equal(HASH_COUNT(registry_clients(world->registry)), 4);
     assert_non_null(registry_client(world->registry, "0009"));

@@ -591,8 +591,9 @@ static void test_settings_refused(void **state)
         {"{\"settings\":null}", "no settings are given\""},
         {"{\"settings\":{}}", "no settings are given\""},
         {"{\"settings\":[\"voters\"]}", "unable to decode body: \\\"settings\\\" must be an object\""},
-        {"{\"settings\":{\"voter\":3}}", "there is no setting \\\"voter\\\"; there are failure_limit_burst, "
-                                         "failure_limit_interval, host_role and voters\""},
+        {"{\"settings\":{\"voter\":3}}",
+         "there is no setting \\\"voter\\\"; there are certificate_lifetime, "
+         "failure_limit_burst, failure_limit_interval, host_role and voters\""},
         {"{\"settings\":{\"failure_limit_burst\":3,\"\":null}}", "there is no setting \\\"\\\"; there are"},
         {"{\"settings\":{\"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\":"
          "1}}",
@@ -621,7 +622,10 @@ static void test_settings_refused(void **state)
 }
 
 #define SETTINGS(burst, interval, voters)                                                                    \
-    "{\"settings\":[{\"default\":\"0\",\"limits\":\"0 to 32\",\"meaning\":\"After so many failures on one "  \
+    "{\"settings\":[{\"default\":\"365d\",\"limits\":\"1min to 3650d\",\"meaning\":\"How long a machine's "  \
+    "certificate holds; it is "                                                                              \
+    "renewed when a third of that is over\",\"name\":\"certificate_lifetime\",\"value\":\"365d\"},"          \
+    "{\"default\":\"0\",\"limits\":\"0 to 32\",\"meaning\":\"After so many failures on one "                 \
     "machine a unit is tried elsewhere; 0: never\",\"name\":\"failure_limit_burst\",\"value\":\"" burst      \
     "\"},"                                                                                                   \
     "{\"default\":\"10min\",\"limits\":\"1ms to 1d\",\"meaning\":\"Within so long these failures must be\"," \

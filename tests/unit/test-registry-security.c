@@ -457,12 +457,15 @@ static void test_removed_machine_stays_out(void **state)
     assert_null(registry_machine(copy, ID_A));
     assert_int_equal(join(copy, ID_A, TOKEN_2), -EACCES);
     assert_non_null(registry_removed(copy, ID_A));
-    assert_int_equal(join(copy, ID_A, TOKEN_1), 0);
+    /* What has let it in before does not do so again. */
+    assert_int_equal(join(copy, ID_A, TOKEN_1), -EACCES);
+    assert_int_equal(join(copy, ID_B, TOKEN_1), 0);
+    assert_int_equal(add_token(copy, TOKEN_2, HOUR_MS, 0, NOW_MS + 4), 0);
+    assert_int_equal(join(copy, ID_A, TOKEN_2), 0);
     assert_null(registry_removed(copy, ID_A));
     assert_int_equal(register_machine(copy, ID_A, 1, false, "", NOW_MS), 0);
     assert_string_equal(registry_machine(copy, ID_A)->join_token,
-                        TOKEN_1); /* It tells of itself, not of this. */
-    assert_int_equal(registry_join_token(copy, TOKEN_1)->used, 2);
+                        TOKEN_2); /* It tells of itself, not of this. */
 }
 
 static void test_removed_machines_are_bounded(void **state)

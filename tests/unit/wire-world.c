@@ -141,14 +141,15 @@ static bool on_member(void *data)
     return ((struct wire *)data)->member;
 }
 
-static int on_admit(const struct access_caller *caller, bool here, struct err *err, void *data)
+static int on_admit(const struct access_caller *caller, enum pki_role needed, bool here, struct err *err,
+                    void *data)
 {
     const struct access_facts facts = {.secure = ((struct wire *)data)->world->secure,
                                        .certificate = ACCESS_CERTIFICATE_UNCHECKED,
                                        .via = "",
                                        .via_role = PKI_ROLE_ADMIN};
 
-    return access_check(caller, &facts, PKI_ROLE_VIEWER, err);
+    return access_check(caller, &facts, needed, err);
 }
 
 static uint64_t on_local(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data)

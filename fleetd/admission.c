@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who may be a member, as the leader judges it: hosts that join, and hosts that open a session. */
+#include <config.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <nettle/memops.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/times.h"
+#include "fleetd/authority.h"
+#include "fleetd/daemon_private.h"
+#include "fleetd/messages.h"
+#include "raftstore/limits.h"
+
+#define RECONNECT_MS 3000u /* A fleetd that was killed is back by then. */
+
+int admission_check_machine(const Fleet__RegisterMachine *machine, struct err *err)
+{
+    if (strlen(machine->machine_id) != MACHINE_ID_SIZE - 1 ||
+        strspn(machine->machine_id, "0123456789abcdef") != MACHINE_ID_SIZE - 1)
+        return err_set(err, -EINVAL, "\"%.40s\" is no machine id", machine->machine_id);
+    if (machine->server_id == 0 || strlen(machine->hostname) > LABEL_MAX ||
+        strlen(machine->public_ip) > ADDRESS_MAX || strlen(machine->version) > LABEL_MAX ||
+        config_check_address(machine->cluster_address, err) < 0)
+        return err_prefix(err, -EINVAL, "what the host says of itself makes no sense");
+    if (machine->boot_id[0] != '\0' && (strlen(machine->boot_id) != IDENTITY_ID_SIZE - 1 ||
+                                        strspn(machine->boot_id, "0123456789abcdef") != IDENTITY_ID_SIZE - 1))
+        return err_set(err, -EINVAL, "\"%.40s\" is no boot id", machine->boot_id);
+    if (machine->n_metadata > LABELS_PER_MACHINE_MAX)
+        return err_set(err, -E2BIG, "it has %zu metadata keys, the limit is %u", machine->n_metadata,
+                       LABELS_PER_MACHINE_MAX);
+    for (size_t i = 0; i < machine->n_metadata; i++)
+        if (strlen(machine->metadata[i]->key) > LABEL_MAX || strlen(machine->metadata[i]->value) > LABEL_MAX)
+            return err_set(err, -E2BIG, "a metadata key or value is longer than %u bytes", LABEL_MAX);
+    return 0;
+}
+
+/* One machine id, two hosts: whoever was there first stays, until it has been silent for half a ttl, or for
+ * as long as a fleetd takes to come back if its connection is closed. That is how a host is taken in soon
+ * that has lost its power and is up again: its kernel knows nothing of the connection that is still open
+ * here. */
+int admission_check_alone(struct daemon *daemon, const struct registry_machine *known, struct err *err)
+{
+    uint64_t now = now_ms(), silent_ms = core_machine_silent_ms(daemon->core, known->id, now);
+    uint64_t half_ms = daemon->config.agent_ttl_ms / 2;
+    bool connected = downlink_poke(daemon->downlink, known->id);
+    uint64_t wanted_ms = connected || half_ms < RECONNECT_MS ? half_ms : RECONNECT_MS;
+    int r;
+
+    if (silent_ms >= wanted_ms)
+        return 0;
+    r = err_set(err, -EEXIST,
+                "machine id %s is in use by %s (%s), heard %.1f s ago: was its disk or its /etc/machine-id "
+                "copied? (see machine-id(5)) If it was rebooted, it is let in after %.1f s",
+                known->id, known->hostname, known->public_ip, (double)silent_ms / 1000,
+                (double)(wanted_ms - silent_ms) / 1000);
+    if (!streq(daemon->clone, known->id) || now - daemon->clone_ms >= REFUSED_LOG_MS) {
+        snprintf(daemon->clone, sizeof daemon->clone, "%s", known->id);
+        daemon->clone_ms = now;
+        log_warn("A host is refused: %s", err_text(err, r));
+    }
+    return r;
+}
+
+bool admission_is_out(const struct daemon *daemon, const char *machine_id)
+{
+    const struct registry_removed *removed = registry_removed(store_registry(daemon->store), machine_id);
+    struct store_server servers[RAFT_SERVERS_MAX];
+    size_t count;
+
+    if (removed == NULL)
+        return false;
+    count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (servers[i].id == removed->server_id)
+            return false;
+    return true;
+}
+
+/* This host may be far behind, and not know a machine that has joined since, or joined anew: only what can
+ * never be true again is refused. Server ids are never used twice. */
+int admission_check_peer(const struct daemon *daemon, const Fleet__Hello *hello, struct err *err)
+{
+    const struct registry *registry = store_registry(daemon->store);
+    const struct registry_removed *removed = registry_removed(registry, hello->machine_id);
+    size_t count;
+    const struct registry_machine *const *machines = registry_machines(registry, &count);
+
+    for (size_t i = 0; i < count; i++)
+        if (machines[i]->server_id == hello->server_id && !streq(machines[i]->id, hello->machine_id))
+            return err_set(err, -EACCES, "server id %016llx is that of machine %s",
+                           (unsigned long long)hello->server_id, machines[i]->id);
+    if (removed != NULL && removed->server_id == hello->server_id &&
+        admission_is_out(daemon, hello->machine_id))
+        return err_set(err, -EACCES, "machine %s was removed from the cluster", hello->machine_id);
+    return 0;
+}
+
+/* ---- the token ---- */
+
+/* The same words for a secret that is wrong and one that nobody knows: neither is to be learned from. */
+static int check_secret(const struct registry *registry, const Fleet__JoinRequest *request,
+                        uint64_t now_wall_ms, char ret_id[JOIN_TOKEN_ID_SIZE], struct err *err)
+{
+    const struct registry_join_token *token;
+    uint8_t digest[JOIN_TOKEN_DIGEST_SIZE];
+
+    if (request->secret.len == 0)
+        return err_set(err, -EACCES, "a join token is needed (fleetctl join-token, on a member)");
+    if (request->secret.len != JOIN_TOKEN_SECRET_SIZE)
+        return err_set(err, -EINVAL, "the join token has a wrong length");
+    join_token_id(request->secret.data, ret_id);
+    join_token_digest(request->secret.data, digest);
+    token = registry_join_token(registry, ret_id);
+    if (token == NULL || !memeql_sec(token->digest, digest, sizeof digest))
+        return err_set(err, -EACCES, "the join token is not known here");
+    return registry_check_join_token(registry, ret_id, request->machine->machine_id,
+                                     request->machine->server_id, now_wall_ms, err);
+}
+
+/* ---- the gate ---- */
+
+static int check_place(struct daemon *daemon, const Fleet__RegisterMachine *machine, struct err *err)
+{
+    const struct registry *registry = store_registry(daemon->store);
+    const struct registry_machine *known = registry_machine(registry, machine->machine_id), *const * machines;
+    size_t count;
+    int r;
+
+    machines = registry_machines(registry, &count);
+    if ((known == NULL || !known->registered) && count >= MACHINES_MAX)
+        return err_set(err, -E2BIG, "the cluster has %zu machines, the limit is %u", count, MACHINES_MAX);
+    if (known != NULL && known->registered && known->server_id != machine->server_id) {
+        r = admission_check_alone(daemon, known, err);
+        if (r < 0)
+            return r;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (machines[i]->server_id == machine->server_id && !streq(machines[i]->id, machine->machine_id))
+            return err_set(err, -EINVAL, "server id %016llx is in use: start fleetd anew there",
+                           (unsigned long long)machine->server_id);
+    return 0;
+}
+
+static int check(struct daemon *daemon, const Fleet__JoinRequest *request, struct gate_pass *ret,
+                 struct err *err)
+{
+    const struct registry *registry = store_registry(daemon->store);
+    uint64_t now = wall_ms();
+    int r;
+
+    if (!store_leads(daemon->store))
+        return err_set(err, -EAGAIN, "this host does not lead any more");
+    if (registry_is_secure(registry)) { /* First of all: a stranger is told nothing else. */
+        r = check_secret(registry, request, now, ret->token_id, err);
+        if (r < 0)
+            return r;
+    }
+    r = admission_check_machine(request->machine, err);
+    if (r >= 0)
+        r = check_place(daemon, request->machine, err);
+    if (r >= 0 && registry_is_secure(registry))
+        r = authority_certify(registry, request->machine, &request->certificate_request, now,
+                              &ret->certificate, err);
+    return r;
+}
+
+static int gate_check(const Fleet__JoinRequest *request, const char *peer, struct gate_pass *ret,
+                      struct err *err, void *data)
+{
+    struct daemon *daemon = data;
+    int r = check(daemon, request, ret, err);
+
+    if (r < 0 && r != -EAGAIN)
+        log_message(LOG_WARNING, log_fields(MESSAGE_JOIN_REFUSED), "A host at %s may not join: %s", peer,
+                    err_text(err, r));
+    return r;
+}
+
+struct admission {
+    void (*done)(bool admitted, bool again, const char *why, void *data);
+    void *data;
+};
+
+static void on_admitted(enum store_outcome outcome, const struct registry_result *result, const char *reason,
+                        void *data)
+{
+    struct admission *admission = data;
+    bool applied = outcome == STORE_APPLIED;
+
+    admission->done(applied && result->status == 0, !applied, applied ? result->text : reason,
+                    admission->data);
+    free(admission);
+}
+
+/* What the host will have with our answer: a rotation of the authority must not go on as if it had not. */
+struct credentials_known {
+    ProtobufCBinaryData roots[ROOTS_MAX];
+    struct pki_info info;
+};
+
+static void know_credentials(struct daemon *daemon, const struct gate_pass *pass,
+                             Fleet__RegisterMachine *joining, struct credentials_known *known)
+{
+    const struct registry_authorities *authorities = registry_authorities(store_registry(daemon->store));
+    const struct registry_authority *trusted[] = {authorities->old_trusted ? &authorities->old : NULL,
+                                                  &authorities->issuing, &authorities->next};
+
+    joining->n_roots = 0;
+    joining->certified_by = (ProtobufCBinaryData){0};
+    if (pass->certificate.size == 0 ||
+        pki_read(pass->certificate.data, pass->certificate.size, &known->info, NULL) < 0)
+        return;
+    joining->roots = known->roots;
+    for (size_t i = 0; i < ARRAY_SIZE(trusted); i++)
+        if (trusted[i] != NULL && trusted[i]->certificate != NULL)
+            known->roots[joining->n_roots++] =
+                (ProtobufCBinaryData){.len = FINGERPRINT_SIZE, .data = (uint8_t *)trusted[i]->fingerprint};
+    joining->certified_by =
+        (ProtobufCBinaryData){.len = sizeof known->info.issuer, .data = known->info.issuer};
+}
+
+static void gate_admit(const Fleet__RegisterMachine *machine, const struct gate_pass *pass,
+                       void (*done)(bool admitted, bool again, const char *why, void *done_data),
+                       void *done_data, void *data)
+{
+    struct daemon *daemon = data;
+    struct admission *admission = NEW0(struct admission);
+    Fleet__RegisterMachine joining = *machine;
+    struct credentials_known known;
+    _cleanup_(freep) char *field = xasprintf("FLEET_MACHINE=%s", machine->machine_id);
+
+    admission->done = done;
+    admission->data = done_data;
+    log_message(LOG_NOTICE, log_fields(MESSAGE_MACHINE_JOINS, field), "Machine %s (%s) joins from %s%s%s",
+                machine->machine_id, machine->hostname, machine->cluster_address,
+                pass->token_id[0] != '\0' ? ", with token " : "", pass->token_id);
+    joining.joins = true;
+    joining.join_token = (char *)pass->token_id;
+    know_credentials(daemon, pass, &joining, &known);
+    leading_register(daemon, &joining, on_admitted, admission);
+}
+
+static void gate_fill(Fleet__JoinReply *reply, void *data)
+{
+    static struct authority_bundle bundle; /* Until the next call. */
+    struct daemon *daemon = data;
+    const struct registry *registry = store_registry(daemon->store);
+    size_t count;
+
+    registry_machines(registry, &count);
+    reply->cluster_id = (ProtobufCBinaryData){.len = CLUSTER_ID_SIZE, .data = daemon->member.cluster_id};
+    reply->members = &daemon->cluster_address;
+    reply->n_members = 1;
+    reply->machines = (uint32_t)count;
+    if (!registry_is_secure(registry))
+        return;
+    authority_bundle(registry, &bundle);
+    reply->chain = bundle.chain;
+    reply->n_chain = bundle.chain_count;
+    reply->roots = bundle.roots;
+    reply->n_roots = bundle.root_count;
+}
+
+struct gate *admission_gate_new(struct daemon *daemon)
+{
+    static const struct gate_callbacks callbacks = {
+        .check = gate_check, .admit = gate_admit, .fill = gate_fill};
+
+    return gate_new(&callbacks, daemon);
+}
