@@ -64,5 +64,5 @@ endif
 
 # The program itself, against a pretend fleetd.
 TESTS += tests/ctl/test-ctl.sh
-EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/test_completions.py tests/ctl/test_membership.py tests/ctl/test_remote.py \
+EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/test_access.py tests/ctl/test_completions.py tests/ctl/test_membership.py tests/ctl/test_remote.py \
 	tests/ctl/test_rules.py tests/ctl/fake_fleetd.py tests/ctl/fake_ssh.py

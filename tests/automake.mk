@@ -59,6 +59,8 @@ LAB_FILES = \
 	tests/lab/patience.py \
 	tests/lab/run.py \
 	tests/lab/supervisor.py \
+	tests/lab/fleet_peer.py \
+	tests/lab/test_access.py \
 	tests/lab/test_adoption.py \
 	tests/lab/test_agent.py \
 	tests/lab/test_api.py \
