@@ -47,6 +47,7 @@ verb_run verb_is_failed;
 verb_run verb_join;
 verb_run verb_join_token;
 verb_run verb_journal;
+verb_run verb_leave;
 verb_run verb_list_client_certs;
 verb_run verb_list_machines;
 verb_run verb_list_members;

@@ -20,8 +20,7 @@ static const char *const roles[] = {"none", "viewer", "operator", "admin"};
 static const struct setting rows[SETTING_COUNT] = {
     [SETTING_CERTIFICATE_LIFETIME] =
         {"certificate_lifetime", SETTING_DURATION, 365 * DAY_MS, 60000, 3650 * DAY_MS, false,
-         "How long a machine's certificate holds; it is renewed when a third of that is over",
-         NULL},
+         "How long a machine's certificate holds; it is renewed when a third of that is over", NULL},
     [SETTING_FAILURE_LIMIT_BURST] =
         {"failure_limit_burst", SETTING_NUMBER, 0, 0, FAILURE_BURST_MAX, false,
          "After so many failures on one machine a unit is tried elsewhere; 0: never", NULL},

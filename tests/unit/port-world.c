@@ -184,7 +184,7 @@ struct tls_credentials *world_credentials(unsigned cluster, unsigned n, uint64_t
     struct pki_subject subject = {.name = {.kind = PKI_MACHINE}, .not_after_ms = not_after_ms};
     _cleanup_(pki_blob_done) struct pki_blob request = {0}, certificate = {0};
     _cleanup_(pki_key_freep) struct pki_key *key = NULL;
-    struct tls_credentials *credentials;
+    struct tls_credentials *credentials = NULL;
     struct err err = {0};
     struct pki_info info;
 

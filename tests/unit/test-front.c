@@ -246,6 +246,7 @@ struct client {
     size_t out_size, sent;
     bool shaken, ended, deaf; /* 'deaf': does not read. */
     int alert;
+    const char *why; /* It has ended. */
     struct strbuf in;
 };
 
@@ -308,6 +309,7 @@ static void client_end(struct client *c, ssize_t r)
     if (r == GNUTLS_E_AGAIN || r == GNUTLS_E_INTERRUPTED)
         return;
     c->ended = true;
+    c->why = r == 0 ? "in order" : gnutls_strerror((int)r);
     if (r == GNUTLS_E_FATAL_ALERT_RECEIVED)
         c->alert = gnutls_alert_get(c->session);
 }
@@ -380,7 +382,9 @@ static void assert_served(struct world *w, const struct certificate *certificate
     struct client *c = client_new(w, certificate, source, GET);
 
     UNTIL(w, c, answered(c) || c->ended);
-    assert_true(answered(c));
+    if (!answered(c))
+        fail_msg("not served: it has ended (%s, alert %d); logged last: %s", c->why, c->alert,
+                 logged.count > 0 ? logged.items[logged.count - 1] : "nothing");
     client_free(c);
 }
 

@@ -603,7 +603,6 @@ int main(void)
         T(test_ipv6_and_both),
         SECURE(test_greeting_and_messages),
         SECURE(test_big_frames),
-        SECURE(test_close_flushes),
         SECURE(test_silent_peer_is_cut_off),
         SECURE(test_flood_of_silent_connections),
         SECURE(test_refused_with_leader),
