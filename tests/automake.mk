@@ -46,8 +46,8 @@ tests_sim_test_sim_LDFLAGS = \
 	-Wl,--wrap=config_load_strict -Wl,--wrap=_exit
 # Neither libuv nor libsystemd: a function that nobody pretends is noticed here.
 tests_sim_test_sim_LDADD = \
-	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libconfig.a raftstore/libraftstore.a raftstore/libschema.a \
-	units/libunits.a $(PKI_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
+	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libaccess.a fleetd/libconfig.a raftstore/libraftstore.a \
+	raftstore/libschema.a units/libunits.a $(PKI_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 endif
 EXTRA_DIST += tests/sim/README.md tests/data
 
@@ -67,6 +67,8 @@ LAB_FILES = \
 	tests/lab/patience.py \
 	tests/lab/run.py \
 	tests/lab/supervisor.py \
+	tests/lab/fleet_peer.py \
+	tests/lab/test_access.py \
 	tests/lab/test_adoption.py \
 	tests/lab/test_agent.py \
 	tests/lab/test_api.py \

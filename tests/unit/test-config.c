@@ -572,6 +572,7 @@ static void test_every_key_there_and_back(void **state)
         {"api_listen", "[::1]:1"},
         {"api_socket", "/s"},
         {"api_socket_group", "wheel"},
+        {"api_socket_others", "read"},
         {"insecure", "true"},
         {"drain_on_shutdown", "false"},
     };
