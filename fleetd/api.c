@@ -204,6 +204,7 @@ static unsigned status_of(int code)
     case -EINVAL: return 400;
     case -ENOENT: return 404;
     case -EEXIST:
+    case -EPROTO: /* Not all hosts know it yet. */
     case -ESTALE: return 409;
     case -E2BIG:
     case -EMSGSIZE: return 413;

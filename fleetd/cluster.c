@@ -114,9 +114,18 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
     return err_set(err, -ENOTSUP, "this version does not know what the connection is for");
 }
 
+/* In a secure cluster nobody is older than that, whatever is held back. */
+unsigned cluster_own_level(const struct daemon *daemon)
+{
+    unsigned level = daemon->config.feature_level;
+
+    return !daemon->config.insecure && level < FEATURE_LEVEL_SECURE ? FEATURE_LEVEL_SECURE : level;
+}
+
 static struct port_identity port_identity(const struct daemon *daemon)
 {
-    struct port_identity identity = {.has_cluster = daemon->is_member, .server_id = daemon->member.server_id};
+    struct port_identity identity = {
+        .has_cluster = daemon->is_member, .server_id = daemon->member.server_id, .level = FEATURE_LEVEL};
 
     memcpy(identity.cluster_id, daemon->member.cluster_id, sizeof identity.cluster_id);
     memcpy(identity.machine_id, daemon->identity.machine_id, sizeof identity.machine_id);

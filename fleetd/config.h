@@ -52,6 +52,7 @@ struct config {
     char *api_socket;                   /* "": none. */
     char *api_socket_group;
     bool insecure;
+    unsigned feature_level; /* That this host says it has: up to FEATURE_LEVEL. */
 };
 
 /* 'file' NULL: CONFIG_FILE_DEFAULT if it exists. Drop-ins are looked for in "<file>.d". Logs warnings. Fatal,

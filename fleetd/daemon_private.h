@@ -86,6 +86,7 @@ struct daemon {
 
     bool registry_changed;
     bool voters_busy;        /* A change of the Raft configuration is under way. */
+    bool level_busy;         /* The feature level is being raised. */
     uint64_t give_away_ms;   /* Leadership that must not be here is not offered before. */
     unsigned voters_to_tell; /* What the leader has yet to hear of this host's configuration; 0: nothing. */
     struct report_list {     /* What has changed since the last message to the leader. */
@@ -118,7 +119,8 @@ void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses);
 void cluster_learn_peers(
     struct daemon *daemon); /* Likewise, from the store, if this host has a part in it. */
 void cluster_forget_founding(struct daemon *daemon);
-void cluster_look_for_room(struct daemon *daemon); /* A bystander, once a second. */
+unsigned cluster_own_level(const struct daemon *daemon); /* Feature level that this host says it has. */
+void cluster_look_for_room(struct daemon *daemon);       /* A bystander, once a second. */
 /* This host is a member (daemon->member, daemon->credentials): its part of the store opens, and its session
  * to the leader begins. */
 int cluster_become_member(struct daemon *daemon, struct err *err);
@@ -142,7 +144,11 @@ void leading_register(struct daemon *daemon, const Fleet__RegisterMachine *machi
 /* admission.c */
 struct gate *admission_gate_new(struct daemon *daemon);
 /* Whether what a host says of itself makes sense. */
-int admission_check_machine(const Fleet__RegisterMachine *machine, struct err *err);
+int admission_check_machine(const struct daemon *daemon, const Fleet__RegisterMachine *machine,
+                            struct err *err);
+/* Whether it knows all that the cluster uses (registry_level.h). */
+int admission_check_level(const struct daemon *daemon, const Fleet__RegisterMachine *machine,
+                          struct err *err);
 /* Whether the machine was removed, and has nothing to do with the consensus any more: then it is told so.
  * Before, it may be what makes the majority that decides on its own leaving. */
 bool admission_is_out(const struct daemon *daemon, const char *machine_id);

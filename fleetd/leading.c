@@ -298,6 +298,7 @@ static void found_cluster(struct daemon *daemon)
 
     create.cluster_id = (ProtobufCBinaryData){.len = CLUSTER_ID_SIZE, .data = daemon->member.cluster_id};
     create.voters = membership_voters(daemon);
+    create.level = cluster_own_level(daemon);
     if (!daemon->config.insecure) {
         const struct pki_blob *certificate = &daemon->credentials.roots[0];
         int r = credentials_load_authority(&daemon->credentials, &key, &err);
@@ -363,6 +364,7 @@ void leading_step(struct daemon *daemon)
     daemon->registry_changed = false;
     store_changes_take(daemon->store, &changes);
     cluster_forget_founding(daemon);
+    port_set_level_needed(daemon->port, registry_level(store_registry(daemon->store)));
     core_registry_changed(daemon->core, &changes, now_ms(), &effects);
     registry_changes_done(&changes);
     carry_out(daemon, &effects);
@@ -486,6 +488,43 @@ void leading_hand_over(struct daemon *daemon)
         store_hand_over(daemon->store, heirs, count);
 }
 
+/* ---- feature level ---- */
+
+static void on_level_raised(enum store_outcome outcome, const struct registry_result *result,
+                            const char *reason, void *data)
+{
+    struct daemon *daemon = data;
+
+    daemon->level_busy = false; /* If it did not come through, it is tried again. */
+    ignore_outcome(outcome, result, reason, data);
+}
+
+/* Once all hosts know more than the cluster uses, it uses that. */
+static void raise_level(struct daemon *daemon)
+{
+    const struct registry *registry = store_registry(daemon->store);
+    size_t count;
+    const struct registry_machine *const *machines = registry_machines(registry, &count);
+    unsigned level = FEATURE_LEVEL;
+    Fleet__SetLevel body = FLEET__SET_LEVEL__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    for (size_t i = 0; i < count; i++)
+        level = machines[i]->level < level ? machines[i]->level : level;
+    if (count == 0 || level <= registry_level(registry) || daemon->level_busy)
+        return;
+    log_message(LOG_NOTICE, log_fields(MESSAGE_FEATURE_LEVEL),
+                "All hosts have feature level %u (fleet %s or newer): the cluster has it from now on, and "
+                "older versions are not let in any more. New with it: %s",
+                level, level_row(level)->version, level_row(level)->features);
+    body.level = level;
+    command.if_term = store_term(daemon->store);
+    command.body_case = FLEET__COMMAND__BODY_SET_LEVEL;
+    command.set_level = &body;
+    daemon->level_busy = true;
+    store_propose(daemon->store, &command, on_level_raised, daemon);
+}
+
 /* ---- voters ---- */
 
 static void on_voters_changed(enum store_outcome outcome, const struct registry_result *result,
@@ -515,6 +554,8 @@ void leading_chores(struct daemon *daemon)
     gate_tick(daemon->gate);
     downlink_tick(daemon->downlink);
     certifier_tick(daemon->certifier);
+    if (store_leads(daemon->store))
+        raise_level(daemon);
     if (!store_leads(daemon->store) || daemon->voters_busy || give_away(daemon))
         return;
     registry = store_registry(daemon->store);
@@ -582,7 +623,7 @@ static bool machine_equals(const struct registry_machine *known, const Fleet__Re
            streq(known->public_ip, said->public_ip) && streq(known->cluster_address, said->cluster_address) &&
            streq(known->boot_id, said->boot_id) && streq(known->version, said->version) &&
            known->server_id == said->server_id && known->disable_engine == said->disable_engine &&
-           labels_equal(known, said) && credentials_equal(known, said);
+           known->level == said->level && labels_equal(known, said) && credentials_equal(known, said);
 }
 
 /* A member may say anew where it is and what it is like, but not who it is. */
@@ -599,7 +640,7 @@ static void on_machine(const Fleet__RegisterMachine *machine, void *data)
         return;
     said.joins = false; /* That is ours to say. */
     said.join_token = (char *)protobuf_c_empty_string;
-    r = admission_check_machine(machine, &err);
+    r = admission_check_machine(daemon, machine, &err);
     if (r < 0)
         log_warn("Machine %s: %s", machine->machine_id, err_text(&err, r));
     else
@@ -613,6 +654,10 @@ static int on_opening(const Fleet__RegisterMachine *machine, struct err *err, vo
         registry_machine(store_registry(daemon->store), machine->machine_id);
     bool own = streq(machine->machine_id, daemon->identity.machine_id);
     const char *boot = own ? daemon->identity.boot_id : known != NULL ? known->boot_id : "";
+    int r = admission_check_level(daemon, machine, err);
+
+    if (r < 0)
+        return r;
 
     /* This host knows its own boot before the registry does. */
     if (known == NULL || boot[0] == '\0' || machine->boot_id[0] == '\0' || streq(boot, machine->boot_id))

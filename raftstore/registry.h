@@ -31,13 +31,14 @@
 #include "base/str.h"
 #include "raftstore/fleet.pb-c.h"
 #include "raftstore/limits.h"
+#include "raftstore/registry_level.h"
 #include "raftstore/settings.h"
 #include "units/file.h"
 #include "units/requirements.h"
 #include "units/state.h"
 
 #define COMMAND_FORMAT      1u
-#define SNAPSHOT_FORMAT     1u
+#define SNAPSHOT_FORMAT     2u /* 1 where the cluster has feature level 0: what older versions can read. */
 #define CLUSTER_ID_SIZE     16
 #define REQUEST_ID_SIZE     16
 #define MACHINE_ID_SIZE     33 /* 32 hex digits and a NUL. */
@@ -101,6 +102,7 @@ struct registry_machine {
                     */
     uint64_t server_id;
     bool disable_engine;
+    unsigned level; /* Its feature level. */
     uint64_t joined_wall_ms;
     bool lost; /* It was given up, and has not called since. Not "it does not answer": that nobody stores. */
     uint64_t lost_wall_ms;
@@ -158,6 +160,11 @@ int command_encode(const Fleet__Command *command, uint8_t **ret, size_t *ret_siz
 const uint8_t *
 registry_cluster_id(const struct registry *registry); /* CLUSTER_ID_SIZE bytes, zero if there is none. */
 uint64_t registry_version(const struct registry *registry);
+
+unsigned registry_level(const struct registry *registry); /* The cluster's feature level. */
+/* A command was applied that this version does not know, or not wholly: from now on this registry is not what
+ * the others' is, and must not be used. Never in a cluster whose hosts have its level. */
+bool registry_is_behind(const struct registry *registry);
 
 /* What a setting is now: a number, or a duration in milliseconds. */
 uint64_t registry_setting_number(const struct registry *registry, enum setting_id id);

@@ -92,6 +92,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     registration.version = machine->version;
     registration.server_id = machine->server_id;
     registration.disable_engine = machine->disable_engine;
+    registration.level = machine->level;
     registration.metadata = label_list;
     registration.n_metadata = machine->fixed_count;
     registration.roots = roots;
@@ -249,7 +250,8 @@ static uint8_t *make_header(const struct registry *registry, const struct strbuf
                      old = authority_message(&known->old);
     uint8_t sum[SHA256_DIGEST_SIZE];
 
-    message.format = SNAPSHOT_FORMAT;
+    message.format = registry->level > 0 ? SNAPSHOT_FORMAT : 1;
+    message.level = registry->level;
     message.cluster_id =
         (ProtobufCBinaryData){.len = sizeof registry->cluster_id, .data = (uint8_t *)registry->cluster_id};
     message.version = registry->version;
@@ -568,6 +570,7 @@ static int restore_all(struct registry *registry, Fleet__SnapshotHeader *header,
 
     memcpy(registry->cluster_id, header->cluster_id.data, CLUSTER_ID_SIZE);
     registry->version = header->version;
+    registry->level = header->level;
     registry->lease_ms = header->lease_ms;
     r = restore_settings(registry, header, reader->err);
     if (r >= 0)
@@ -610,9 +613,12 @@ int registry_restore(struct registry *registry, const void *bytes, size_t size, 
     if (record == NULL)
         return -EBADMSG;
     fresh = registry_new();
-    if (record->header->format != SNAPSHOT_FORMAT)
+    if (record->header->format == 0 || record->header->format > SNAPSHOT_FORMAT)
         r = err_set(err, -EBADMSG, "the snapshot has format %u, this version knows %u: upgrade fleetd",
                     record->header->format, SNAPSHOT_FORMAT);
+    else if (record->header->level > FEATURE_LEVEL)
+        r = err_set(err, -EBADMSG, "the snapshot has feature level %u, this version knows %u: upgrade fleetd",
+                    record->header->level, FEATURE_LEVEL);
     else if (record->header->cluster_id.len != CLUSTER_ID_SIZE)
         r = err_set(err, -EBADMSG, "the snapshot's header makes no sense");
     else
