@@ -280,11 +280,15 @@ static void on_stopped(struct agent_call *call, sd_bus_message *m, const sd_bus_
     }
 }
 
+/* It is noted first whose stop it is: if we are cut short before the answer, it is not an operator's. */
 void agent_call_stop(struct agent *agent, struct local_unit *unit)
 {
     sd_bus_message *m = new_call(agent, OBJECT, MANAGER, "StopUnit");
 
     agent_unit_busy(agent, unit, false);
+    unit->record.launched = false;
+    agent_unit_note(agent, unit);
+    agent_records_flush(&agent->records);
     agent_unit_log(unit, LOG_INFO, "stopping");
     if (m != NULL)
         sd_bus_message_append(m, "ss", unit->name, "replace");

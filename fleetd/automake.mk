@@ -16,7 +16,8 @@ fleetd_libcore_a_SOURCES = \
 	fleetd/core/lease.c \
 	fleetd/core/shutdown.c \
 	fleetd/core/status.c \
-	fleetd/core/voters.c fleetd/core/voters.h
+	fleetd/core/voters.c fleetd/core/voters.h fleetd/core/voters_private.h \
+	fleetd/core/voters_say.c
 
 CORE_LIBS = fleetd/libcore.a constraints/libconstraints.a
 
@@ -26,6 +27,13 @@ CORE_TEST_LIBS = fleetd/libcore.a constraints/libconstraints.a raftstore/libraft
 
 check_PROGRAMS += tests/unit/test-core tests/unit/test-core-change tests/unit/test-voters
 TESTS += tests/unit/test-core tests/unit/test-core-change tests/unit/test-voters
+check_PROGRAMS += tests/unit/test-member
+TESTS += tests/unit/test-member
+tests_unit_test_member_SOURCES = tests/unit/test-member.c fleetd/member.c fleetd/member.h
+tests_unit_test_member_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(INIH_CFLAGS) \
+	-DSTORE_1='"$(top_srcdir)/tests/data/store-1"'
+tests_unit_test_member_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_member_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(INIH_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/test-asks tests/unit/test-journal-entry
 TESTS += tests/unit/test-asks tests/unit/test-journal-entry
 tests_unit_test_asks_SOURCES = tests/unit/test-asks.c fleetd/asks.c fleetd/asks.h
@@ -92,6 +100,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/certifier.c fleetd/certifier.h \
 	fleetd/cluster.c \
 	fleetd/credentials.c fleetd/credentials.h \
+	fleetd/data_lock.c fleetd/data_lock.h \
 	fleetd/daemon.c fleetd/daemon.h fleetd/daemon_private.h \
 	fleetd/downlink.c fleetd/downlink.h \
 	fleetd/dump.c \
@@ -104,6 +113,8 @@ fleetd_fleetd_SOURCES = \
 	fleetd/joiner.c fleetd/joiner.h \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/leading_level.c \
+	fleetd/leading_voters.c \
 	fleetd/logind.c fleetd/logind.h \
 	fleetd/member.c fleetd/member.h \
 	fleetd/membership.c fleetd/membership.h \
@@ -111,6 +122,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/prober.c fleetd/prober.h \
 	fleetd/messages.h \
 	fleetd/patience.c fleetd/patience.h \
+	fleetd/recovery.c fleetd/recovery.h \
 	fleetd/reload.c \
 	fleetd/removal.c fleetd/removal.h \
 	fleetd/renewal.c fleetd/renewal.h \
@@ -118,7 +130,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/unit_status.c fleetd/unit_status.h \
 	fleetd/uplink.c fleetd/uplink.h
 fleetd_fleetd_LDADD = \
-	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \
+	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libconfig.a backup/libbackup.a $(RAFTSTORE_LIBS) \
 	$(PKI_LIBS) $(MICROHTTPD_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
 
 # Commands that the registry takes, and what the core makes of it. Built twice, see units/automake.mk.

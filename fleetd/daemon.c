@@ -54,6 +54,13 @@ static void describe_status(const struct daemon *daemon, char *to, size_t size)
                  agent_unit_count(daemon->agent));
         return;
     }
+    if (daemon->superseded != NULL) {
+        snprintf(to, size,
+                 "takes no part in its cluster, whose data were recovered elsewhere (see the journal); "
+                 "%zu units here run on",
+                 agent_unit_count(daemon->agent));
+        return;
+    }
     if (daemon->bystander) {
         snprintf(to, size, "no room on the disk: no copy of the cluster's data here; %zu units here run on%s",
                  agent_unit_count(daemon->agent),
@@ -387,6 +394,7 @@ void daemon_free(struct daemon *daemon)
     if (daemon->downlink != NULL)
         downlink_free(daemon->downlink);
     lessor_free(daemon->lessor);
+    voting_free(daemon->voting);
     if (daemon->gate != NULL)
         gate_free(daemon->gate);
     core_free(daemon->core);
@@ -409,5 +417,7 @@ void daemon_free(struct daemon *daemon)
     config_done(&daemon->config);
     free(daemon->cluster_address);
     free(daemon->config_file);
+    free(daemon->superseded);
+    strlist_done(&daemon->told);
     free(daemon);
 }

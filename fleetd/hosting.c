@@ -59,6 +59,7 @@ void hosting_describe(struct daemon *daemon)
     machine->version = (char *)PACKAGE_VERSION;
     machine->disable_engine = daemon->config.disable_engine;
     machine->level = cluster_own_level(daemon);
+    machine->no_store = daemon->bystander;
     machine->n_metadata = daemon->config.metadata_count;
     machine->metadata = xcalloc(machine->n_metadata, sizeof *machine->metadata);
     for (size_t i = 0; i < machine->n_metadata; i++) {
@@ -260,21 +261,38 @@ static Fleet__SessionOpen *on_open(void *data)
     return open;
 }
 
-static void on_accepted(const Fleet__SessionAccepted *accepted, void *data)
+static void on_members(const Fleet__Members *members, void *data)
+{
+    struct strlist addresses = {0};
+
+    for (size_t i = 0; i < members->n_addresses; i++)
+        strlist_add(&addresses, members->addresses[i]);
+    cluster_set_peers(data, &addresses);
+    strlist_done(&addresses);
+}
+
+static int on_accepted(const Fleet__SessionAccepted *accepted, void *data)
 {
     struct daemon *daemon = data;
     struct strlist members = {0};
+    struct cluster_history history;
 
+    if (!history_read(accepted->recoveries, &accepted->history, &history) ||
+        !cluster_follow_history(daemon, &history))
+        return -EXDEV;
     for (size_t i = 0; i < accepted->n_members; i++)
         strlist_add(&members, accepted->members[i]);
     cluster_set_peers(daemon, &members);
     strlist_done(&members);
+    if (accepted->part == FLEET__CONSENSUS_PART__CONSENSUS_PART_NONE && daemon->store != NULL)
+        store_retire(daemon->store);
     hosting_announce(daemon); /* It may have changed while the session was opening. */
     going_down_accepted(daemon->going_down, accepted->moves_on_shutdown);
     if (daemon->router != NULL) /* It ends before the session does. */
         router_connected(daemon->router);
     membership_arrived(daemon);
     daemon_update_status(daemon);
+    return 0;
 }
 
 static void share_clear(struct share_buffer *share)
@@ -473,6 +491,7 @@ struct uplink *hosting_uplink_new(struct daemon *daemon)
         .is_informed = is_informed,
         .on_open = on_open,
         .on_accepted = on_accepted,
+        .on_members = on_members,
         .on_share = on_share,
         .on_beat = on_beat,
         .on_lease = on_lease,
@@ -516,8 +535,8 @@ static bool router_member(void *data)
 
 static uint64_t router_local(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data)
 {
-    static const char no_room[] = "{\"error\":{\"code\":503,\"message\":\"this host has no room on its disk, "
-                                  "and knows nothing by itself\"}}";
+    static const char no_room[] = "{\"error\":{\"code\":503,\"message\":\"this host keeps no copy of the "
+                                  "cluster's data at the moment, and knows nothing by itself\"}}";
     struct daemon *daemon = data;
 
     if (daemon->bystander) {
@@ -561,7 +580,8 @@ char *hosting_status_json(struct daemon *daemon)
         (json_int_t)(daemon->store != NULL ? store_term(daemon->store) : 0), "applied",
         (json_int_t)(registry != NULL ? registry_version(registry) : 0), "units", (json_int_t)units,
         "machines", (json_int_t)machines, "session", daemon->uplink != NULL && uplink_is_open(daemon->uplink),
-        "systemd", agent_bus_connected(daemon->agent), "trouble", router_trouble(daemon));
+        "systemd", agent_bus_connected(daemon->agent), "trouble",
+        daemon->superseded != NULL ? daemon->superseded : router_trouble(daemon));
     text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(body);
     return text;

@@ -11,17 +11,12 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/times.h"
-#include "fleetd/core/voters.h"
 #include "fleetd/daemon_private.h"
 #include "fleetd/messages.h"
 #include "raftstore/limits.h"
 #include "units/name.h"
 
 #define SHARE_PIECE_BYTES (1024u * 1024)
-
-/* A leadership that nobody takes, although somebody could, is offered again after so long: while it is
- * offered, nothing can be changed. */
-#define GIVE_AWAY_MS 3000u
 
 static void ignore_outcome(enum store_outcome outcome, const struct registry_result *result,
                            const char *reason, void *data)
@@ -334,7 +329,8 @@ void leading_start(struct daemon *daemon, uint64_t term)
 
     log_message(LOG_NOTICE, log_fields(MESSAGE_LEADS, field), "This host leads now (term %" PRIu64 ")", term);
     daemon->engine.leader_since_ms = wall_ms();
-    daemon->give_away_ms = 0;
+    voting_begin(daemon->voting);
+    strlist_done(&daemon->told);
     if (memcmp(registry_cluster_id(registry), none, sizeof none) == 0)
         found_cluster(daemon);
     core_lead(daemon->core, term, now_ms(), &effects);
@@ -397,9 +393,9 @@ static void on_answer(const char *machine_id, bool accepted, void *data)
     core_probed(daemon->core, machine_id, accepted, now_ms());
 }
 
-struct prober *leading_prober_new(struct daemon *daemon, const struct port_identity *identity)
+struct prober *leading_prober_new(struct daemon *daemon)
 {
-    return prober_new(daemon->loop, identity, on_answer, daemon);
+    return prober_new(daemon->loop, daemon->port, on_answer, daemon);
 }
 
 /* Those that the core wants to be asked after; all others are let go of, also when this host leads no more.
@@ -412,7 +408,8 @@ void leading_probe(struct daemon *daemon)
 
     for (size_t i = 0; i < count; i++)
         if (core_wants_probe(daemon->core, machines[i]->id))
-            targets[wanted++] = (struct prober_target){machines[i]->id, machines[i]->cluster_address};
+            targets[wanted++] =
+                (struct prober_target){machines[i]->id, machines[i]->cluster_address, machines[i]->server_id};
     prober_tick(daemon->prober, targets, wanted);
 }
 
@@ -443,110 +440,34 @@ void leading_set_placing(struct daemon *daemon)
     carry_out(daemon, &effects);
 }
 
-/* Voters that could lead instead of this host; 'any': also those that must not (disable_engine). */
-static size_t find_heirs(struct daemon *daemon, bool any, uint64_t heirs[RAFT_SERVERS_MAX])
+/* A host that keeps no data hears of those who do when its session begins: also of those who come later, or
+ * it would know nobody any more when the first ones are gone. */
+static void tell_members(struct daemon *daemon)
 {
-    struct store_server servers[RAFT_SERVERS_MAX];
-    size_t server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX), machine_count, count = 0;
-    const struct registry_machine *const *machines =
-        registry_machines(store_registry(daemon->store), &machine_count);
-
-    for (size_t i = 0; i < server_count; i++)
-        for (size_t j = 0; j < machine_count; j++)
-            if (servers[i].role == SERVER_VOTER && machines[j]->server_id == servers[i].id &&
-                servers[i].id != daemon->member.server_id && (any || !machines[j]->disable_engine))
-                heirs[count++] = servers[i].id;
-    return count;
-}
-
-/* A host that must not lead leads only while no voter can that may (fleet.conf(5), disable_engine). Returns
- * whether leadership is being given away. */
-static bool give_away(struct daemon *daemon)
-{
-    uint64_t heirs[RAFT_SERVERS_MAX];
+    const struct strlist *peers = &daemon->member.peers;
+    Fleet__Members members = FLEET__MEMBERS__INIT;
+    Fleet__SessionDown message = FLEET__SESSION_DOWN__INIT;
     size_t count;
+    const struct registry_machine *const *machines = registry_machines(store_registry(daemon->store), &count);
 
-    if (!daemon->config.disable_engine || now_ms() < daemon->give_away_ms)
-        return false;
-    count = find_heirs(daemon, false, heirs);
-    if (count == 0)
-        return false;
-    daemon->give_away_ms = now_ms() + GIVE_AWAY_MS;
-    log_info("This host must not lead (disable_engine): handing leadership over");
-    store_hand_over(daemon->store, heirs, count);
-    return true;
-}
-
-void leading_hand_over(struct daemon *daemon)
-{
-    uint64_t heirs[RAFT_SERVERS_MAX];
-    size_t count = find_heirs(daemon, false, heirs);
-
-    if (count == 0)
-        count = find_heirs(daemon, true, heirs);
-    if (count > 0)
-        store_hand_over(daemon->store, heirs, count);
-}
-
-/* ---- feature level ---- */
-
-static void on_level_raised(enum store_outcome outcome, const struct registry_result *result,
-                            const char *reason, void *data)
-{
-    struct daemon *daemon = data;
-
-    daemon->level_busy = false; /* If it did not come through, it is tried again. */
-    ignore_outcome(outcome, result, reason, data);
-}
-
-/* Once all hosts know more than the cluster uses, it uses that. */
-static void raise_level(struct daemon *daemon)
-{
-    const struct registry *registry = store_registry(daemon->store);
-    size_t count;
-    const struct registry_machine *const *machines = registry_machines(registry, &count);
-    unsigned level = FEATURE_LEVEL;
-    Fleet__SetLevel body = FLEET__SET_LEVEL__INIT;
-    Fleet__Command command = FLEET__COMMAND__INIT;
-
-    for (size_t i = 0; i < count; i++)
-        level = machines[i]->level < level ? machines[i]->level : level;
-    if (count == 0 || level <= registry_level(registry) || daemon->level_busy)
+    if (cluster_knows_peers(daemon, &daemon->told))
         return;
-    log_message(LOG_NOTICE, log_fields(MESSAGE_FEATURE_LEVEL),
-                "All hosts have feature level %u (fleet %s or newer): the cluster has it from now on, and "
-                "older versions are not let in any more. New with it: %s",
-                level, level_row(level)->version, level_row(level)->features);
-    body.level = level;
-    command.if_term = store_term(daemon->store);
-    command.body_case = FLEET__COMMAND__BODY_SET_LEVEL;
-    command.set_level = &body;
-    daemon->level_busy = true;
-    store_propose(daemon->store, &command, on_level_raised, daemon);
+    strlist_done(&daemon->told);
+    for (size_t i = 0; i < peers->count; i++)
+        strlist_add(&daemon->told, peers->items[i]);
+    members.addresses = peers->items;
+    members.n_addresses = peers->count;
+    message.message_case = FLEET__SESSION_DOWN__MESSAGE_MEMBERS;
+    message.members = &members;
+    for (size_t i = 0; i < count; i++)
+        downlink_send(daemon->downlink, machines[i]->id, &message);
 }
 
-/* ---- voters ---- */
-
-static void on_voters_changed(enum store_outcome outcome, const struct registry_result *result,
-                              const char *reason, void *data)
-{
-    struct daemon *daemon = data;
-
-    daemon->voters_busy = false;
-    if (outcome != STORE_APPLIED)
-        log_warn("A change of the voters did not come through (%s); trying again", reason);
-    else
-        leading_chores(daemon); /* The next step, if there is one, without waiting for the clock. */
-}
+/* ---- once a second ---- */
 
 void leading_chores(struct daemon *daemon)
 {
-    struct store_server servers[RAFT_SERVERS_MAX];
-    const struct registry *registry;
-    const struct registry_machine *self, *const *machines;
-    _cleanup_(freep) struct voters_machine *list = NULL;
-    struct voters_step step;
-    size_t count, server_count;
+    const struct registry_machine *self;
 
     if (daemon->store == NULL || daemon->stopping)
         return;
@@ -554,35 +475,14 @@ void leading_chores(struct daemon *daemon)
     gate_tick(daemon->gate);
     downlink_tick(daemon->downlink);
     certifier_tick(daemon->certifier);
-    if (store_leads(daemon->store))
-        raise_level(daemon);
-    if (!store_leads(daemon->store) || daemon->voters_busy || give_away(daemon))
+    if (!store_leads(daemon->store))
         return;
-    registry = store_registry(daemon->store);
-    self = registry_machine(registry, daemon->member.machine_id);
+    level_step(daemon);
+    tell_members(daemon);
+    self = registry_machine(store_registry(daemon->store), daemon->member.machine_id);
     if (self == NULL || !self->registered)
         leading_register(daemon, &daemon->machine, ignore_outcome, daemon);
-    machines = registry_machines(registry, &count);
-    list = xcalloc(count, sizeof *list);
-    for (size_t i = 0; i < count; i++)
-        list[i] = (struct voters_machine){
-            .server_id = machines[i]->server_id,
-            .address = machines[i]->cluster_address,
-            .no_leader = machines[i]->disable_engine,
-            .alive = core_machine_state(daemon->core, machines[i]->id) == MACHINE_READY,
-            .lost = core_machine_state(daemon->core, machines[i]->id) == MACHINE_LOST,
-        };
-    server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
-    if (!voters_next(servers, server_count, list, count,
-                     (unsigned)registry_setting_number(registry, SETTING_VOTERS), daemon->member.server_id,
-                     &step))
-        return;
-    log_message(LOG_INFO, log_fields(MESSAGE_VOTERS), "%s %s", step.address,
-                step.role == SERVER_VOTER     ? "becomes a voter"
-                : step.role == SERVER_STANDBY ? "becomes a standby for the voters"
-                                              : "leaves the consensus");
-    daemon->voters_busy = true;
-    store_change_server(daemon->store, step.server_id, step.address, step.role, on_voters_changed, daemon);
+    voting_step(daemon->voting);
 }
 
 /* ---- sessions ---- */
@@ -623,7 +523,8 @@ static bool machine_equals(const struct registry_machine *known, const Fleet__Re
            streq(known->public_ip, said->public_ip) && streq(known->cluster_address, said->cluster_address) &&
            streq(known->boot_id, said->boot_id) && streq(known->version, said->version) &&
            known->server_id == said->server_id && known->disable_engine == said->disable_engine &&
-           known->level == said->level && labels_equal(known, said) && credentials_equal(known, said);
+           known->no_store == said->no_store && known->level == said->level && labels_equal(known, said) &&
+           credentials_equal(known, said);
 }
 
 /* A member may say anew where it is and what it is like, but not who it is. */
@@ -665,6 +566,15 @@ static int on_opening(const Fleet__RegisterMachine *machine, struct err *err, vo
     return admission_check_alone(daemon, known, err);
 }
 
+static Fleet__ConsensusPart part_of(const struct store_server *servers, size_t count, uint64_t server_id)
+{
+    for (size_t i = 0; i < count; i++)
+        if (servers[i].id == server_id)
+            return servers[i].role == SERVER_VOTER ? FLEET__CONSENSUS_PART__CONSENSUS_PART_VOTER
+                                                   : FLEET__CONSENSUS_PART__CONSENSUS_PART_STANDBY;
+    return FLEET__CONSENSUS_PART__CONSENSUS_PART_NONE;
+}
+
 static void on_session(const char *machine_id, uint64_t session_id, const Fleet__SessionOpen *open,
                        void *data)
 {
@@ -678,12 +588,15 @@ static void on_session(const char *machine_id, uint64_t session_id, const Fleet_
     /* Whom to ask when this leader is lost: only who takes part in consensus is sure to hear of the next. */
     for (size_t i = 0; i < count; i++)
         members[i] = (char *)servers[i].address;
+    accepted.part = part_of(servers, count, open->machine->server_id);
     accepted.term = store_term(daemon->store);
     accepted.ttl_ms = daemon->config.agent_ttl_ms;
     accepted.heartbeat_ms = daemon->config.agent_ttl_ms / HEARTBEATS_PER_TTL;
     accepted.moves_on_shutdown = true;
     accepted.members = members;
     accepted.n_members = count;
+    accepted.recoveries = daemon->member.history.recoveries;
+    accepted.history = history_id(&daemon->member.history);
     downlink_accepted(daemon->downlink, machine_id, &accepted);
     on_machine(open->machine, daemon);
     certifier_opened(daemon->certifier, machine_id, downlink_peer_info(daemon->downlink, machine_id));

@@ -4,7 +4,6 @@
 #include "fleetd/prober.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -15,11 +14,9 @@
 #include <utlist.h>
 
 #include "base/alloc.h"
-#include "base/cleanup.h"
 #include "base/str.h"
 #include "raftstore/address.h"
-#include "raftstore/frame.h"
-#include "raftstore/greeting.h"
+#include "raftstore/identify.h"
 
 /* Keep-alives, in seconds: after this much silence, how often, and how many may be lost (tcp(7)): the most
  * that there may be, so that no trouble of the network ends what another machine would have ended. */
@@ -27,15 +24,23 @@
 #define KEEPALIVES_LOST   127
 #define ACKNOWLEDGED_MS   2500u /* The last one is no older than this: the peer is there. */
 #define CONNECT_TICKS_MAX 3u    /* Then it is tried anew: a SYN that was lost is repeated ever more slowly. */
-#define WELCOME_MAX       4096u
 
 /* A machine that is asked after. */
 struct subject {
     struct subject *prev, *next;
     char *machine_id, *address;
+    uint64_t server_id;
     bool wanted;
     bool doubtful;       /* What is at its address may be another machine, until it says otherwise. */
-    struct probe *probe; /* NULL: none is under way. */
+    struct probe *probe; /* These two: NULL: none is under way. */
+    struct inquiry *inquiry;
+};
+
+/* Who is it that is there? */
+struct inquiry {
+    struct prober *prober;
+    struct subject *subject; /* NULL: nobody wants to know any more. */
+    struct identify *identify;
 };
 
 /* One connection. */
@@ -46,7 +51,6 @@ struct probe {
     bool connected, resolving;
     unsigned refs;  /* The handle, and the resolver, which cannot always be cancelled. */
     unsigned ticks; /* Since it began to connect. */
-    struct frame_reader reader;
     uv_tcp_t tcp;
     uv_connect_t connect;
     uv_getaddrinfo_t resolve;
@@ -54,22 +58,23 @@ struct probe {
 
 struct prober {
     uv_loop_t *loop;
-    struct port_identity identity;
+    struct port *port;
     void (*on_answer)(const char *machine_id, bool accepted, void *data);
     void *data;
     struct subject *subjects;
     struct probe *probes; /* Also those that are closing. */
+    unsigned inquiries;
     void (*done)(void *data);
     void *done_data;
     bool closing;
 };
 
-struct prober *prober_new(uv_loop_t *loop, const struct port_identity *identity,
+struct prober *prober_new(uv_loop_t *loop, struct port *port,
                           void (*on_answer)(const char *machine_id, bool accepted, void *data), void *data)
 {
     struct prober *prober = NEW0(struct prober);
 
-    *prober = (struct prober){.loop = loop, .identity = *identity, .on_answer = on_answer, .data = data};
+    *prober = (struct prober){.loop = loop, .port = port, .on_answer = on_answer, .data = data};
     return prober;
 }
 
@@ -77,7 +82,7 @@ struct prober *prober_new(uv_loop_t *loop, const struct port_identity *identity,
 
 static void prober_finish(struct prober *prober)
 {
-    if (!prober->closing || prober->probes != NULL)
+    if (!prober->closing || prober->probes != NULL || prober->inquiries > 0)
         return;
     prober->done(prober->done_data);
     free(prober);
@@ -90,7 +95,6 @@ static void probe_unref(struct probe *probe)
     if (--probe->refs > 0)
         return;
     DL_DELETE(prober->probes, probe);
-    frame_reader_done(&probe->reader);
     free(probe);
     prober_finish(prober);
 }
@@ -112,84 +116,62 @@ static void probe_close(struct probe *probe)
     uv_close((uv_handle_t *)&probe->tcp, on_closed);
 }
 
+static void tell(const struct prober *prober, const struct subject *subject, bool accepted)
+{
+    prober->on_answer(subject->machine_id, accepted, prober->data);
+}
+
 /* ---- asking who it is ---- */
 
-static void tell(const struct probe *probe, bool accepted)
+static void on_identified(enum identify_result result, const uint8_t *boot_id, void *data)
 {
-    probe->prober->on_answer(probe->subject->machine_id, accepted, probe->prober->data);
+    struct inquiry *inquiry = data;
+    struct prober *prober = inquiry->prober;
+    struct subject *subject = inquiry->subject;
+
+    if (subject != NULL) {
+        subject->inquiry = NULL;
+        if (result != IDENTIFY_NOBODY)
+            subject->doubtful = result == IDENTIFY_OTHER;
+        if (result != IDENTIFY_NOBODY && !subject->doubtful)
+            tell(prober, subject, true);
+    }
+    prober->inquiries--;
+    free(inquiry);
+    prober_finish(prober);
 }
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
+static void inquire(struct prober *prober, struct subject *subject)
 {
-    static char buffer[WELCOME_MAX]; /* Taken in before the next one reads. */
-
-    *ret = uv_buf_init(buffer, sizeof buffer);
-}
-
-/* Also one that refuses us says who it is: it may be an older version. */
-static int on_welcome(const uint8_t *bytes, size_t size, void *data)
-{
-    struct probe *probe = data;
-    Fleet__Welcome *welcome = fleet__welcome__unpack(NULL, size, bytes);
-
-    probe->subject->doubtful = welcome == NULL || !streq(welcome->machine_id, probe->subject->machine_id);
-    if (welcome != NULL)
-        fleet__welcome__free_unpacked(welcome, NULL);
-    if (!probe->subject->doubtful)
-        tell(probe, true);
-    return -ECONNABORTED; /* That is all. */
-}
-
-static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
-{
-    struct probe *probe = stream->data;
-    int r;
-
-    if (count == 0 || probe->subject == NULL)
+    if (subject->inquiry != NULL)
         return;
-    r = count > 0
-            ? frame_reader_feed(&probe->reader, (uint8_t *)buffer->base, (size_t)count, on_welcome, probe)
-            : (int)count;
-    if (r == 0)
-        return;
-    if (r != -ECONNABORTED) /* It has ended without a word, or with none of ours. */
-        probe->subject->doubtful = true;
-    probe_close(probe);
-}
-
-struct question {
-    uv_write_t write;
-    uint8_t header[FRAME_HEADER_SIZE];
-    uint8_t *hello;
-};
-
-static void on_asked(uv_write_t *write, int status)
-{
-    struct question *question = CONTAINER_OF(write, struct question, write);
-
-    free(question->hello);
-    free(question);
-}
-
-static int ask_who(struct probe *probe)
-{
-    struct question *question = NEW0(struct question);
-    size_t size;
-    uv_buf_t parts[2];
-    int r;
-
-    question->hello =
-        greeting_pack_hello(&probe->prober->identity, FLEET__PURPOSE__PURPOSE_IDENTIFY, 0, &size);
-    frame_header_put(question->header, size);
-    parts[0] = uv_buf_init((char *)question->header, FRAME_HEADER_SIZE);
-    parts[1] = uv_buf_init((char *)question->hello, (unsigned)size);
-    r = uv_write(&question->write, (uv_stream_t *)&probe->tcp, parts, 2, on_asked);
-    if (r < 0)
-        on_asked(&question->write, r);
-    return r;
+    subject->inquiry = NEW0(struct inquiry);
+    *subject->inquiry = (struct inquiry){.prober = prober, .subject = subject};
+    prober->inquiries++;
+    subject->inquiry->identify =
+        identify_start(prober->port, subject->address, subject->server_id, on_identified, subject->inquiry);
 }
 
 /* ---- connecting ---- */
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
+{
+    static char nobody_reads[256];
+
+    *ret = uv_buf_init(nobody_reads, sizeof nobody_reads);
+}
+
+/* It has ended, or something speaks that was not spoken to: no fleetd does. One that lives hangs up, too,
+ * when nothing is said for long; but it says who it is when it is asked. */
+static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
+{
+    struct probe *probe = stream->data;
+
+    if (count == 0 || probe->subject == NULL)
+        return;
+    probe->subject->doubtful = true;
+    probe_close(probe);
+}
 
 static void keep_alive(struct probe *probe)
 {
@@ -210,16 +192,16 @@ static void on_connected(uv_connect_t *request, int status)
     if (probe->subject == NULL)
         return;
     if (status == UV_ECONNREFUSED)
-        tell(probe, false);
-    if (status < 0 || uv_read_start((uv_stream_t *)&probe->tcp, on_alloc, on_read) < 0 ||
-        ask_who(probe) < 0) {
+        tell(probe->prober, probe->subject, false);
+    if (status < 0 || uv_read_start((uv_stream_t *)&probe->tcp, on_alloc, on_read) < 0) {
         probe_close(probe);
         return;
     }
     keep_alive(probe);
     probe->connected = true;
     if (!probe->subject->doubtful)
-        tell(probe, true);
+        tell(probe->prober, probe->subject, true);
+    inquire(probe->prober, probe->subject);
 }
 
 static void connect_to(struct probe *probe, const struct sockaddr *address)
@@ -265,7 +247,6 @@ static void probe_start(struct prober *prober, struct subject *subject)
     probe->prober = prober;
     probe->subject = subject;
     probe->refs = 1;
-    probe->reader.limit = WELCOME_MAX;
     subject->probe = probe;
     uv_tcp_init(prober->loop, &probe->tcp);
     probe->tcp.data = probe->connect.data = probe->resolve.data = probe;
@@ -298,7 +279,7 @@ static void probe_tick(struct probe *probe)
 {
     if (probe->connected) {
         if (!probe->subject->doubtful && acknowledged_ms(probe) <= ACKNOWLEDGED_MS)
-            tell(probe, true);
+            tell(probe->prober, probe->subject, true);
     } else if (++probe->ticks > CONNECT_TICKS_MAX) {
         probe_close(probe);
     }
@@ -309,7 +290,8 @@ static struct subject *find_subject(const struct prober *prober, const struct pr
     struct subject *subject;
 
     DL_FOREACH (prober->subjects, subject)
-        if (streq(subject->machine_id, target->machine_id) && streq(subject->address, target->address))
+        if (streq(subject->machine_id, target->machine_id) && streq(subject->address, target->address) &&
+            subject->server_id == target->server_id)
             return subject;
     return NULL;
 }
@@ -320,6 +302,7 @@ static struct subject *subject_new(struct prober *prober, const struct prober_ta
 
     subject->machine_id = xstrdup(target->machine_id);
     subject->address = xstrdup(target->address);
+    subject->server_id = target->server_id;
     DL_APPEND(prober->subjects, subject);
     return subject;
 }
@@ -333,6 +316,10 @@ static void let_go(struct prober *prober)
             continue;
         if (subject->probe != NULL)
             probe_close(subject->probe);
+        if (subject->inquiry != NULL) {
+            identify_cancel(subject->inquiry->identify);
+            subject->inquiry->subject = NULL;
+        }
         DL_DELETE(prober->subjects, subject);
         free(subject->machine_id);
         free(subject->address);
@@ -356,6 +343,8 @@ void prober_tick(struct prober *prober, const struct prober_target *targets, siz
             probe_tick(subject->probe);
         else
             probe_start(prober, subject);
+        if (subject->doubtful)
+            inquire(prober, subject);
     }
     let_go(prober);
 }

@@ -162,7 +162,8 @@ static void on_accepted(struct uplink *uplink, const Fleet__SessionAccepted *acc
         accepted->heartbeat_ms > HEARTBEAT_MS_MIN ? accepted->heartbeat_ms : HEARTBEAT_MS_MIN;
     set_trouble(uplink, "");
     wait_ms(uplink, uplink->heartbeat_ms);
-    uplink->callbacks.on_accepted(accepted, uplink->data);
+    if (uplink->callbacks.on_accepted(accepted, uplink->data) < 0)
+        give_up(uplink, "the leader's data are not of the history that this host follows");
 }
 
 static void on_share(struct uplink *uplink, const Fleet__Share *share)
@@ -187,6 +188,10 @@ static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, voi
     uplink->heard_ms = uv_now(uplink->loop);
     switch (message->message_case) {
     case FLEET__SESSION_DOWN__MESSAGE_ACCEPTED: on_accepted(uplink, message->accepted); break;
+    case FLEET__SESSION_DOWN__MESSAGE_MEMBERS:
+        if (uplink->state == UPLINK_OPEN)
+            uplink->callbacks.on_members(message->members, uplink->data);
+        break;
     case FLEET__SESSION_DOWN__MESSAGE_SHARE: on_share(uplink, message->share); break;
     case FLEET__SESSION_DOWN__MESSAGE_API_REPLY:
         uplink->callbacks.on_api_reply(message->api_reply, uplink->data);

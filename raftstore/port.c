@@ -14,6 +14,7 @@
 #include <utlist.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "raftstore/conn.h"
@@ -167,19 +168,39 @@ const char *port_listening(const struct port *port)
     return port->listening;
 }
 
-/* Too many peers that are not known yet: the one that has been silent longest goes, for one that means it
- * says Hello at once. */
+static bool same_host(const struct conn *a, const struct conn *b)
+{
+    const char *colon = strrchr(a->peer, ':'); /* None: it went away before it was asked who it is. */
+
+    return strncmp(a->peer, b->peer, colon != NULL ? (size_t)(colon - a->peer) + 1 : 0) == 0;
+}
+
+/* Too many peers that are not known yet: of the address that has most of them the one that has been silent
+ * longest goes, for one that means it says Hello at once; and a crowd from one place does not keep out those
+ * from others. */
 static void drop_oldest_handshake(struct port *port)
 {
-    struct conn *conn;
+    struct conn *unknown[HANDSHAKES_MAX], *conn, *worst = NULL;
+    unsigned count = 0, most = 0;
 
     DL_FOREACH (port->conns, conn) {
-        if (conn->counted && conn->state != CONN_CLOSED) {
-            port_log_stranger(port, conn->peer, "dropped, too many connections have not said who they are");
-            conn_shut(conn, "too many unfinished greetings");
-            return;
+        if (conn->counted && conn->state != CONN_CLOSED && count < ARRAY_SIZE(unknown))
+            unknown[count++] = conn;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        unsigned same = 0;
+
+        for (unsigned k = 0; k < count; k++)
+            same += same_host(unknown[i], unknown[k]);
+        if (same > most) {
+            most = same;
+            worst = unknown[i];
         }
     }
+    if (worst == NULL)
+        return;
+    port_log_stranger(port, worst->peer, "dropped, too many connections have not said who they are");
+    conn_shut(worst, "too many unfinished greetings");
 }
 
 static void on_connection(uv_stream_t *stream, int status)

@@ -29,6 +29,7 @@
 #include "base/err.h"
 #include "pki/pki.h"
 #include "raftstore/fleet.pb-c.h"
+#include "raftstore/history.h"
 
 #define PORT_PROTOCOL 1u
 #define PORT_GREETING_MS \
@@ -46,8 +47,10 @@ struct port_identity {
     uint64_t server_id;
     char machine_id[33];
     uint8_t boot_id[16];
-    uint32_t level;        /* Our feature level (registry_level.h)... */
-    uint32_t level_needed; /* ...and the cluster's: who has less takes no part in consensus. */
+    uint32_t level;                 /* Our feature level (registry_level.h)... */
+    uint32_t level_needed;          /* ...and the cluster's: who has less takes no part in consensus. */
+    struct cluster_history history; /* Raft is spoken only with who has the same. */
+    bool has_log;                   /* Of that history. */
 };
 
 /* What happens on a connection. on_close comes exactly once, last, never from inside a conn_*() or port_*()
@@ -70,6 +73,9 @@ struct port_callbacks {
      * connection is open, and conn_send() works, once this has returned. */
     int (*on_accept)(struct conn *conn, const Fleet__Hello *hello, const struct conn_callbacks **ret,
                      void **ret_data, char *leader_address, struct err *err, void *data);
+    /* A member of our cluster has data of a later history than ours, or of another one that is as late. May
+     * come from inside any greeting, in both directions, and again; may be NULL. */
+    void (*on_later_history)(const struct cluster_history *history, const char *machine_id, void *data);
 };
 
 /* Ignores SIGPIPE for the whole process: libuv writes to sockets without MSG_NOSIGNAL. */

@@ -481,7 +481,7 @@ static void machine_merge_labels(struct registry_machine *machine)
     }
 }
 
-static void machines_changed(struct registry *registry)
+void registry_machines_changed(struct registry *registry)
 {
     registry->changes.machines = true;
     free(registry->sorted_machines);
@@ -537,6 +537,7 @@ void registry_machine_set(struct registry_machine *machine, const Fleet__Registe
     machine->disable_engine = message->disable_engine;
     machine->level = message->level;
     registry_set_credentials(machine, message);
+    machine->no_store = message->no_store;
     labels_free(machine->fixed, machine->fixed_count);
     machine->fixed = NULL;
     machine->fixed_count = 0;
@@ -566,12 +567,15 @@ static int apply_register_machine(struct registry *registry, const Fleet__Regist
     registry->version++;
     machine = registry_machine_get(registry, command->machine_id);
     registry_note_join(registry, machine, command);
-    if (!machine->registered) {
+    if (!machine->registered || machine->awaited) {
         machine->registered = true;
         machine->joined_wall_ms = wall_ms;
     }
+    if (machine->server_id != command->server_id)
+        machine->leaving = false; /* It has joined anew. */
+    machine->awaited = false;
     registry_machine_set(machine, command);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -587,7 +591,7 @@ static int apply_remove_machine(struct registry *registry, const Fleet__RemoveMa
     if (registry->level >= 1) /* Versions before that forget it, and let it register again. */
         registry_remember_removed(registry, machine->id, machine->hostname, machine->server_id, wall_ms);
     machine_remove(registry, machine);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -610,7 +614,7 @@ static int apply_change_metadata(struct registry *registry, const Fleet__ChangeM
     registry->version++;
     for (size_t i = 0; i < command->n_changes; i++)
         registry_change_metadata(registry, command->changes[i]);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -632,6 +636,15 @@ enum machine_availability registry_availability_of(Fleet__Availability availabil
     }
 }
 
+enum vote_wish registry_vote_of(Fleet__VoteWish vote)
+{
+    switch (vote) {
+    case FLEET__VOTE_WISH__VOTE_WISH_ALWAYS: return VOTE_ALWAYS;
+    case FLEET__VOTE_WISH__VOTE_WISH_NEVER: return VOTE_NEVER;
+    default: return VOTE_AUTOMATIC;
+    }
+}
+
 static void change_machine(struct registry *registry, const Fleet__MachineChange *change, uint64_t wall_ms)
 {
     struct registry_machine *machine = registry_machine_get(registry, change->machine_id);
@@ -639,6 +652,10 @@ static void change_machine(struct registry *registry, const Fleet__MachineChange
 
     if (change->availability != FLEET__AVAILABILITY__AVAILABILITY_UNCHANGED)
         machine->availability = registry_availability_of(change->availability);
+    if (change->vote != FLEET__VOTE_WISH__VOTE_WISH_UNCHANGED)
+        machine->vote = registry_vote_of(change->vote);
+    if (change->leaving != FLEET__LEAVING__LEAVING_UNCHANGED)
+        machine->leaving = change->leaving == FLEET__LEAVING__LEAVING_YES;
     if (change->daemon != FLEET__DAEMON_STATE__DAEMON_UNCHANGED)
         machine->daemon_stopped = change->daemon == FLEET__DAEMON_STATE__DAEMON_STOPPED;
     if (change->verdict != FLEET__VERDICT__VERDICT_UNCHANGED)
@@ -664,7 +681,7 @@ static int apply_change_machines(struct registry *registry, const Fleet__ChangeM
     registry->version++;
     for (size_t i = 0; i < command->n_changes; i++)
         change_machine(registry, command->changes[i], wall_ms);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -773,6 +790,17 @@ void registry_request_remember(struct registry *registry, const void *id,
     }
 }
 
+void registry_requests_forget(struct registry *registry)
+{
+    while (registry->requests != NULL) {
+        struct request *request = registry->requests;
+
+        HASH_DEL(registry->requests, request);
+        free(request->result.text);
+        free(request);
+    }
+}
+
 const struct registry_result *registry_request(const struct registry *registry, const void *request_id)
 {
     struct request *request;
@@ -827,11 +855,26 @@ int command_encode(const Fleet__Command *command, uint8_t **ret, size_t *ret_siz
     return 0;
 }
 
+uint64_t command_wall_ms(const void *bytes, size_t size)
+{
+    Fleet__Command *command = command_decode(bytes, size);
+    uint64_t wall_ms = command != NULL ? command->wall_ms : 0;
+
+    if (command != NULL)
+        fleet__command__free_unpacked(command, NULL);
+    return wall_ms;
+}
+
 /* ---- asking ---- */
 
 const uint8_t *registry_cluster_id(const struct registry *registry)
 {
     return registry->cluster_id;
+}
+
+const struct cluster_history *registry_history(const struct registry *registry)
+{
+    return &registry->history;
 }
 
 uint64_t registry_version(const struct registry *registry)
@@ -957,13 +1000,7 @@ void registry_clear(struct registry *registry)
     while (registry->departed != NULL)
         departed_remove(registry, registry->departed);
     registry_security_clear(registry);
-    while (registry->requests != NULL) {
-        struct request *request = registry->requests;
-
-        HASH_DEL(registry->requests, request);
-        free(request->result.text);
-        free(request);
-    }
+    registry_requests_forget(registry);
     /* What is left is held by a snapshot in progress. */
     for (struct registry_content *content = registry->contents, *next; content != NULL; content = next) {
         next = content->hh.next;

@@ -10,7 +10,8 @@
 /* 0 is whatever does not say its level. */
 static const struct feature_level levels[] = {
     [0] = {"2.0.0", ""},
-    [1] = {"2.1.0", "settings other than voters (fleetctl set), and that a removed machine stays out"},
+    [1] = {"2.1.0", "settings other than voters (fleetctl set); promote, demote and leave; and that a "
+                    "removed machine stays out"},
 };
 
 _Static_assert(ARRAY_SIZE(levels) == FEATURE_LEVEL + 1, "each level has its row");
@@ -19,6 +20,16 @@ const struct feature_level *level_row(unsigned level)
 {
     assert(level <= FEATURE_LEVEL);
     return &levels[level];
+}
+
+/* Who shall vote, and who is to go: an older version would forget it. */
+static unsigned level_of_changes(const Fleet__ChangeMachines *command)
+{
+    for (size_t i = 0; i < command->n_changes; i++)
+        if (command->changes[i]->vote != FLEET__VOTE_WISH__VOTE_WISH_UNCHANGED ||
+            command->changes[i]->leaving != FLEET__LEAVING__LEAVING_UNCHANGED)
+            return 1;
+    return 0;
 }
 
 /* No default: whoever adds a command is to say here which level it needs. */
@@ -31,9 +42,9 @@ unsigned level_of_command(const Fleet__Command *command)
     case FLEET__COMMAND__BODY_REGISTER_MACHINE:
     case FLEET__COMMAND__BODY_REMOVE_MACHINE:
     case FLEET__COMMAND__BODY_CHANGE_METADATA:
-    case FLEET__COMMAND__BODY_CHANGE_MACHINES:
     case FLEET__COMMAND__BODY_SET_LEASE:
     case FLEET__COMMAND__BODY_SET_LEVEL: return 0;
+    case FLEET__COMMAND__BODY_CHANGE_MACHINES: return level_of_changes(command->change_machines);
     case FLEET__COMMAND__BODY_CHANGE_SETTINGS: return command->change_settings->n_changes > 0 ? 1 : 0;
     case FLEET__COMMAND__BODY_ROTATE_AUTHORITY:
     case FLEET__COMMAND__BODY_ADD_JOIN_TOKEN:

@@ -35,5 +35,5 @@ static inline void tls_credentials_unrefp(struct tls_credentials **credentials)
 const struct pki_info *tls_credentials_own(const struct tls_credentials *credentials);
 const struct pki_blob *tls_credentials_roots(const struct tls_credentials *credentials, size_t *ret_count);
 
-/* For tls_handshake.c. */
+/* For tls_session.c. */
 gnutls_certificate_credentials_t tls_credentials_gnutls(const struct tls_credentials *credentials);

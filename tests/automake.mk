@@ -31,6 +31,8 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/joiner.c \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/leading_level.c \
+	fleetd/leading_voters.c \
 	fleetd/membership.c \
 	fleetd/observing.c \
 	fleetd/removal.c \
@@ -48,13 +50,14 @@ tests_sim_test_sim_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libconfig.a raftstore/libraftstore.a raftstore/libschema.a \
 	units/libunits.a $(PKI_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 endif
-EXTRA_DIST += tests/sim/README.md
+EXTRA_DIST += tests/sim/README.md tests/data
 
 # The lab: hosts with real systemd on one machine, and the scenarios that run there (tests/lab/README.md).
 EXTRA_DIST += tests/valgrind.supp
 EXTRA_DIST += tests/lab/README.md tests/lab/faults.c $(LAB_FILES) tools/check tools/demo tools/fuzz tools/lab-host tools/lint tools/setup
 LAB_FILES = \
 	tests/lab/demo.py \
+	tests/lab/breath.py \
 	tests/lab/disks.py \
 	tests/lab/faults.py \
 	tests/lab/fleet.py \
@@ -81,6 +84,7 @@ LAB_FILES = \
 	tests/lab/test_liveness.py \
 	tests/lab/test_machines.py \
 	tests/lab/test_placement.py \
+	tests/lab/test_recovery.py \
 	tests/lab/test_remote.py \
 	tests/lab/test_scheduling.py \
 	tests/lab/test_settings.py \

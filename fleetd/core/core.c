@@ -395,7 +395,7 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
         dirty_clear(core);
         return;
     }
-    if (core->braking) /* Whoever has called may have ended it. */
+    if (core->braking || core->awaited > 0) /* Whoever has called may have ended it. */
         core_judge_given_up(core, out);
     core_shutdown_look(core, out);
     core_declare(core, out);
@@ -437,6 +437,7 @@ void core_yield(struct core *core)
     core->plan_wanted = false;
     core->ends_due_ms = UINT64_MAX;
     core->braking = core->shutdown_brake = false;
+    core->awaited = 0;
     while (core->hosts != NULL)
         host_remove(&core->hosts, core->hosts);
     core_forget_all_failures(core);

@@ -78,6 +78,7 @@ struct core {
     uint64_t retry_ms;    /* A refused decision is not made again before. */
     bool braking;         /* Some machine is MISSING: it was said. */
     bool shutdown_brake;  /* Most machines are being shut down: nothing leaves them. */
+    size_t awaited;       /* So many machines of a restored cluster are: likewise. */
     bool schedule_in_flight;  /* One decision at a time: the next one is made with its outcome known. */
     struct effects news;      /* Of that decision, for the journal when it has come true. */
     bool lease_wanted;        /* A unit needs leases. */
@@ -145,6 +146,10 @@ const char *core_awaited_peer(const struct core *core, const struct host *host,
 const char *core_awaited_conflict(const struct host *host, const struct registry_unit *unit);
 
 /* ---- silence.c ---- */
+
+/* Whether it was a machine of the cluster that this one was restored from, has not joined this one, and is
+ * not given up: it may be off for good, or run all that it ran. */
+bool core_is_awaited(const struct core *core, const struct host *host);
 
 /* Suspects, misses and loses who has been silent for so long, and takes that back. */
 void core_judge_silence(struct core *core, struct effects *out);

@@ -245,6 +245,11 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
     if (host->state == MACHINE_HUNG)
         return xasprintf("fleetd does not answer on %s, though the machine does: what runs there runs on",
                          name);
+    if (host->state == MACHINE_MISSING && core_is_awaited(core, host))
+        return xasprintf(
+            "%s was a machine of the cluster that this one was restored from, and has not joined "
+            "it: nothing is moved unless it is confirmed lost",
+            name);
     if (host->state == MACHINE_MISSING)
         return xasprintf("%s is missing, together with others: nothing is moved unless it is confirmed lost",
                          name);

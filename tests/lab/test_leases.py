@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OnDisconnect=stop: whatever is cut, killed or frozen, no two copies of a unit ever run at one time, on any hosts.
-
-Each copy writes down when it began and when it was last alive, by the kernel's clock, which all hosts of a lab share.
-"""
+"""OnDisconnect=stop: whatever is cut, killed or frozen, no two copies of a unit ever run at one time, on any hosts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable
 
 import patience
+from breath import assert_alone, copies, prepare
 from fleet import Cluster, write_service
 from lab import Host, wait_until
 from testing import Needs, lab_test
@@ -22,48 +19,6 @@ STOP_S = 2
 MOVED_S = AGENT_TTL_S + STOP_S + 2 + 4
 NEW_LEADER_S = 3
 NEEDS = Needs(hosts=3, conf={"agent_ttl": f"{AGENT_TTL_S}s"})
-
-# Says that it lives a hundred times in a second; 'ignores': also while it is asked to stop.
-COPY = """\
-import os, signal, sys, time
-if sys.argv[2] == "ignores":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-begin = time.clock_gettime(time.CLOCK_MONOTONIC)
-with open(f"/root/copies/{sys.argv[1]}-{begin:.6f}", "w") as f:
-    while True:
-        now = time.clock_gettime(time.CLOCK_MONOTONIC)
-        os.pwrite(f.fileno(), f"{begin:016.6f} {now:016.6f} {os.environ.get('FLEET_TOKEN', 0)}\\n".encode(), 0)
-        time.sleep(0.01)
-"""
-
-
-class Copy(NamedTuple):
-    """One copy of a unit, from its first breath to its last."""
-
-    begin: float
-    end: float
-    token: int
-    host: str
-
-
-def copies(hosts: Iterable[Host], unit: str) -> list[Copy]:
-    """All that there ever were, by their begin."""
-    found = []
-    for host in hosts:
-        for line in host.run(["sh", "-c", f"cat /root/copies/{unit}-* 2>/dev/null || true"]).stdout.splitlines():
-            begin, end, token = line.split()
-            found.append(Copy(float(begin), float(end), int(token), host.name))
-    return sorted(found)
-
-
-def assert_alone(hosts: list[Host], units: Iterable[str], apart_s: float = 0) -> None:
-    """No copy began while another one lived, or until so long after that; and each new place has a greater token."""
-    for unit in units:
-        found = copies(hosts, unit)
-        assert found, f"{unit} never ran"
-        for earlier, later in zip(found, found[1:]):
-            assert earlier.end + apart_s < later.begin, f"two copies of {unit} at a time: {earlier} and {later}"
-            assert later.token > earlier.token if earlier.host != later.host else later.token >= earlier.token, found
 
 
 def start_all(cluster: Cluster, count: int = 6, behaviour: str = "obeys",
@@ -78,9 +33,7 @@ def start_all(cluster: Cluster, count: int = 6, behaviour: str = "obeys",
     cluster.wait_voters(3)
     one = cluster.hosts[0]
     cluster.ctl(one, "destroy", "*")
-    for host in cluster.hosts:
-        host.run(["sh", "-c", "rm -rf /root/copies; mkdir /root/copies"])
-        host.write("/root/copy.py", COPY)
+    prepare(cluster.hosts)
     write_service(one, "leased@.service", {"OnDisconnect": "stop"},
                   execstart=f"/usr/bin/python3 /root/copy.py %n {behaviour}",
                   service={"TimeoutStopSec": str(STOP_S)} | service)

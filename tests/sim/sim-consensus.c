@@ -42,6 +42,7 @@ struct seat {
     uint64_t server_id;
     char address[ADDRESS_MAX + 1];
     enum server_role role;
+    uint64_t heard_ms; /* By whoever leads. */
 };
 
 /* What a leader has not committed yet. */
@@ -769,8 +770,17 @@ size_t store_servers(const struct store *store, struct store_server *servers, si
 {
     size_t count = seat_count < max ? seat_count : max;
 
-    for (size_t i = 0; i < count; i++)
-        servers[i] = (struct store_server){seats[i].server_id, seats[i].address, seats[i].role};
+    for (size_t i = 0; i < count; i++) {
+        bool here = store->leads && takes_part(store->host, &seats[i]);
+
+        if (here)
+            seats[i].heard_ms = sim.now_ms;
+        servers[i] = (struct store_server){.id = seats[i].server_id,
+                                           .address = seats[i].address,
+                                           .role = seats[i].role,
+                                           .caught_up = here,
+                                           .silent_ms = sim.now_ms - seats[i].heard_ms};
+    }
     return count;
 }
 
@@ -866,6 +876,22 @@ int store_check_room(const char *directory, struct err *err)
     if (!sim.current->disk_full || sim_random(2) == 0)
         return 0;
     return err_set(err, -ENOSPC, "there is no room");
+}
+
+/* Whoever has no seat asks nobody for votes here anyway. */
+void store_retire(struct store *store)
+{
+}
+
+/* Nobody recovers a cluster there. */
+bool store_has_log(const struct store *store)
+{
+    return false;
+}
+
+bool store_directory_has_log(const char *directory)
+{
+    return false;
 }
 
 void store_hand_over(struct store *store, const uint64_t *heirs, size_t count)

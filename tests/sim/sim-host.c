@@ -443,9 +443,11 @@ void identity_done(struct identity *identity)
 static void copy_member(struct member *to, const struct member *from)
 {
     *to = *from;
-    to->peers = (struct strlist){0};
+    to->peers = to->keepers = (struct strlist){0};
     for (size_t i = 0; i < from->peers.count; i++)
         strlist_add(&to->peers, from->peers.items[i]);
+    for (size_t i = 0; i < from->keepers.count; i++)
+        strlist_add(&to->keepers, from->keepers.items[i]);
 }
 
 void sim_member_copy(struct sim_host *host, const struct sim_host *original)
@@ -471,6 +473,20 @@ int member_save(const char *data_dir, const struct member *member, struct err *e
         member_done(&sim.current->member);
     copy_member(&sim.current->member, member);
     sim.current->has_member = true;
+    return 0;
+}
+
+bool member_is_superseded(const char *data_dir, char **ret)
+{
+    return false;
+}
+
+void member_clear_superseded(const char *data_dir)
+{
+}
+
+int member_supersede(const char *data_dir, const char *why, struct err *err)
+{
     return 0;
 }
 
@@ -545,7 +561,7 @@ int credentials_load_authority(const struct credentials *credentials, struct pki
 void member_done(struct member *member)
 {
     strlist_done(&member->peers);
-    member->peers = (struct strlist){0};
+    strlist_done(&member->keepers);
 }
 
 /* ---- the configuration, when it is read again ---- */

@@ -633,7 +633,7 @@ struct answer {
     bool accepted;
 };
 
-struct prober *prober_new(uv_loop_t *loop, const struct port_identity *identity,
+struct prober *prober_new(uv_loop_t *loop, struct port *port,
                           void (*on_answer)(const char *machine_id, bool accepted, void *data), void *data)
 {
     struct prober *prober = NEW0(struct prober);

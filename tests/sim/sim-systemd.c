@@ -267,6 +267,7 @@ static void load(struct sim_unit *unit)
     memcpy(unit->loaded_hash, unit->hash, sizeof unit->loaded_hash);
     unit->loaded_stamp = unit->stamp;
     unit->loaded_dropin = unit->dropin;
+    unit->under_lease = unit->under_lease && sim_unit_is_bound(unit); /* As it runs on. */
 }
 
 static void end_job(struct systemd *systemd, struct sim_unit *unit, const char *result)

@@ -769,6 +769,14 @@ void is_mended(struct world *w, const char *name)
             m->items[i].carried_out = 0;
 }
 
+void is_restored(struct world *w, const char *name)
+{
+    registry_renew(w->registry,
+                   &(struct registry_renewal){.machine_id = machine_of(w, name)->id,
+                                              .server_id = 99,
+                                              .cluster_id = (const uint8_t *)"restored cluster"});
+}
+
 void is_confirmed_lost(struct world *w, const char *name)
 {
     Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT;

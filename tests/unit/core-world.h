@@ -94,6 +94,8 @@ void leads(struct world *w); /* A new leader, with an empty mind. */
 void may_place(struct world *w, bool placing);
 void registers(struct world *w, const char *name, const char *metadata); /* "role=web"; NULL: none. */
 void is_removed(struct world *w, const char *name);
+/* The registry is restored from a backup, on this machine: the others are of the old cluster. */
+void is_restored(struct world *w, const char *name);
 void is_confirmed_lost(struct world *w, const char *name); /* By a person. */
 void is_set(struct world *w, const char *name, Fleet__Availability availability);
 void is_stopped(struct world *w, const char *name); /* Its fleetd, on purpose: it says goodbye. */

@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -42,15 +43,24 @@ static void talk(struct odd_client *odd, gnutls_session_t session, int fd)
         r = gnutls_handshake(session);
     } while (r < 0 && !gnutls_error_is_fatal((int)r));
     odd->shaken = r == 0;
+    for (unsigned i = 0; i < odd->key_updates && r == 0; i++)
+        r = gnutls_session_key_update(session, GNUTLS_KU_PEER);
+    usleep(odd->delay_ms * 1000);
     if (r == 0 && odd->size > 0 && odd->raw)
         r = send(fd, odd->bytes, odd->size, MSG_NOSIGNAL);
     else if (r == 0 && odd->size > 0)
         r = gnutls_record_send(session, odd->bytes, odd->size);
+    while (odd->no_reading && !atomic_load(&odd->may_read))
+        usleep(1000);
     if (r >= 0) {
-        do {
-            r = gnutls_record_recv(session, odd->inbox + odd->got, sizeof(odd->inbox) - odd->got);
+        do { /* What is too much is only counted; a KeyUpdate ends a call with GNUTLS_E_AGAIN. */
+            uint8_t rest[16384];
+            bool fits = odd->got < sizeof(odd->inbox);
+
+            r = gnutls_record_recv(session, fits ? odd->inbox + odd->got : rest,
+                                   fits ? sizeof(odd->inbox) - odd->got : sizeof(rest));
             odd->got += r > 0 ? (size_t)r : 0;
-        } while (r > 0);
+        } while (r > 0 || r == GNUTLS_E_AGAIN);
         odd->closed = r == 0;
     }
     if (r == GNUTLS_E_FATAL_ALERT_RECEIVED)

@@ -2,6 +2,7 @@
 /* A TLS client that does what a daemon never would, in a thread of its own: it blocks. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,7 +20,10 @@ struct odd_client {
     size_t chain_count;
     const void *bytes; /* Sent when the handshake is done. */
     size_t size;
-    bool raw; /* 'bytes' go past TLS, as they are. */
+    bool raw;             /* 'bytes' go past TLS, as they are. */
+    unsigned delay_ms;    /* Before them. */
+    unsigned key_updates; /* So many before 'bytes', each asking the server for one, too. */
+    bool no_reading;      /* Until 'may_read'. */
 
     /* What came of it. */
     bool shaken; /* For a client of TLS 1.3 that is before it has heard whether its certificate is taken. */
@@ -28,6 +32,7 @@ struct odd_client {
     size_t got;  /* and sent so much before. */
     uint8_t inbox[4096];
 
+    atomic_bool may_read; /* Tells one with 'no_reading' to go on. */
     uv_thread_t thread;
     uv_async_t done; /* On the test's loop. */
     bool ended;

@@ -140,9 +140,17 @@ struct port_identity identity_of(unsigned n)
     return identity;
 }
 
+static void on_later_history(const struct cluster_history *history, const char *machine_id, void *data)
+{
+    struct fixture *f = data;
+
+    f->later_histories++;
+    snprintf(f->later_machine, sizeof f->later_machine, "%s", machine_id);
+}
+
 struct port *add_port(struct fixture *f, unsigned n)
 {
-    const struct port_callbacks callbacks = {.on_accept = on_accept};
+    const struct port_callbacks callbacks = {.on_accept = on_accept, .on_later_history = on_later_history};
     struct port_identity identity = identity_of(n);
 
     f->ports++;
@@ -184,7 +192,7 @@ struct tls_credentials *world_credentials(unsigned cluster, unsigned n, uint64_t
     struct pki_subject subject = {.name = {.kind = PKI_MACHINE}, .not_after_ms = not_after_ms};
     _cleanup_(pki_blob_done) struct pki_blob request = {0}, certificate = {0};
     _cleanup_(pki_key_freep) struct pki_key *key = NULL;
-    struct tls_credentials *credentials;
+    struct tls_credentials *credentials = NULL;
     struct err err = {0};
     struct pki_info info;
 

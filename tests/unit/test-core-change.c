@@ -7,10 +7,13 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "base/cleanup.h"
 #include "fleetd/core/core_private.h"
 #include "tests/unit/core-world.h"
 
@@ -85,10 +88,16 @@ static void assert_moves(struct world *w)
 static void test_a_lost_machine_keeps_what_it_did_not_change(void **state)
 {
     struct world w;
+    _cleanup_(freep) char *said = NULL;
+    size_t size;
 
     changed_while_a_is_away(&w);
     user_submits(&w, "other.service", PLAIN, LAUNCHED); /* Nothing else is held up. */
+    w.transcript = open_memstream(&said, &size);
     assert_stays(&w);
+    fclose(w.transcript);
+    w.transcript = NULL;
+    assert_non_null(strstr(said, "placed on others, but for 1 that may run on there"));
     assert_string_not_equal(placed_on(&w, "other.service"), "");
     another_leads(&w); /* It has never heard of a. */
     assert_stays(&w);

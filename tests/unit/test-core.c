@@ -189,6 +189,99 @@ static void test_more_than_a_third_lost_together_is_not(void **state)
     world_done(&w);
 }
 
+/* Two machines' worth of units, restored on one of them: the other one may still run its own. It is neither
+ * many that are silent nor more than one, and nothing is moved all the same, until it has joined. */
+static void test_machines_of_a_restored_cluster_are_awaited(void **state)
+{
+    struct world w;
+
+    world_init(&w);
+    registers(&w, "a", NULL);
+    registers(&w, "b", NULL);
+    leads(&w);
+    machine_calls(&w, "a");
+    machine_calls(&w, "b");
+    user_starts(&w, "one.service");
+    user_starts(&w, "two.service");
+    assert_string_equal(placed_on(&w, "two.service"), "b");
+    machine_hangs_up(&w, "b");
+
+    is_restored(&w, "a");
+    leads(&w);
+    machine_calls(&w, "a");
+    accepts_probes(&w, "b", true); /* It is still a part of the old cluster. */
+    world_forget(&w);
+    advance(&w, 1000 * TTL_MS);
+    assert_int_equal(state_of(&w, "b"), MACHINE_MISSING);
+    assert_int_equal(w.schedules + w.verdicts, 0);
+    assert_non_null(strstr(reason_of(&w, "two.service"), "has not joined it"));
+    user_starts(&w, "new.service");
+    assert_string_equal(placed_on(&w, "new.service"), "a");
+
+    registers(&w, "b", NULL); /* It joins, and keeps what it has. */
+    machine_calls(&w, "b");
+    advance(&w, 2 * TTL_MS);
+    assert_int_equal(state_of(&w, "b"), MACHINE_READY);
+    assert_string_equal(placed_on(&w, "two.service"), "b");
+    assert_true(is_told(&w, "b", "two.service"));
+    assert_int_equal(w.schedules, 1);
+    falls_silent(&w, "b"); /* From now on it is one like the others. */
+    accepts_probes(&w, "b", false);
+    advance(&w, 3 * TTL_MS);
+    assert_string_equal(placed_on(&w, "two.service"), "a");
+    world_done(&w);
+}
+
+static void test_an_awaited_machine_is_confirmed_lost(void **state)
+{
+    struct world w;
+
+    world_init(&w);
+    registers(&w, "a", NULL);
+    registers(&w, "b", NULL);
+    registers(&w, "c", NULL);
+    leads(&w);
+    machine_calls(&w, "a");
+    machine_calls(&w, "b");
+    user_starts(&w, "one.service");
+    user_starts(&w, "two.service");
+    machine_hangs_up(&w, "b");
+    is_restored(&w, "a");
+    leads(&w);
+    machine_calls(&w, "a");
+    advance(&w, 5 * TTL_MS);
+    assert_int_equal(state_of(&w, "b"), MACHINE_MISSING);
+    is_confirmed_lost(&w, "b");
+    advance(&w, TTL_MS);
+    assert_int_equal(state_of(&w, "b"), MACHINE_LOST);
+    assert_int_equal(state_of(&w, "c"), MACHINE_MISSING);
+    assert_string_equal(placed_on(&w, "two.service"), "a");
+    world_done(&w);
+}
+
+/* Those that are awaited are not silent together with a machine that dies. */
+static void test_awaited_machines_do_not_brake(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "");
+    is_restored(&w, "a");
+    leads(&w);
+    machine_calls(&w, "a");
+    for (const char *const *name = (const char *const[]){"b", "c", NULL}; *name != NULL; name++) {
+        registers(&w, *name, NULL);
+        machine_calls(&w, *name);
+    }
+    advance(&w, 2 * TTL_MS);
+    falls_silent(&w, "b");
+    advance(&w, 2 * TTL_MS);
+    assert_int_equal(state_of(&w, "b"), MACHINE_LOST);
+    assert_string_not_equal(placed_on(&w, "on-b.service"), "b");
+    assert_int_equal(state_of(&w, "d"), MACHINE_MISSING);
+    assert_string_equal(placed_on(&w, "on-d.service"), "d");
+    world_done(&w);
+}
+
 /* They fall silent one after the other, within a heartbeat or two: the first one is not given up before the
  * others are noticed. */
 static void test_not_quite_at_the_same_time(void **state)
@@ -3251,6 +3344,9 @@ int main(void)
         cmocka_unit_test(test_nobody_calls_the_new_leader),
         cmocka_unit_test(test_a_third_lost_together_is_replaced),
         cmocka_unit_test(test_more_than_a_third_lost_together_is_not),
+        cmocka_unit_test(test_machines_of_a_restored_cluster_are_awaited),
+        cmocka_unit_test(test_an_awaited_machine_is_confirmed_lost),
+        cmocka_unit_test(test_awaited_machines_do_not_brake),
         cmocka_unit_test(test_not_quite_at_the_same_time),
         cmocka_unit_test(test_one_after_the_other),
         cmocka_unit_test(test_the_brake_is_released_when_they_return),

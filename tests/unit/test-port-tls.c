@@ -20,6 +20,7 @@
 #include "base/times.h"
 #include "raftstore/frame.h"
 #include "raftstore/limits.h"
+#include "raftstore/tls_handshake.h"
 #include "tests/unit/odd-client.h"
 #include "tests/unit/port-world.h"
 
@@ -187,9 +188,11 @@ static void test_another_clusters_client(void **state)
     odd.key = key;
     odd.chain = &certificate;
     odd.chain_count = 1;
-    odd.bytes =
-        "\0\0\0\x01x"; /* In the same breath, as a daemon sends its Hello: the alert must still arrive. */
+    /* As a daemon sends its Hello: it has not heard yet that it is refused. One that is slow to write still
+     * gets to read why. */
+    odd.bytes = "\0\0\0\x01x";
     odd.size = 5;
+    odd.delay_ms = TLS_LINGER_MS / 5;
     odd_client_start(&odd, &f->loop);
     WAIT(f, odd.ended);
     odd_client_join(&odd);
@@ -362,7 +365,7 @@ static void test_silent_server_with_tls(void **state)
     assert_int_equal(uv_listen((uv_stream_t *)&silent, 8, on_silent_connection), 0);
     uv_tcp_getsockname(&silent, (struct sockaddr *)&address, &size);
     snprintf(text, sizeof(text), "127.0.0.1:%u", ntohs(address.sin_port));
-    port_set_greeting_ms(f->client, 500); /* Which a busy machine needs to connect, too. */
+    port_set_greeting_ms(f->client, 500);
     dial_to(f, &end, text, 0);
     WAIT(f, end.closed);
     uv_close((uv_handle_t *)&silent, NULL);
@@ -466,6 +469,97 @@ static void test_greets_and_goes(void **state)
     finish(f, &end);
 }
 
+/* A peer that asks for new keys, again and again: it gets them, and is heard with its own. */
+static void test_new_keys(void **state)
+{
+    struct fixture *f = *state;
+    struct port_identity identity = identity_of(9);
+    size_t size;
+    _cleanup_(freep) uint8_t *frame = hello_frame(&identity, FLEET__PURPOSE__PURPOSE_JOIN, 0, &size);
+    struct odd_client odd = {
+        .port = server_port(f), .protocol = "fleet-join/1", .bytes = frame, .size = size, .key_updates = 5};
+
+    odd_client_start(&odd, &f->loop);
+    WAIT(f, f->accepted_count == 1);
+    assert_int_equal(conn_send(f->accepted[0].conn, "so it is you", 12), 0);
+    conn_close(f->accepted[0].conn, "done");
+    WAIT(f, odd.ended && f->accepted[0].closed);
+    odd_client_join(&odd);
+    assert_true(odd.closed);
+    assert_memory_equal(odd.inbox + odd.got - 12, "so it is you", 12);
+    assert_int_equal(f->accepted[0].messages, 0);
+}
+
+static void greet_and_not_read(struct fixture *f, struct odd_client *odd)
+{
+    odd_client_start(odd, &f->loop);
+    WAIT(f, f->accepted_count == 1);
+}
+
+static void test_slow_reader_with_tls(void **state)
+{
+    struct fixture *f = *state;
+    struct port_identity identity = identity_of(9);
+    size_t size;
+    _cleanup_(freep) uint8_t *frame = hello_frame(&identity, FLEET__PURPOSE__PURPOSE_JOIN, 0, &size);
+    _cleanup_(freep) uint8_t *bytes = xcalloc(1, 1 << 20);
+    struct odd_client odd = {
+        .port = server_port(f), .protocol = "fleet-join/1", .bytes = frame, .size = size, .no_reading = true};
+    struct conn *conn;
+    int r = 0;
+
+    greet_and_not_read(f, &odd);
+    conn = f->accepted[0].conn;
+    for (unsigned i = 0; i < 64 && r == 0; i++) {
+        r = conn_send(conn, bytes, 1 << 20);
+        assert_true(conn_queued(conn) <= CONN_QUEUE_MAX);
+        uv_run(&f->loop, UV_RUN_NOWAIT);
+    }
+    assert_int_equal(r, -ENOBUFS);
+    WAIT(f, f->accepted[0].closed);
+    assert_string_equal(f->accepted[0].reason, "the peer reads too slowly");
+    atomic_store(&odd.may_read, true);
+    WAIT(f, odd.ended);
+    odd_client_join(&odd);
+}
+
+/* All that was queued, then the end of the session, then the end of the connection; but no longer than
+ * PORT_LINGER_MS for one who does not read. */
+static void test_lingering_with_tls(void **state)
+{
+    struct fixture *f = *state;
+    struct port_identity identity = identity_of(9);
+    size_t size;
+    _cleanup_(freep) uint8_t *frame = hello_frame(&identity, FLEET__PURPOSE__PURPOSE_JOIN, 0, &size);
+    _cleanup_(freep) uint8_t *bytes = xcalloc(1, FRAME_MAX);
+
+    for (unsigned reads = 0; reads < 2; reads++) {
+        size_t each =
+            reads ? FRAME_MAX / 16 : FRAME_MAX; /* What is sent in time, or what no kernel has room for. */
+        struct odd_client odd = {.port = server_port(f),
+                                 .protocol = "fleet-join/1",
+                                 .bytes = frame,
+                                 .size = size,
+                                 .no_reading = true};
+
+        f->accepted_count = 0;
+        f->accepted[0] = (struct end){0};
+        greet_and_not_read(f, &odd);
+        for (unsigned i = 0; i < 3; i++)
+            assert_int_equal(conn_send(f->accepted[0].conn, bytes, each), 0);
+        conn_close(f->accepted[0].conn, "go");
+        if (reads)
+            atomic_store(&odd.may_read, true);
+        WAIT(f, f->accepted[0].closed);
+        assert_string_equal(f->accepted[0].reason, "go");
+        atomic_store(&odd.may_read, true);
+        WAIT(f, odd.ended);
+        odd_client_join(&odd);
+        assert_true(odd.closed == (reads == 1));
+        assert_true((odd.got > 3 * each) == (reads == 1));
+    }
+}
+
 /* ---- joining ---- */
 
 static void join(struct fixture *f, struct end *end, const uint8_t pin[PKI_PIN_SIZE])
@@ -556,6 +650,9 @@ int main(void)
         T(test_other_purpose),
         T(test_altered),
         T(test_greets_and_goes),
+        T(test_new_keys),
+        T(test_slow_reader_with_tls),
+        T(test_lingering_with_tls),
         T(test_join),
         T(test_join_of_ended),
     };

@@ -24,10 +24,11 @@
 
 #define DEADLINE_MS 20000u
 #define MACHINE     "0123456789abcdef0123456789abcdef"
-#define OTHER       "fedcba9876543210fedcba9876543210"
+#define SERVER      7u
 
 struct stage {
     uv_loop_t loop;
+    struct port *port; /* Of who asks. */
     struct prober *prober;
     unsigned accepted, refused;
     bool closed;
@@ -51,14 +52,32 @@ static void on_closed(void *data)
     stage->closed = true;
 }
 
+static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct conn_callbacks **ret,
+                     void **ret_data, char *leader_address, struct err *err, void *data)
+{
+    fail_msg("the question who is there is nobody else's business");
+    return 0;
+}
+
 static void stage_init(struct stage *stage)
 {
+    static const struct port_callbacks callbacks = {.on_accept = on_accept};
     static const struct port_identity asking = {
         .has_cluster = true, .server_id = 1, .machine_id = "00000000000000000000000000000001"};
 
     *stage = (struct stage){0};
     assert_int_equal(uv_loop_init(&stage->loop), 0);
-    stage->prober = prober_new(&stage->loop, &asking, on_answer, stage);
+    stage->port = port_new(&stage->loop, &asking, &callbacks, NULL);
+    stage->prober = prober_new(&stage->loop, stage->port, on_answer, stage);
+}
+
+static void dies(struct stage *stage, struct port *port)
+{
+    stage->closed = false;
+    port_close(port, on_closed, stage);
+    while (!stage->closed)
+        uv_run(&stage->loop, UV_RUN_ONCE);
+    stage->closed = false;
 }
 
 static void stage_done(struct stage *stage)
@@ -66,6 +85,8 @@ static void stage_done(struct stage *stage)
     prober_close(stage->prober, on_closed, stage);
     uv_run(&stage->loop, UV_RUN_DEFAULT);
     assert_true(stage->closed);
+    dies(stage, stage->port);
+    uv_run(&stage->loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&stage->loop), 0);
 }
 
@@ -79,7 +100,7 @@ static int listening_at(uint16_t port)
     assert_true(fd >= 0);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
-    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(listen(fd, 4), 0);
     return fd;
 }
 
@@ -97,7 +118,7 @@ static int listening(char **address)
 
 static void tick(struct stage *stage, const char *address)
 {
-    const struct prober_target target = {MACHINE, address};
+    const struct prober_target target = {MACHINE, address, SERVER};
 
     prober_tick(stage->prober, &target, 1);
     for (unsigned i = 0; i < 5; i++) {
@@ -127,38 +148,22 @@ static void assert_no_more_accepted(struct stage *stage, const char *address)
     assert_int_equal(stage->accepted, before);
 }
 
-static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct conn_callbacks **ret,
-                     void **ret_data, char *leader_address, struct err *err, void *data)
-{
-    fail_msg("the question who is there is nobody else's business");
-    return 0;
-}
-
 /* A fleetd that lives. */
-static struct port *living(struct stage *stage, const char *machine_id, const char *address)
+static struct port *living(struct stage *stage, uint64_t server_id, const char *address)
 {
     static const struct port_callbacks callbacks = {.on_accept = on_accept};
-    struct port_identity identity = {.has_cluster = true, .server_id = 2};
+    const struct port_identity identity = {
+        .has_cluster = true, .server_id = server_id, .machine_id = MACHINE};
     struct port *port;
     struct err err = {0};
 
-    snprintf(identity.machine_id, sizeof identity.machine_id, "%s", machine_id);
     port = port_new(&stage->loop, &identity, &callbacks, NULL);
     if (port_listen(port, address, &err) < 0)
         fail_msg("%s", err.text);
     return port;
 }
 
-static void dies(struct stage *stage, struct port *port)
-{
-    stage->closed = false;
-    port_close(port, on_closed, stage);
-    while (!stage->closed)
-        uv_run(&stage->loop, UV_RUN_ONCE);
-    stage->closed = false;
-}
-
-/* Many ticks, and still one connection: the backlog of a process that does not accept is short. */
+/* Many ticks, and still two connections: the backlog of a process that does not accept is short. */
 static void test_a_process_that_does_not_accept_is_there(void **state)
 {
     _cleanup_(freep) char *address = NULL;
@@ -216,10 +221,10 @@ static void test_who_has_the_address_now_may_be_another_one(void **state)
     fd = listening_at(number);
     assert_no_more_accepted(&stage, address);
     close(fd);
-    port = living(&stage, OTHER, address);
+    port = living(&stage, SERVER + 1, address);
     assert_no_more_accepted(&stage, address);
     dies(&stage, port);
-    port = living(&stage, MACHINE, address);
+    port = living(&stage, SERVER, address);
     tick_until(&stage, address, &stage.accepted, stage.accepted + 3);
     dies(&stage, port);
     /* And when it was heard, and falls silent again, all begins anew. */
@@ -241,7 +246,7 @@ static void test_another_machine_from_the_first(void **state)
 
     close(listening(&address));
     stage_init(&stage);
-    port = living(&stage, OTHER, address);
+    port = living(&stage, SERVER + 1, address);
     tick_until(&stage, address, &stage.accepted, 1);
     assert_no_more_accepted(&stage, address);
     dies(&stage, port);
@@ -281,7 +286,7 @@ static void test_no_address(void **state)
 
     stage_init(&stage);
     for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
-        prober_tick(stage.prober, &(struct prober_target){MACHINE, addresses[i]}, 1);
+        prober_tick(stage.prober, &(struct prober_target){MACHINE, addresses[i], SERVER}, 1);
         uv_run(&stage.loop, UV_RUN_NOWAIT);
     }
     stage_done(&stage); /* Also with a name that is still being resolved. */

@@ -181,7 +181,8 @@ static int register_machine(struct registry *registry, const char *id, const cha
     body.cluster_address = (char *)"10.0.0.1:7390";
     body.version = (char *)"2.0";
     body.server_id = 77;
-    body.disable_engine = streq(id, ID_B); /* So that a snapshot that forgets it is noticed. */
+    body.disable_engine = body.no_store =
+        streq(id, ID_B); /* So that a snapshot that forgets it is noticed. */
     body.metadata = labels;
     body.n_metadata = key != NULL;
     command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
@@ -1103,6 +1104,55 @@ static void test_verdicts(void **state)
     assert_false(a->lost || b->lost);
 }
 
+static int wish(struct registry *registry, const char *id, Fleet__VoteWish vote, Fleet__Leaving leaving)
+{
+    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *list[] = {&change};
+    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    change.machine_id = (char *)id;
+    change.vote = vote;
+    change.leaving = leaving;
+    body.changes = list;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
+    command.change_machines = &body;
+    return apply(registry, &command)->status;
+}
+
+static void test_wishes(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    const struct registry_machine *a = registry_machine(registry, ID_A),
+                                  *b = registry_machine(registry, ID_B);
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t size;
+
+    assert_int_equal(wish(registry, ID_A, FLEET__VOTE_WISH__VOTE_WISH_ALWAYS, FLEET__LEAVING__LEAVING_YES),
+                     0);
+    assert_int_equal(
+        wish(registry, ID_B, FLEET__VOTE_WISH__VOTE_WISH_NEVER, FLEET__LEAVING__LEAVING_UNCHANGED), 0);
+    assert_true(a->vote == VOTE_ALWAYS && a->leaving && b->vote == VOTE_NEVER && !b->leaving);
+    assert_int_equal(
+        wish(registry, ID_B, FLEET__VOTE_WISH__VOTE_WISH_UNCHANGED, FLEET__LEAVING__LEAVING_UNCHANGED), 0);
+    assert_true(b->vote == VOTE_NEVER);
+    bytes = snapshot(registry, &size);
+    assert_int_equal(registry_restore(copy, bytes, size, NULL), 0);
+    assert_true(registry_machine(copy, ID_A)->vote == VOTE_ALWAYS && registry_machine(copy, ID_A)->leaving);
+    assert_true(registry_machine(copy, ID_B)->vote == VOTE_NEVER && registry_machine(copy, ID_B)->no_store);
+
+    assert_int_equal(wish(registry, ID_A, FLEET__VOTE_WISH__VOTE_WISH_AUTOMATIC, FLEET__LEAVING__LEAVING_NO),
+                     0);
+    assert_true(a->vote == VOTE_AUTOMATIC && !a->leaving);
+    /* It leaves until it joins anew, with another server id; not by calling. */
+    assert_int_equal(wish(registry, ID_A, FLEET__VOTE_WISH__VOTE_WISH_NEVER, FLEET__LEAVING__LEAVING_YES), 0);
+    register_machine(registry, ID_A, NULL, NULL);
+    assert_true(a->leaving);
+    ((struct registry_machine *)a)->server_id = 5;
+    register_machine(registry, ID_A, NULL, NULL);
+    assert_true(!a->leaving && a->vote == VOTE_NEVER);
+}
+
 /* ---- snapshots ---- */
 
 static void test_snapshot_round_trip(void **state)
@@ -1217,6 +1267,122 @@ static void test_damaged_snapshots(void **state)
     assert_same(registry, bytes, size);
 }
 
+/* A snapshot of a later version says which one is needed; a wrong bit is no later version. */
+static void test_later_format(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = registry_new();
+    Fleet__SnapshotHeader header = FLEET__SNAPSHOT_HEADER__INIT;
+    Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
+    uint8_t bytes[256], id[CLUSTER_ID_SIZE] = {1};
+    struct err err = {0};
+    uint32_t size;
+
+    header.format = SNAPSHOT_FORMAT + 1;
+    header.cluster_id = (ProtobufCBinaryData){.len = sizeof id, .data = id};
+    header.written_by = (char *)"77.7";
+    record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_HEADER;
+    record.header = &header;
+    size = (uint32_t)fleet__snapshot_record__pack(&record, bytes + 4);
+    memcpy(bytes, (uint8_t[]){0, 0, 0, (uint8_t)size}, 4);
+    assert_int_equal(registry_restore(registry, bytes, size + 4, &err), -EPROTONOSUPPORT);
+    assert_non_null(strstr(err.text, "install fleetd 77.7 or later"));
+
+    header.written_by = (char *)PACKAGE_VERSION;
+    size = (uint32_t)fleet__snapshot_record__pack(&record, bytes + 4);
+    memcpy(bytes, (uint8_t[]){0, 0, 0, (uint8_t)size}, 4);
+    assert_int_equal(registry_restore(registry, bytes, size + 4, &err), -EBADMSG);
+}
+
+/* ---- a new history ---- */
+
+static const struct cluster_history second = {.recoveries = 1, .id = {7, 8, 9}};
+
+static void round_trip(struct registry **registry)
+{
+    size_t size;
+    _cleanup_(freep) uint8_t *bytes = snapshot(*registry, &size);
+
+    registry_free(*registry);
+    *registry = registry_new();
+    assert_int_equal(registry_restore(*registry, bytes, size, NULL), 0);
+}
+
+/* After the loss of a majority: everything is as it was, but no number is used twice. */
+static void test_recovered(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    uint64_t version = registry_version(registry);
+    const struct registry_unit *unit;
+
+    registry_renew(registry, &(struct registry_renewal){second, ID_A, 4711, NULL});
+    round_trip(&registry);
+    assert_true(history_equal(registry_history(registry), &second));
+    assert_int_equal(registry_version(registry), version + REGISTRY_VERSION_LEAP);
+    assert_memory_equal(registry_cluster_id(registry), "0123456789abcdef", CLUSTER_ID_SIZE);
+    unit = registry_unit(registry, "b.service");
+    assert_string_equal(unit->target, ID_B);
+    assert_former(unit, ID_A, NULL);
+    assert_true(unit->generation <= version); /* Nobody is to carry it out again. */
+    assert_int_equal(registry_request(registry, "request-number-2")->status, -EEXIST);
+    assert_int_equal(registry_machine(registry, ID_A)->server_id, 4711);
+    assert_int_equal(registry_machine(registry, ID_B)->server_id, 77);
+    assert_false(registry_machine(registry, ID_B)->awaited);
+
+    assert_int_equal(change_unit(registry, &(struct change){.name = "a.service", .restart = true}), 0);
+    assert_int_equal(registry_unit(registry, "a.service")->generation, version + REGISTRY_VERSION_LEAP + 1);
+}
+
+/* From a backup: another cluster, whose machines have not joined yet, but will find what they had. */
+static void test_restored(void **state)
+{
+    static const char fresh[] = "fedcba9876543210";
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    uint64_t version = registry_version(registry);
+    const struct registry_machine *machine;
+
+    judge_machine(registry, ID_C, FLEET__VERDICT__VERDICT_LOST);
+    version = registry_version(registry);
+    registry_renew(registry, &(struct registry_renewal){{0}, ID_A, 4711, (const uint8_t *)fresh});
+    round_trip(&registry);
+    assert_memory_equal(registry_cluster_id(registry), fresh, CLUSTER_ID_SIZE);
+    assert_int_equal(registry_version(registry), version + REGISTRY_VERSION_LEAP);
+    assert_int_equal(registry_setting_number(registry, SETTING_VOTERS), 5);
+    assert_null(registry_request(registry, "request-number-2"));
+    assert_string_equal(registry_unit(registry, "b.service")->target, ID_B);
+    assert_int_equal(registry_unit(registry, "b.service")->desired, UNIT_STATE_LOADED);
+    assert_int_equal(registry_machine(registry, ID_A)->server_id, 4711);
+    assert_false(registry_machine(registry, ID_A)->awaited);
+    machine = registry_machine(registry, ID_B);
+    assert_true(machine->awaited && machine->registered);
+    assert_int_equal(machine->server_id, 0); /* Whoever has the old one is no member. */
+    assert_string_equal(machine->boot_id, "");
+
+    assert_int_equal(register_machine(registry, ID_B, NULL, NULL), 0);
+    assert_false(machine->awaited);
+    assert_int_equal(machine->joined_wall_ms, 99);
+}
+
+/* What stands in a backup, and what does not. */
+static void test_backup(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    _cleanup_(registry_freep) struct registry *copy = registry_new();
+    struct registry_snapshot *taken = registry_snapshot_for_backup(registry);
+    struct strbuf all = {0};
+
+    for (size_t i = 0; i < taken->count; i++)
+        strbuf_add_bytes(&all, taken->pieces[i].base, taken->pieces[i].size);
+    assert_int_equal(registry_snapshot_size(taken), all.size);
+    registry_snapshot_free(registry, taken);
+    assert_int_equal(registry_restore(copy, all.text, all.size, NULL), 0);
+    strbuf_done(&all);
+    assert_int_equal(registry_unit_count(copy), registry_unit_count(registry));
+    assert_int_equal(registry_machine_count(copy), registry_machine_count(registry));
+    assert_int_equal(registry_version(copy), registry_version(registry));
+    assert_non_null(registry_request(registry, "request-number-2"));
+    assert_null(registry_request(copy, "request-number-2"));
+}
+
 /* ---- growth ---- */
 
 /* Design promise 9: what is created and destroyed again leaves nothing. */
@@ -1282,10 +1448,15 @@ int main(void)
         cmocka_unit_test(test_machines),
         cmocka_unit_test(test_confirmed),
         cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_wishes),
         cmocka_unit_test(test_snapshot_round_trip),
         cmocka_unit_test(test_empty_snapshot),
         cmocka_unit_test(test_snapshot_is_frozen),
         cmocka_unit_test(test_damaged_snapshots),
+        cmocka_unit_test(test_later_format),
+        cmocka_unit_test(test_recovered),
+        cmocka_unit_test(test_restored),
+        cmocka_unit_test(test_backup),
         cmocka_unit_test(test_no_growth),
     };
 
