@@ -135,6 +135,10 @@ void conn_take_welcome(struct conn *conn, const uint8_t *bytes, size_t size)
         if (!welcome->accepted)
             conn->refusal = TAKE_PTR(welcome);
         conn_shut(conn, err.text);
+    } else if (greeting_check_level(&conn->port->identity, conn->purpose, welcome->level, welcome->version,
+                                    &err) < 0) {
+        port_log_stranger(conn->port, conn->peer, err.text);
+        conn_shut(conn, err.text);
     } else {
         conn->peer_server_id = welcome->server_id;
         conn_open(conn);

@@ -31,6 +31,7 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/joiner.c \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/leading_level.c \
 	fleetd/leading_voters.c \
 	fleetd/membership.c \
 	fleetd/observing.c \

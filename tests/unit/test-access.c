@@ -186,6 +186,7 @@ static const struct {
     {"GET", "client-certificates", false, VIEWER},
     {"POST", "client-certificates", false, ADMIN},
     {"DELETE", "client-certificates", true, ADMIN},
+    {"GET", "level", false, VIEWER},
     {"GET", "settings", false, VIEWER},
     {"PATCH", "settings", false, ADMIN},
 };
