@@ -3,6 +3,7 @@ noinst_LIBRARIES += fleetd/libapi.a
 fleetd_libapi_a_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 fleetd_libapi_a_SOURCES = \
 	fleetd/api.c fleetd/api.h fleetd/api_private.h \
+	fleetd/api_backup.c fleetd/api_backup.h \
 	fleetd/api_batch.c \
 	fleetd/api_change.c fleetd/api_change.h \
 	fleetd/api_cycle.c \

@@ -26,6 +26,7 @@
 
 struct api_request;
 struct api_ticket;
+struct api_backup;
 struct api_hosts;
 struct api_wait;
 struct api_wait_name;
@@ -87,6 +88,7 @@ struct api {
     size_t waited_units;
     struct api_linger lingers[API_LINGER_MAX];
     unsigned next_linger;
+    struct api_backup *backups;  /* API_BACKUPS_MAX of them, or NULL. */
     struct api_hosts *following; /* Requests that follow a journal. */
 };
 
@@ -144,6 +146,9 @@ void api_linger_free(struct api *api);
 
 /* ---- handlers ---- */
 
+void api_backup_begin(struct api_request *request, const Fleet__ApiRequest *message);
+void api_backup_get(struct api_request *request);
+void api_backup_piece(struct api_request *request, const Fleet__ApiRequest *message);
 void api_discovery_get(struct api_request *request, const Fleet__ApiRequest *message);
 void api_machines_get(struct api_request *request);
 void api_machines_availability(struct api_request *request, const Fleet__ApiRequest *message);

@@ -3,7 +3,10 @@
 #include <config.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include <nettle/base64.h>
 
 #include "base/alloc.h"
 #include "raftstore/limits.h"
@@ -843,6 +846,153 @@ static void test_changes(void **state)
     }
 }
 
+/* ---- backups ---- */
+
+static void text_of(struct world *world, const char *key, char *to, size_t size)
+{
+    _cleanup_(freep) char *start = xasprintf("\"%s\":\"", key);
+    const char *at = strstr(world->body, start);
+
+    assert_non_null(at);
+    at += strlen(start);
+    snprintf(to, size, "%.*s", (int)strcspn(at, "\""), at);
+}
+
+static uint64_t number_of(struct world *world, const char *key)
+{
+    _cleanup_(freep) char *start = xasprintf("\"%s\":", key);
+    const char *at = strstr(world->body, start);
+
+    assert_non_null(at);
+    return strtoull(at + strlen(start), NULL, 10);
+}
+
+static void add_big_unit(struct world *world, unsigned number)
+{
+    _cleanup_(freep) char *name = xasprintf("big%u.service", number), *body = NULL;
+    _cleanup_(freep) char *padding = xmalloc(2001);
+    _cleanup_(strbuf_done) struct strbuf options = {0};
+
+    memset(padding, 'a' + (int)number % 26, 2000);
+    padding[2000] = '\0';
+    for (unsigned i = 0; i < 60; i++)
+        strbuf_addf(&options, "%s{\"section\":\"X\",\"name\":\"P%u\",\"value\":\"%s\"}", i > 0 ? "," : "", i,
+                    padding);
+    body = xasprintf("{\"desiredState\":\"inactive\",\"options\":[%s]}", options.text);
+    put(world, name, body, 201);
+}
+
+/* Fetches the piece at the end of 'to', and adds it there. */
+static void fetch_piece(struct world *world, const char *id, struct strbuf *to)
+{
+    _cleanup_(freep) char *path = xasprintf(V1 "/backup/%s", id), *query = xasprintf("offset=%zu", to->size);
+    struct base64_decode_ctx base64;
+    uint8_t *bytes;
+    const char *data;
+    size_t size;
+
+    assert_int_equal(ask_raw(world, &(struct ask){.method = "GET", .path = path, .query = query}), 0);
+    assert_int_equal(world->status, 200);
+    assert_int_equal(number_of(world, "offset"), to->size);
+    data = strstr(world->body, "\"data\":\"") + 8;
+    size = strcspn(data, "\"");
+    bytes = xmalloc(BASE64_DECODE_LENGTH(size));
+    base64_decode_init(&base64);
+    assert_int_equal(base64_decode_update(&base64, &size, bytes, size, data), 1);
+    assert_true(size > 0 && size <= API_BACKUP_PIECE_MAX);
+    strbuf_add_bytes(to, bytes, size);
+    free(bytes);
+}
+
+static void test_backup(void **state)
+{
+    struct world *world = *state;
+    struct registry *copy = registry_new();
+    struct strbuf all = {0};
+    unsigned pieces = 0, barriers;
+    char id[32];
+    uint64_t size;
+
+    add_machine(world, ID_A, "host-a", "10.0.0.1", 1);
+    for (unsigned i = 0; i < 20; i++)
+        add_big_unit(world, i);
+    put(world, "a.service", "{\"desiredState\":\"loaded\"," PLAIN "}", 201);
+    barriers = world->barriers;
+    ask_raw(world, &(struct ask){.method = "GET", .path = V1 "/backup", .query = "stale=yes"});
+    assert_int_equal(world->barriers, barriers + 1); /* It is current, whatever is asked for. */
+    assert_int_equal(world->status, 200);
+    assert_has(world, "\"units\":21");
+    assert_has(world, "\"contents\":21");
+    assert_has(world, "\"machines\":1");
+    assert_has(world, "\"host\":\"host-a\"");
+    assert_has(world, "\"version\":\"" PACKAGE_VERSION "\"");
+    size = number_of(world, "size");
+    text_of(world, "id", id, sizeof id);
+    while (all.size < size) {
+        fetch_piece(world, id, &all);
+        /* What happens meanwhile is not in it. */
+        if (pieces++ == 0) {
+            ask(world, "DELETE", V1 "/units/a.service", NULL);
+            add_big_unit(world, 99);
+        }
+    }
+    assert_int_equal(all.size, size);
+    assert_true(pieces > 2);
+    assert_int_equal(registry_restore(copy, all.text, all.size, NULL), 0);
+    assert_int_equal(registry_unit_count(copy), 21);
+    assert_non_null(registry_unit(copy, "a.service"));
+    assert_null(registry_unit(copy, "big99.service"));
+    registry_free(copy);
+    strbuf_done(&all);
+}
+
+static void test_backup_ends(void **state)
+{
+    struct world *world = *state;
+    struct strbuf piece = {0};
+    char first[32], id[32];
+    _cleanup_(freep) char *path = NULL;
+
+    assert_int_equal(api_deadline_ms(world->api), UINT64_MAX);
+    for (unsigned i = 0; i < API_BACKUPS_MAX; i++) {
+        ask(world, "GET", V1 "/backup", NULL);
+        assert_int_equal(world->status, 200);
+        text_of(world, "id", i == 0 ? first : id, sizeof id);
+    }
+    ask(world, "GET", V1 "/backup", NULL);
+    assert_error(world, 429, "4 backups are being fetched already");
+    path = xasprintf(V1 "/backup/%s", first);
+    ask(world, "GET", path, NULL);
+    assert_error(world, 400, "offset must say");
+    for (const char *const *query = (const char *const[]){"offset=-1", "offset=99999999", "offset=1x", NULL};
+         *query != NULL; query++) {
+        ask_raw(world, &(struct ask){.method = "GET", .path = path, .query = *query});
+        assert_error(world, 400, "offset must say");
+    }
+
+    /* One that was fetched makes room soon, one that nobody comes for later. */
+    fetch_piece(world, first, &piece);
+    strbuf_done(&piece);
+    world->now_ms = api_deadline_ms(world->api);
+    assert_true(world->now_ms < 1000 + API_BACKUP_IDLE_MS);
+    api_tick(world->api, world->now_ms);
+    ask_raw(world, &(struct ask){.method = "GET", .path = path, .query = "offset=0"});
+    assert_error(world, 404, "there is no such backup (any more)");
+    world->now_ms = api_deadline_ms(world->api);
+    assert_int_equal(world->now_ms, 1000 + API_BACKUP_IDLE_MS);
+    api_tick(world->api, world->now_ms);
+    assert_int_equal(api_deadline_ms(world->api), UINT64_MAX);
+
+    ask(world, "GET", V1 "/backup", NULL);
+    text_of(world, "id", id, sizeof id);
+    api_yield(world->api); /* What the next leader knows may be something else. */
+    free(path);
+    path = xasprintf(V1 "/backup/%s", id);
+    ask_raw(world, &(struct ask){.method = "GET", .path = path, .query = "offset=0"});
+    assert_error(world, 404, "there is no such backup (any more)");
+    ask(world, "GET", V1 "/backup", NULL); /* And one is open when all ends. */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -855,6 +1005,7 @@ int main(void)
         TEST(test_patch_room),     TEST(test_members),       TEST(test_explain),
         TEST(test_discovery),      TEST(test_batch_refused), TEST(test_batch),
         TEST(test_restart),        TEST(test_batch_limits),  TEST(test_changes),
+        TEST(test_backup),         TEST(test_backup_ends),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

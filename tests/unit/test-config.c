@@ -679,7 +679,7 @@ static void test_the_example_has_every_key(void **state)
 static void test_options(void **state)
 {
     static const struct {
-        char *argv[5];
+        char *argv[7];
         int result;
         enum options_action action;
         const char *config_or_error;
