@@ -66,6 +66,8 @@ static const struct row {
     {"A", 0, BOOL, OPTION_FORWARD_AGENT, FIELD(forward_agent), NULL, NULL},
     {"ssh-port", 0, PORT, OPTION_SSH_PORT, FIELD(ssh_port), "PORT", "where sshd listens (default 22)"},
     {"quiet", 'q', BOOL, OPTION_QUIET, FIELD(quiet), NULL, "print nothing, only set the exit status"},
+    {"verify", 0, BOOL, OPTION_VERIFY, FIELD(verify), NULL,
+     "make no backup, but check that the file is a whole one"},
     {"endpoint", 0, TEXT, OPTION_GLOBAL, FIELD(endpoint), "URL",
      "where fleetd is: unix://, http://, https://"},
     {"tunnel", 0, TEXT, OPTION_GLOBAL, FIELD(tunnel), "HOST[:PORT]", "reach fleetd by ssh through this host"},

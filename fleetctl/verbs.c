@@ -25,6 +25,12 @@
     "(is-active) or 1 (is-failed) if not, 4 if there is none of these units."
 
 const struct verb verbs[] = {
+    {"backup", "FILE|-", "Save the cluster's data in a file",
+     "Everything that was acknowledged before is in it: units, what is wanted "
+     "of them, where they are, machines, settings; no keys and no secrets of the "
+     "cluster's, but those in unit files. \"fleetd --restore FILE\" begins a new "
+     "cluster with it. - is standard output.",
+     1, 1, "One file must be provided", OPTION_VERIFY, false, verb_backup},
     {"cat", "UNIT", "Print a stored unit file", NULL, 1, 1, "One unit file must be provided", 0, false,
      verb_cat},
     {"confirm-lost", "MACHINE...", "Say that missing machines will not come back",

@@ -32,6 +32,7 @@ extern const size_t verb_count;
  * NULL and a text otherwise. */
 const struct verb *verb_find(const char *word, struct err *err);
 
+verb_run verb_backup;
 verb_run verb_cat;
 verb_run verb_confirm_lost;
 verb_run verb_cordon;

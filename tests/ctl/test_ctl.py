@@ -5,6 +5,8 @@
 
 Ends with the line "N passed, N failed"; exit 1 if one failed."""
 
+import base64
+import hashlib
 import json
 import os
 import shutil
@@ -614,6 +616,81 @@ def test_a_machine_that_is_not_there_changes_nothing(b):
     b.fake.machines = [dict(machine, hostname="same") for machine in b.fake.machines]
     b.expect(["drain", "same"], 1, "", '"same" is more than one machine\n')
     assert not b.fake.requests("POST", "/availability") and not b.fake.requests("POST", "/confirm-lost")
+
+
+# --- backup ---
+
+BACKUP = {"id": "0123456789abcdef", "cluster": "c" * 32, "made": "2026-07-29T12:00:03Z", "version": "2.0", "host": "node1",
+          "changes": 77, "units": 3, "contents": 2, "machines": 1, "size": 10}
+
+
+def backup_piece(offset, data):
+    return {"offset": offset, "data": base64.b64encode(data).decode()}
+
+
+def test_backup_is_fetched_in_pieces(b):
+    path = os.path.join(b.folder, "cluster.backup")
+    b.fake.on("GET", "/backup", json=BACKUP)
+    b.fake.on("GET", "/backup/0123456789abcdef", json=backup_piece(0, b"01234"), times=1)
+    b.fake.on("GET", "/backup/0123456789abcdef", json=backup_piece(5, b"56789"), times=1)
+    says = (f"3 units, 1 machines, as of 2026-07-29T12:00:03Z (change 77), cluster {'c' * 32}, by node1 (fleet 2.0)\n")
+    old = open(path, "w")  # Whatever has that name is replaced, whoever has it open.
+    b.expect(["backup", path], 0, f"{path} written: {says}", "")
+    assert os.fstat(old.fileno()).st_nlink == 0
+    assert [request[2]["offset"] for request in b.fake.requests("GET", "/backup/0123456789abcdef")] == ["0", "5"]
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    content = open(path, "rb").read()
+    head, _, tail = content.partition(b"\n\n")
+    assert head.startswith(b"fleet-backup 1\ncluster: cccc") and b"\nsize: 10" in head
+    assert tail == b"0123456789sha256: " + hashlib.sha256(content[:-73]).hexdigest().encode() + b"\n"
+    assert os.listdir(b.folder).count("cluster.backup") == len([n for n in os.listdir(b.folder) if n.startswith("cluster")]) == 1
+
+    b.expect(["backup", "--verify", path], 0, f"{path} is whole: {says}", "")
+    open(path, "wb").write(content[:-80] + b"X" + content[-79:])
+    b.expect(["backup", "--verify", path], 1, "", f"{path} is damaged: its checksum does not match\n")
+    open(path, "wb").write(content[:-1])
+    b.expect(["backup", "--verify", path], 1, "", f"{path} is damaged: it ends too early\n")
+    b.expect(["backup", "--verify", "/etc/hostname"], 1, "", "/etc/hostname is no backup of fleet's\n")
+    open(path, "wb").write(content.replace(b"fleet-backup 1", b"fleet-backup 2").replace(b"version: 2.0", b"version: 9.9"))
+    b.expect(["backup", "--verify", path], 1, "", ["was written by fleet 9.9", "use fleet 9.9 or later"])
+
+
+def test_backup_to_standard_output(b):
+    b.fake.on("GET", "/backup", json=BACKUP)
+    b.fake.on("GET", "/backup/0123456789abcdef", json=backup_piece(0, b"abcdefghij"))
+    b.expect(["backup", "-"], 0, ["fleet-backup 1\n", "\n\nabcdefghijsha256: "], ["backup written: 3 units"])
+
+
+def test_backup_begins_anew_with_another_leader(b):
+    path = os.path.join(b.folder, "cluster.backup")
+    b.fake.on("GET", "/backup", json=BACKUP)
+    b.fake.on("GET", "/backup/0123456789abcdef", json=backup_piece(0, b"01234"), times=1)
+    b.fake.on("GET", "/backup/0123456789abcdef", status=404, message="there is no such backup (any more)", times=1)
+    b.fake.on("GET", "/backup/0123456789abcdef", json=backup_piece(0, b"0123456789"))
+    b.expect(["backup", path], 0, [" written: 3 units"], "")
+    b.expect(["backup", "--verify", path], 0, [" is whole: "], "")
+
+
+def test_backup_that_fails_leaves_the_old_one(b):
+    path = os.path.join(b.folder, "cluster.backup")
+    open(path, "w").write("the old one")
+    for answer in (dict(status=503, message="no leader: nobody answers"), dict(status=429, message="4 backups"),
+                   dict(json=dict(BACKUP, size=0)), dict(json=dict(BACKUP, host="two\nlines")), dict(json={}),
+                   dict(json=dict(BACKUP, size=1 << 40))):
+        b.fake.on("GET", "/backup", times=1, **answer)
+        b.expect(["backup", path], 1, "", [f"Error making a backup in {path}: "])
+    b.fake.on("GET", "/backup", status=404, message="", times=1)
+    b.expect(["backup", path], 1, "", ["the leader's fleetd is too old to make a backup"])
+    for piece in (backup_piece(1, b"01234"), backup_piece(0, b""), backup_piece(0, b"01234567890"), {},
+                  {"offset": 0, "data": "???="}):
+        b.fake.on("GET", "/backup", json=BACKUP, times=1)
+        b.fake.on("GET", "/backup/0123456789abcdef", json=piece, times=1)
+        b.expect(["backup", path], 1, "", [f"Error making a backup in {path}: "])
+    b.expect(["backup", b.folder], 1, "", f"Error making a backup in {b.folder}: {b.folder} is no file; - is standard output\n")
+    b.expect(["backup", "/nowhere/at/all"], 1, "", ["No such file or directory"])
+    b.expect(["backup"], 2, "", ["One file must be provided"])
+    assert open(path).read() == "the old one"
+    assert [n for n in os.listdir(b.folder) if n.startswith("cluster")] == ["cluster.backup"]
 
 
 def test_drain_waits_until_all_have_left(b):
