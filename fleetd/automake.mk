@@ -67,6 +67,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/main.c \
 	fleetd/asks.c fleetd/asks.h \
 	fleetd/cluster.c \
+	fleetd/data_lock.c fleetd/data_lock.h \
 	fleetd/daemon.c fleetd/daemon.h fleetd/daemon_private.h \
 	fleetd/downlink.c fleetd/downlink.h \
 	fleetd/dump.c \
@@ -82,12 +83,13 @@ fleetd_fleetd_SOURCES = \
 	fleetd/prober.c fleetd/prober.h \
 	fleetd/messages.h \
 	fleetd/patience.c fleetd/patience.h \
+	fleetd/recovery.c fleetd/recovery.h \
 	fleetd/reload.c \
 	fleetd/unit_journal.c fleetd/unit_journal.h \
 	fleetd/unit_status.c fleetd/unit_status.h \
 	fleetd/uplink.c fleetd/uplink.h
 fleetd_fleetd_LDADD = \
-	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \
+	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libconfig.a backup/libbackup.a $(RAFTSTORE_LIBS) \
 	$(MICROHTTPD_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
 
 # Commands that the registry takes, and what the core makes of it. Built twice, see units/automake.mk.

@@ -69,6 +69,7 @@ LAB_FILES = \
 	tests/lab/test_liveness.py \
 	tests/lab/test_machines.py \
 	tests/lab/test_placement.py \
+	tests/lab/test_recovery.py \
 	tests/lab/test_remote.py \
 	tests/lab/test_scheduling.py \
 	tests/lab/test_speed.py \

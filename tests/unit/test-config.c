@@ -712,6 +712,17 @@ static void test_options(void **state)
         {{"fleetd", "-h"}, 0, OPTIONS_HELP, NULL},
         {{"fleetd", "--help"}, 0, OPTIONS_HELP, NULL},
         {{"fleetd", "-help"}, 0, OPTIONS_HELP, NULL},
+        {{"fleetd", "--recover-quorum"}, 0, OPTIONS_RECOVER, NULL},
+        {{"fleetd", "--recover-quorum", "--show", "--yes", "--config", "/x"}, 0, OPTIONS_RECOVER, "/x"},
+        {{"fleetd", "--restore", "/b", "--config=/x"}, 0, OPTIONS_RESTORE, "/x"},
+        {{"fleetd", "--restore=/b", "--show"}, 0, OPTIONS_RESTORE, NULL},
+        {{"fleetd", "--restore"}, -EINVAL, 0, "--restore needs a file"},
+        {{"fleetd", "--restore="}, -EINVAL, 0, "--restore needs a file"},
+        {{"fleetd", "--restore", "/b", "--recover-quorum"}, -EINVAL, 0, "cannot be given together"},
+        {{"fleetd", "--restore", "/b", "--yes"}, -EINVAL, 0, "--yes goes with --recover-quorum only"},
+        {{"fleetd", "--recover-quorums"}, -EINVAL, 0, "unknown option --recover-quorums"},
+        {{"fleetd", "--yes"}, -EINVAL, 0, "--yes goes with"},
+        {{"fleetd", "--show"}, -EINVAL, 0, "--show goes with"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -728,6 +739,8 @@ static void test_options(void **state)
             continue;
         }
         assert_int_equal(options.action, cases[i].action);
+        if (options.action == OPTIONS_RESTORE)
+            assert_string_equal(options.backup, "/b");
         if (cases[i].config_or_error == NULL)
             assert_null(options.config_file);
         else
