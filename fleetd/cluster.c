@@ -309,6 +309,11 @@ static bool lists_equal(const struct strlist *a, const struct strlist *b)
     return a->count == b->count;
 }
 
+bool cluster_knows_peers(const struct daemon *daemon, const struct strlist *addresses)
+{
+    return lists_equal(&daemon->member.peers, addresses);
+}
+
 void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses)
 {
     struct strlist *peers = &daemon->member.peers;

@@ -381,5 +381,6 @@ void daemon_free(struct daemon *daemon)
     free(daemon->cluster_address);
     free(daemon->config_file);
     free(daemon->superseded);
+    strlist_done(&daemon->told);
     free(daemon);
 }

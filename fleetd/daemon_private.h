@@ -78,6 +78,7 @@ struct daemon {
 
     bool registry_changed;
     bool voters_busy;        /* A change of the Raft configuration is under way. */
+    struct strlist told;     /* Addresses that all hosts with a session know, while this host leads. */
     uint64_t give_away_ms;   /* Leadership that must not be here is not offered before. */
     unsigned voters_to_tell; /* What the leader has yet to hear of this host's configuration; 0: nothing. */
     struct report_list {     /* What has changed since the last message to the leader. */
@@ -107,6 +108,7 @@ struct daemon {
 int cluster_start(struct daemon *daemon, struct err *err);
 /* Whom to ask for the leader from now on, also after a restart. */
 void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses);
+bool cluster_knows_peers(const struct daemon *daemon, const struct strlist *addresses); /* Just these. */
 void cluster_learn_peers(
     struct daemon *daemon); /* Likewise, from the store, if this host has a part in it. */
 void cluster_forget_founding(struct daemon *daemon);

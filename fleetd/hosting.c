@@ -231,6 +231,16 @@ static Fleet__SessionOpen *on_open(void *data)
     return open;
 }
 
+static void on_members(const Fleet__Members *members, void *data)
+{
+    struct strlist addresses = {0};
+
+    for (size_t i = 0; i < members->n_addresses; i++)
+        strlist_add(&addresses, members->addresses[i]);
+    cluster_set_peers(data, &addresses);
+    strlist_done(&addresses);
+}
+
 static int on_accepted(const Fleet__SessionAccepted *accepted, void *data)
 {
     struct daemon *daemon = data;
@@ -423,6 +433,7 @@ struct uplink *hosting_uplink_new(struct daemon *daemon)
     static const struct uplink_callbacks callbacks = {
         .on_open = on_open,
         .on_accepted = on_accepted,
+        .on_members = on_members,
         .on_share = on_share,
         .on_beat = on_beat,
         .on_lease = on_lease,

@@ -303,6 +303,7 @@ void leading_start(struct daemon *daemon, uint64_t term)
     log_message(LOG_NOTICE, log_fields(MESSAGE_LEADS, field), "This host leads now (term %" PRIu64 ")", term);
     daemon->engine.leader_since_ms = wall_ms();
     daemon->give_away_ms = 0;
+    strlist_done(&daemon->told);
     if (memcmp(registry_cluster_id(registry), none, sizeof none) == 0)
         found_cluster(daemon);
     core_lead(daemon->core, term, now_ms(), &effects);
@@ -433,6 +434,29 @@ static bool give_away(struct daemon *daemon)
     return true;
 }
 
+/* A host that keeps no data hears of those who do when its session begins: also of those who come later, or
+ * it would know nobody any more when the first ones are gone. */
+static void tell_members(struct daemon *daemon)
+{
+    const struct strlist *peers = &daemon->member.peers;
+    Fleet__Members members = FLEET__MEMBERS__INIT;
+    Fleet__SessionDown message = FLEET__SESSION_DOWN__INIT;
+    size_t count;
+    const struct registry_machine *const *machines = registry_machines(store_registry(daemon->store), &count);
+
+    if (cluster_knows_peers(daemon, &daemon->told))
+        return;
+    strlist_done(&daemon->told);
+    for (size_t i = 0; i < peers->count; i++)
+        strlist_add(&daemon->told, peers->items[i]);
+    members.addresses = peers->items;
+    members.n_addresses = peers->count;
+    message.message_case = FLEET__SESSION_DOWN__MESSAGE_MEMBERS;
+    message.members = &members;
+    for (size_t i = 0; i < count; i++)
+        downlink_send(daemon->downlink, machines[i]->id, &message);
+}
+
 /* ---- voters ---- */
 
 static void on_voters_changed(enum store_outcome outcome, const struct registry_result *result,
@@ -461,7 +485,10 @@ void leading_chores(struct daemon *daemon)
     cluster_learn_peers(daemon);
     gate_tick(daemon->gate);
     downlink_tick(daemon->downlink);
-    if (!store_leads(daemon->store) || daemon->voters_busy || give_away(daemon))
+    if (!store_leads(daemon->store))
+        return;
+    tell_members(daemon);
+    if (daemon->voters_busy || give_away(daemon))
         return;
     registry = store_registry(daemon->store);
     self = registry_machine(registry, daemon->member.machine_id);

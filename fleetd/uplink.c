@@ -173,6 +173,10 @@ static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, voi
     uplink->heard_ms = uv_now(uplink->loop);
     switch (message->message_case) {
     case FLEET__SESSION_DOWN__MESSAGE_ACCEPTED: on_accepted(uplink, message->accepted); break;
+    case FLEET__SESSION_DOWN__MESSAGE_MEMBERS:
+        if (uplink->state == UPLINK_OPEN)
+            uplink->callbacks.on_members(message->members, uplink->data);
+        break;
     case FLEET__SESSION_DOWN__MESSAGE_SHARE: on_share(uplink, message->share); break;
     case FLEET__SESSION_DOWN__MESSAGE_API_REPLY:
         uplink->callbacks.on_api_reply(message->api_reply, uplink->data);

@@ -25,6 +25,7 @@ struct uplink_callbacks {
     Fleet__SessionOpen *(*on_open)(void *data);
     /* A negative return: this host must not follow that leader, and the session ends. */
     int (*on_accepted)(const Fleet__SessionAccepted *accepted, void *data);
+    void (*on_members)(const Fleet__Members *members, void *data); /* They have changed. */
     /* The share. A negative return ends the session, so that it begins anew with all that the host has. */
     int (*on_share)(const Fleet__Share *share, void *data);
     /* A heartbeat is about to be sent: whether it is to ask for a lease. And the answer that grants one. */
