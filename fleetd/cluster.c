@@ -39,7 +39,10 @@ static void on_role(void *data)
 
     if (daemon->uplink == NULL) /* Stopping. */
         return;
-    daemon->led_ms = now_ms(); /* When there is one, and when there is none any more. */
+    /* When there is one, and when there is none any more. */
+    if (daemon->is_led || store_leader_id(daemon->store) != 0)
+        daemon->led_ms = now_ms();
+    daemon->is_led = store_leader_id(daemon->store) != 0;
     if (store_role(daemon->store) == STORE_LEADER)
         uplink_set_leader(daemon->uplink, daemon->cluster_address, store_term(daemon->store));
     else
@@ -118,9 +121,9 @@ static bool keeps_data(const struct daemon *daemon, const char *machine_id)
     return false;
 }
 
-static bool is_led(const struct daemon *daemon)
+static bool was_led_lately(const struct daemon *daemon)
 {
-    return store_leader_id(daemon->store) != 0 ||
+    return daemon->is_led || store_leader_id(daemon->store) != 0 ||
            (daemon->led_ms != 0 && now_ms() - daemon->led_ms < LEADERLESS_MS);
 }
 
@@ -137,7 +140,7 @@ static void on_later_history(const struct cluster_history *history, const char *
 
     if (daemon->store == NULL || !store_has_log(daemon->store))
         return;
-    led = is_led(daemon);
+    led = was_led_lately(daemon);
     if (led || !keeps_data(daemon, machine_id)) {
         if (daemon->complaint_ms != 0 && now_ms() - daemon->complaint_ms < HISTORY_COMPLAINT_MS)
             return;

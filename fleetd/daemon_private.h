@@ -48,6 +48,7 @@ struct daemon {
      * room, fleetd starts anew. */
     bool bystander;
     char *superseded;      /* Why its data are not used; NULL: they may be. */
+    bool is_led;           /* Raft knows a leader, as last told. */
     uint64_t led_ms;       /* When this host's Raft was last led by somebody; 0: never. */
     uint64_t complaint_ms; /* When it was said last that somebody has data of a later history. */
     struct member member;

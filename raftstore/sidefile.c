@@ -119,6 +119,18 @@ int sidefile_read(const char *directory, struct sidefile *ret, struct err *err)
     return 0;
 }
 
+/* Segments are set aside full of zeroes; the first entry brings a header (raft/uv.h). After a power cut the
+ * newest entries, and of a young server all of them, are in such a file. */
+static bool is_begun(int directory_fd, const char *name)
+{
+    static const uint8_t none[8];
+    _cleanup_(closep) int fd = openat(directory_fd, name, O_RDONLY | O_CLOEXEC);
+    uint8_t head[sizeof none];
+
+    return fd >= 0 && read(fd, head, sizeof head) == (ssize_t)sizeof head &&
+           memcmp(head, none, sizeof none) != 0;
+}
+
 int sidefile_look(const char *directory, struct sidefile_state *state, struct err *err)
 {
     _cleanup_(closedirp) DIR *dir = opendir(directory);
@@ -132,8 +144,9 @@ int sidefile_look(const char *directory, struct sidefile_state *state, struct er
 
         if (streq(name, "metadata1") || streq(name, "metadata2"))
             state->has_metadata = true;
-        /* Closed segments are FIRST-LAST; open-N are preallocated, and mean nothing by themselves. */
-        else if (str_has_prefix(name, "snapshot-") || (name[0] >= '0' && name[0] <= '9'))
+        /* Closed segments are FIRST-LAST. */
+        else if (str_has_prefix(name, "snapshot-") || (name[0] >= '0' && name[0] <= '9') ||
+                 (str_has_prefix(name, "open-") && is_begun(dirfd(dir), name)))
             state->has_log = true;
     }
     return 0;

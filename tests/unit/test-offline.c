@@ -214,6 +214,7 @@ static void test_all_is_read(void **state)
     struct world *w = *state;
     struct offline_log log;
     struct err err = {0};
+    _cleanup_(freep) char *snapshot = NULL;
     unsigned written = 0;
     uint64_t last = 0, now = wall_ms();
 
@@ -238,7 +239,38 @@ static void test_all_is_read(void **state)
         offline_log_done(&log);
         node_listen(&w->one);
     }
-    assert_non_null(node_find_file(&w->one, "snapshot-"));
+    snapshot = node_find_file(&w->one, "snapshot-");
+    assert_non_null(snapshot);
+}
+
+/* A power cut of a young server: all that it has is in a segment that was never closed. */
+static void test_an_open_segment_is_read(void **state)
+{
+    struct world *w = *state;
+    struct offline_log log;
+    struct err err = {0};
+    _cleanup_(freep) char *command = NULL;
+
+    prepare(w, &w->two, 2);
+    open_node(&w->one);
+    WAIT(w, w->one.leads);
+    open_node(&w->two);
+    w->applied = w->others = 0;
+    store_change_server(w->one.store, 2, w->two.address, SERVER_VOTER, on_applied, w);
+    WAIT(w, w->applied + w->others > 0);
+    write_units(w, &w->one, 0, 20);
+    WAIT(w, registry_unit_count(store_registry(w->two.store)) == 20);
+    command = xasprintf("cp -r %s %s/cut", w->two.directory, w->directory);
+    assert_int_equal(system(command), 0);
+    snprintf(w->two.directory, sizeof w->two.directory, "%s/cut", w->directory);
+    assert_null(node_find_file(&w->two, "0"));
+    assert_null(node_find_file(&w->two, "snapshot-"));
+    assert_true(store_directory_has_log(w->two.directory));
+    if (read_log(&w->two, &log, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_units(log.registry, 20);
+    assert_int_equal(log.server_count, 2);
+    offline_log_done(&log);
 }
 
 static void test_not_ours(void **state)
@@ -341,6 +373,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_nothing_to_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_all_is_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_open_segment_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_ours, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_new_log_lives, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_power_cut_in_between, setup, teardown),

@@ -143,6 +143,10 @@ static void test_look(void **state)
     put("cluster", "");
     assert_int_equal(sidefile_look(directory, &found, NULL), 0);
     assert_false(found.has_metadata || found.has_log);
+    put("open-2", "\001.......and an entry");
+    assert_int_equal(sidefile_look(directory, &found, NULL), 0);
+    assert_true(!found.has_metadata && found.has_log);
+    drop("open-2");
     put("metadata2", "");
     put("0000000000000001-0000000000000004", "");
     assert_int_equal(sidefile_look(directory, &found, NULL), 0);
