@@ -108,17 +108,11 @@ bool cluster_follow_history(struct daemon *daemon, const struct cluster_history 
     return true;
 }
 
-/* Whether 'machine_id' is one of those who keep the data, for all that we know: only they can know better. */
+/* Whether 'machine_id' is one of those who keep the data, for all that we know: only they can know better. A
+ * registry that is not filled yet, for want of a leader, knows nothing; the member file does. */
 static bool keeps_data(const struct daemon *daemon, const char *machine_id)
 {
-    const struct registry_machine *machine = registry_machine(store_registry(daemon->store), machine_id);
-    struct store_server servers[RAFT_SERVERS_MAX];
-    size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
-
-    for (size_t i = 0; machine != NULL && i < count; i++)
-        if (servers[i].id == machine->server_id)
-            return true;
-    return false;
+    return daemon->member.keepers.count == 0 || strlist_has(&daemon->member.keepers, machine_id);
 }
 
 static bool was_led_lately(const struct daemon *daemon)
@@ -317,33 +311,52 @@ bool cluster_knows_peers(const struct daemon *daemon, const struct strlist *addr
     return lists_equal(&daemon->member.peers, addresses);
 }
 
+static void save_member(struct daemon *daemon)
+{
+    struct err err = {0};
+    int r = member_save(daemon->config.data_dir, &daemon->member, &err);
+
+    if (r < 0) /* It still holds for as long as this daemon lives. */
+        log_warn("%s", err_text(&err, r));
+}
+
+static bool set_list(struct strlist *list, const struct strlist *to)
+{
+    if (to->count == 0 || lists_equal(list, to))
+        return false;
+    strlist_done(list);
+    for (size_t i = 0; i < to->count; i++)
+        strlist_add(list, to->items[i]);
+    return true;
+}
+
 void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses)
 {
-    struct strlist *peers = &daemon->member.peers;
-    struct err err = {0};
-    int r;
-
-    if (addresses->count == 0 || lists_equal(peers, addresses))
+    if (!set_list(&daemon->member.peers, addresses))
         return;
-    strlist_done(peers);
-    for (size_t i = 0; i < addresses->count; i++)
-        strlist_add(peers, addresses->items[i]);
-    uplink_set_members(daemon->uplink, peers);
-    r = member_save(daemon->config.data_dir, &daemon->member, &err);
-    if (r < 0) /* They still hold for as long as this daemon lives. */
-        log_warn("%s", err_text(&err, r));
+    uplink_set_members(daemon->uplink, &daemon->member.peers);
+    save_member(daemon);
 }
 
 void cluster_learn_peers(struct daemon *daemon)
 {
     struct store_server servers[RAFT_SERVERS_MAX];
-    size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
-    struct strlist addresses = {0};
+    size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX), machine_count;
+    const struct registry_machine *const *machines =
+        registry_machines(store_registry(daemon->store), &machine_count);
+    struct strlist addresses = {0}, keepers = {0};
 
     for (size_t i = 0; i < count; i++)
         strlist_add(&addresses, servers[i].address);
+    for (size_t i = 0; i < machine_count; i++)
+        for (size_t j = 0; j < count; j++)
+            if (machines[i]->server_id == servers[j].id)
+                strlist_add(&keepers, machines[i]->id);
     cluster_set_peers(daemon, &addresses);
+    if (set_list(&daemon->member.keepers, &keepers))
+        save_member(daemon);
     strlist_done(&addresses);
+    strlist_done(&keepers);
 }
 
 /* Once the cluster exists, its founder is a member like the others: if it should lose its log, it must not

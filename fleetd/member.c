@@ -47,6 +47,7 @@ void member_draw_cluster_id(struct member *member)
 void member_done(struct member *member)
 {
     strlist_done(&member->peers);
+    strlist_done(&member->keepers);
 }
 
 struct loading {
@@ -84,6 +85,8 @@ static int on_line(void *data, const char *section, const char *key, const char 
         member->has_log = streq(value, "yes");
     } else if (streq(key, "founder")) {
         member->founder = streq(value, "yes");
+    } else if (streq(key, "keeper")) {
+        strlist_add(&member->keepers, value);
     } else if (streq(key, "peer")) {
         strlist_add(&member->peers, value);
     }
@@ -185,6 +188,8 @@ int member_save(const char *data_dir, const struct member *member, struct err *e
                 (unsigned long long)member->server_id, member->machine_id, member->founder ? "yes" : "no");
     for (size_t i = 0; i < member->peers.count; i++)
         strbuf_addf(&text, "peer = %s\n", member->peers.items[i]);
+    for (size_t i = 0; i < member->keepers.count; i++)
+        strbuf_addf(&text, "keeper = %s\n", member->keepers.items[i]);
     if (member->has_log)
         strbuf_add(&text, "has_log = yes\n");
     if (member->history.recoveries > 0) {

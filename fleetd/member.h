@@ -19,6 +19,7 @@ struct member {
     struct cluster_history history;   /* Of the data that it follows. */
     bool has_log;                     /* It keeps a log: one that is empty has been lost. */
     struct strlist peers;             /* Whom to ask for the leader: addresses, as last heard from one. */
+    struct strlist keepers; /* Machine ids of those who keep the data, if this host is one of them. */
 };
 
 /* -ENOENT: this host belongs to no cluster. -EBADMSG, with a text: the file is damaged. -EPROTONOSUPPORT: a

@@ -278,9 +278,11 @@ void identity_done(struct identity *identity)
 static void copy_member(struct member *to, const struct member *from)
 {
     *to = *from;
-    to->peers = (struct strlist){0};
+    to->peers = to->keepers = (struct strlist){0};
     for (size_t i = 0; i < from->peers.count; i++)
         strlist_add(&to->peers, from->peers.items[i]);
+    for (size_t i = 0; i < from->keepers.count; i++)
+        strlist_add(&to->keepers, from->keepers.items[i]);
 }
 
 int member_load(const char *data_dir, struct member *ret, struct err *err)
@@ -325,7 +327,7 @@ void member_draw_cluster_id(struct member *member)
 void member_done(struct member *member)
 {
     strlist_done(&member->peers);
-    member->peers = (struct strlist){0};
+    strlist_done(&member->keepers);
 }
 
 /* ---- clocks and chance: the linker puts these in the place of the real ones (--wrap) ---- */
