@@ -20,6 +20,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "raftstore/last_words.h"
 #include "raftstore/raft_compat.h"
 #include "raftstore/raftnet.h"
 #include "raftstore/sidefile.h"
@@ -218,12 +219,16 @@ static int take_all(struct offline_log *log, const struct loaded *loaded, struct
 static int load(const char *directory, uint64_t server_id, struct offline_log *log, struct err *err)
 {
     struct loaded loaded = {0};
+    _cleanup_(freep) char *words = xasprintf("died while reading the log in %s: that is damaged", directory);
     struct disk disk;
-    int status = disk_open(&disk, directory, server_id, "offline:1"), r;
+    int status, r;
 
+    last_words_set(words);
+    status = disk_open(&disk, directory, server_id, "offline:1");
     if (status == 0)
         status = disk.io.load(&disk.io, &loaded.term, &loaded.voted_for, &loaded.snapshot,
                               &loaded.start_index, &loaded.entries, &loaded.entry_count);
+    last_words_clear();
     if (status != 0) {
         r = disk_error(&disk, status, "read", err);
     } else {

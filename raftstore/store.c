@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "raftstore/address.h"
+#include "raftstore/last_words.h"
 #include "raftstore/store_private.h"
 
 /* A planned failover costs 1.4 to 2 times this (docs/RAFT.md §3); with 700 ms a new leader is there in
@@ -252,12 +254,20 @@ static int bootstrap(struct store *store, const struct store_config *config)
 
 static int start_raft(struct store *store, const struct store_config *config, struct err *err)
 {
-    int r = open_raft(store, config);
+    _cleanup_(freep) char *words =
+        xasprintf("fleetd died while it was reading the log in %s: that is damaged; if the cluster has other "
+                  "voters, wipe it and let this host join again as a new server",
+                  store->directory);
+    int r;
+
+    last_words_set(words);
+    r = open_raft(store, config);
 
     if (r == 0 && config->bootstrap)
         r = bootstrap(store, config);
     if (r == 0)
         r = raft_start(&store->raft);
+    last_words_clear();
     return r == 0 ? 0 : store_disk_error(store, r, err);
 }
 

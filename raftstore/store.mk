@@ -6,6 +6,7 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/defer.c raftstore/defer.h \
 	raftstore/digest.c raftstore/digest.h \
 	raftstore/history.c raftstore/history.h \
+	raftstore/last_words.c raftstore/last_words.h \
 	raftstore/offline.c raftstore/offline.h \
 	raftstore/servers.h \
 	raftstore/store.c raftstore/store.h raftstore/store_private.h \
@@ -13,6 +14,12 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/store_text.c raftstore/store_text.h
 
 if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-damage
+TESTS += tests/unit/test-damage
+tests_unit_test_damage_SOURCES = tests/unit/test-damage.c tests/unit/store-node.c tests/unit/store-node.h
+tests_unit_test_damage_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_damage_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_damage_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/test-offline tests/unit/test-store tests/unit/test-store-kill
 TESTS += tests/unit/test-offline tests/unit/test-store tests/unit/test-store-kill
 tests_unit_test_offline_SOURCES = tests/unit/test-offline.c tests/unit/store-node.c tests/unit/store-node.h

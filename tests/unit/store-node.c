@@ -103,6 +103,7 @@ int node_open(struct node *node, struct err *err)
                                   .cluster_id = {node->cluster},
                                   .address = node->address,
                                   .bootstrap = node->bootstrap,
+                                  .has_log = node->has_log,
                                   .election_ms = NODE_ELECTION_MS,
                                   .snapshot_log_bytes = node->snapshot_log_bytes};
     int r;
