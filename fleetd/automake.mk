@@ -23,6 +23,14 @@ if HAVE_CMOCKA
 CORE_TEST_LIBS = fleetd/libcore.a constraints/libconstraints.a raftstore/libraftstore.a raftstore/libschema.a \
 	$(UNITS_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test-member
+TESTS += tests/unit/test-member
+tests_unit_test_member_SOURCES = tests/unit/test-member.c fleetd/member.c fleetd/member.h
+tests_unit_test_member_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(INIH_CFLAGS) \
+	-DSTORE_1='"$(top_srcdir)/tests/data/store-1"'
+tests_unit_test_member_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_member_LDADD = raftstore/libraftstore.a raftstore/libschema.a $(UNITS_LIBS) $(PROTOBUF_C_LIBS) \
+	$(INIH_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/test-core tests/unit/test-voters
 TESTS += tests/unit/test-core tests/unit/test-voters
 check_PROGRAMS += tests/unit/test-asks tests/unit/test-journal-entry

@@ -327,6 +327,8 @@ int store_disk_error(struct store *store, int status, struct err *err)
         detail = store->restore_error.text;
     else if (detail[0] == '\0')
         detail = store->io.errmsg[0] != '\0' ? store->io.errmsg : store_raft_text(status);
+    if (store->restore_status == -EPROTONOSUPPORT)
+        return err_set(err, -EPROTONOSUPPORT, "cannot read the log in %s: %s", directory, detail);
     switch (status) {
     case RAFT_NOSPACE:
         return err_set(err, -ENOSPC,

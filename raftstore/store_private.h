@@ -111,6 +111,7 @@ struct store {
     uint64_t log_bytes;                 /* and there is this much since the last, */
     unsigned log_entries;               /* in so many commands. */
     struct err restore_error;
+    int restore_status;
     bool changed_early; /* Before store_open() had returned. */
 
     struct proposal *queued; /* Not yet handed to raft: the window is full. */

@@ -36,7 +36,7 @@ tests_sim_test_sim_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libconfig.a raftstore/libraftstore.a raftstore/libschema.a \
 	units/libunits.a base/libbase.a $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(NETTLE_LIBS) $(CMOCKA_LIBS)
 endif
-EXTRA_DIST += tests/sim/README.md
+EXTRA_DIST += tests/sim/README.md tests/data
 
 # The lab: hosts with real systemd on one machine, and the scenarios that run there (tests/lab/README.md).
 EXTRA_DIST += tests/valgrind.supp

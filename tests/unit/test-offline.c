@@ -368,6 +368,49 @@ static void test_a_power_cut_in_between(void **state)
     assert_units(store_registry(w->one.store), 6);
 }
 
+/* What an earlier version has written is read, gone on with, and written anew by and by. */
+static void test_a_store_of_the_first_format(void **state)
+{
+    struct world *w = *state;
+    _cleanup_(freep) char *command =
+        xasprintf("cp -r %s %s && chmod -R u+w %s", STORE_1, w->one.directory, w->one.directory);
+    const struct registry_machine *machine;
+    const struct registry_unit *unit;
+    struct offline_log log;
+    struct err err = {0};
+
+    assert_int_equal(system(command), 0);
+    if (read_log(&w->one, &log, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_int_equal(log.last_index, 118);
+    assert_int_equal(registry_unit_count(log.registry), 111);
+    offline_log_done(&log);
+
+    w->one.bootstrap = false;
+    w->one.snapshot_log_bytes = 10000;
+    open_node(&w->one);
+    WAIT(w, w->one.leads);
+    assert_int_equal(registry_version(store_registry(w->one.store)), 115);
+    assert_int_equal(registry_voters(store_registry(w->one.store)), 5);
+    assert_int_equal(registry_lease_ms(store_registry(w->one.store)), 9000);
+    unit = registry_unit(store_registry(w->one.store), "placed.service");
+    assert_string_equal(unit->target, "0123456789abcdef0123456789abcdef");
+    assert_int_equal(unit->desired, UNIT_STATE_LAUNCHED);
+    assert_true(unit->leased && unit->token > 0 && unit->stop_ms > 0);
+    machine = registry_machine(store_registry(w->one.store), unit->target);
+    assert_string_equal(machine->hostname, "host1");
+    assert_true(machine->registered && !machine->awaited);
+    assert_string_equal(machine->labels[0].value, "ssd");
+    write_units(w, &w->one, 1000, 100);
+    close_node(w, &w->one);
+
+    w->one.leads = false;
+    node_listen(&w->one);
+    open_node(&w->one);
+    WAIT(w, w->one.leads);
+    assert_int_equal(registry_unit_count(store_registry(w->one.store)), 211);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -375,6 +418,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_all_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_open_segment_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_ours, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_store_of_the_first_format, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_new_log_lives, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_power_cut_in_between, setup, teardown),
     };
