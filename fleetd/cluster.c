@@ -471,6 +471,7 @@ static int found(struct daemon *daemon, struct err *err)
 {
     int r;
 
+    member_clear_superseded(daemon->config.data_dir);
     member_draw_cluster_id(&daemon->member);
     member_draw_server_id(&daemon->member);
     strcpy(daemon->member.machine_id, daemon->identity.machine_id);
@@ -497,6 +498,7 @@ static void on_admitted(const Fleet__JoinReply *reply, void *data)
         daemon_fatal(daemon, "the leader's answer to the request to join makes no sense");
     for (size_t i = 0; i < reply->n_members; i++)
         strlist_add(&daemon->member.peers, reply->members[i]);
+    member_clear_superseded(daemon->config.data_dir);
     r = member_save(daemon->config.data_dir, &daemon->member, &err);
     if (r < 0)
         daemon_fatal(daemon, err_text(&err, r));

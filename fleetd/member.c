@@ -224,6 +224,13 @@ bool member_is_superseded(const char *data_dir, char **ret)
     return true;
 }
 
+void member_clear_superseded(const char *data_dir)
+{
+    _cleanup_(freep) char *path = xasprintf("%s/" SUPERSEDED_FILE, data_dir);
+
+    (void)unlink(path);
+}
+
 int member_supersede(const char *data_dir, const char *why, struct err *err)
 {
     _cleanup_(closep) int fd = open(data_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

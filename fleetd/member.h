@@ -33,6 +33,8 @@ int member_save(const char *data_dir, const struct member *member, struct err *e
  * a later history. False: it may. Kept in a file of its own, so that a person who knows better can remove it.
  * The caller frees *ret. */
 bool member_is_superseded(const char *data_dir, char **ret);
+/* It belongs to another cluster now, or to none: whatever was said of its data before. */
+void member_clear_superseded(const char *data_dir);
 int member_supersede(const char *data_dir, const char *why, struct err *err);
 
 void member_draw_server_id(struct member *member);

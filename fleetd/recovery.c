@@ -73,6 +73,7 @@ static int take_up(const struct config *config, struct self *self, char **ret_as
 {
     int r;
 
+    member_clear_superseded(config->data_dir);
     self->member.founder = false;
     self->member.has_log = true;
     r = member_save(config->data_dir, &self->member, err);

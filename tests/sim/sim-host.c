@@ -309,6 +309,10 @@ bool member_is_superseded(const char *data_dir, char **ret)
     return false;
 }
 
+void member_clear_superseded(const char *data_dir)
+{
+}
+
 int member_supersede(const char *data_dir, const char *why, struct err *err)
 {
     return 0;
