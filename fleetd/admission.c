@@ -276,6 +276,8 @@ static void gate_fill(Fleet__JoinReply *reply, void *data)
     reply->members = &daemon->cluster_address;
     reply->n_members = 1;
     reply->machines = (uint32_t)count;
+    reply->recoveries = daemon->member.history.recoveries;
+    reply->history = history_id(&daemon->member.history);
     if (!registry_is_secure(registry))
         return;
     authority_bundle(registry, &bundle);

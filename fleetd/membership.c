@@ -139,6 +139,7 @@ static int found(struct daemon *daemon, const char *why, struct err *err)
 {
     int r = 0;
 
+    member_clear_superseded(daemon->config.data_dir);
     member_draw_cluster_id(&daemon->member);
     member_draw_server_id(&daemon->member);
     strcpy(daemon->member.machine_id, daemon->identity.machine_id);
@@ -273,6 +274,9 @@ static int on_admitted(const Fleet__JoinReply *reply, struct err *err, void *dat
         return 0;
     }
     memcpy(daemon->member.cluster_id, reply->cluster_id.data, CLUSTER_ID_SIZE);
+    if (!history_read(reply->recoveries, &reply->history, &daemon->member.history))
+        return err_set(err, -EBADMSG, "its answer to the request to join makes no sense");
+    member_clear_superseded(daemon->config.data_dir);
     for (size_t i = 0; i < reply->n_members; i++)
         strlist_add(&daemon->member.peers, reply->members[i]);
     r = member_save(daemon->config.data_dir, &daemon->member, err);

@@ -275,7 +275,7 @@ static void test_leader_is_removed_by_the_next_one(void **state)
     struct world *world = *state;
 
     add_three(world);
-    world->voters = 2; /* 1 and 9. */
+    world->two_voters = true;
     ask(world, "DELETE", V1 "/machines/" ID_A, NULL);
     assert_error(world, 503, "the machine leads: leadership is being handed over first");
     assert_int_equal(world->hand_overs, 1);
