@@ -13,6 +13,7 @@
 static const char *const words[FIT_COUNT] = {
     [FIT_YES] = "fits",
     [FIT_LOST] = "lost",
+    [FIT_LEFT] = "to be left",
     [FIT_NOT_AVAILABLE] = "taking no new units",
     [FIT_MACHINE_ID] = "MachineID",
     [FIT_METADATA] = "MachineMetadata",

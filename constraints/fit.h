@@ -9,6 +9,7 @@
 enum fit {
     FIT_YES,
     FIT_LOST,
+    FIT_LEFT, /* As if it were lost: it is being drained, or the like. */
     FIT_NOT_AVAILABLE,
     FIT_MACHINE_ID,
     FIT_METADATA,

@@ -63,7 +63,7 @@ static char *verdict(const struct planner *p, uint32_t id, uint32_t machine)
     if (planner_has(p, id, machine))
         return NULL;
     if (m->lost)
-        return xstrdup(m->drained ? "the machine is being drained" : "the machine is lost");
+        return xasprintf("the machine %s", m->left_because != NULL ? m->left_because : "is lost");
     if (!m->available && !unit->global)
         return xstrdup(m->unavailable != NULL ? m->unavailable : "the machine takes no new units now");
     if (fit_machine(&p->cluster, unit->facts->requirements, machine, false, &why) != FIT_YES)

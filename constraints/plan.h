@@ -43,8 +43,9 @@ struct plan_machine {
     size_t label_count;
     bool available;          /* May get new units: alive, not cordoned. */
     const char *unavailable; /* Why it may not, for people; NULL: it takes no new units now. */
-    bool drained;            /* With 'lost': why it is so. */
     bool lost; /* Its units must be placed anew. Neither of the two: they stay, nothing new comes. */
+    const char
+        *left_because; /* With 'lost', where it is not: what becomes of it, as in "is being drained". */
 };
 
 struct plan_unit {
@@ -54,6 +55,7 @@ struct plan_unit {
     const char *const *avoided; /* Ids of machines that are only taken if no other fits; may be NULL. */
     size_t avoided_count;
     const char *target; /* Machine id, known or not; NULL: not placed. */
+    bool pinned;        /* It stays there although the machine is lost. */
 };
 
 /* Names and ids are unique. */

@@ -332,7 +332,7 @@ enum fit planner_fit(const struct planner *p, uint32_t id, uint32_t machine)
     enum fit fit;
 
     if (m->lost)
-        return FIT_LOST;
+        return m->left_because != NULL ? FIT_LEFT : FIT_LOST;
     if (!m->available && p->places[id].origin != machine)
         return FIT_NOT_AVAILABLE;
     fit = fit_machine(&p->cluster, unit->facts->requirements, machine, p->places[id].origin == machine, NULL);
@@ -511,10 +511,10 @@ static void put_units(struct planner *p)
             place->cause = xstrdup("a global unit has no place");
         } else if (machine == NONE) {
             place->cause = xasprintf("machine %s is unknown", name);
-        } else if (p->cluster.machines[machine]->lost) {
-            place->cause = xasprintf(p->cluster.machines[machine]->drained ? "machine %s is being drained"
-                                                                           : "machine %s is lost",
-                                     name);
+        } else if (p->cluster.machines[machine]->lost && !facts->pinned) {
+            const char *why = p->cluster.machines[machine]->left_because;
+
+            place->cause = xasprintf("machine %s %s", name, why != NULL ? why : "is lost");
         } else {
             place->machine = place->origin = machine;
             id_list_add(&p->rooms[machine].units, i);

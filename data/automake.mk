@@ -10,6 +10,10 @@ uninstall-local:
 	! cmp -s $(top_srcdir)/data/fleet.conf '$(DESTDIR)$(fleetconfdir)/fleet.conf' || \
 		rm -f '$(DESTDIR)$(fleetconfdir)/fleet.conf'
 
+# An example, enabled by nobody: for how long a shutdown waits.
+logindexampledir = $(docdir)/examples/logind.conf.d
+dist_logindexample_DATA = data/logind.conf.d/50-fleet.conf
+
 sysusersdir = $(prefix)/lib/sysusers.d
 dist_sysusers_DATA = data/sysusers.d/fleet.conf
 catalogdir = $(prefix)/lib/systemd/catalog

@@ -1,6 +1,6 @@
 # The client. All but main() is a library, so that tests can reach it. Uses base/ and units/ only.
 noinst_LIBRARIES += fleetctl/libfleetctl.a
-fleetctl_libfleetctl_a_CPPFLAGS = $(AM_CPPFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS)
+fleetctl_libfleetctl_a_CPPFLAGS = $(AM_CPPFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS) $(NETTLE_CFLAGS)
 fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/api.c fleetctl/api.h \
 	fleetctl/certificates.c fleetctl/certificates.h \
@@ -18,6 +18,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/stored.c fleetctl/stored.h \
 	fleetctl/tunnel.c fleetctl/tunnel.h \
 	fleetctl/verbs.c fleetctl/verbs.h \
+	fleetctl/verb-backup.c \
 	fleetctl/verb-cat.c \
 	fleetctl/verb-client-cert.c \
 	fleetctl/verb-fd-forward.c \
@@ -30,6 +31,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-list-machines.c \
 	fleetctl/verb-list-units.c \
 	fleetctl/verb-machines.c \
+	fleetctl/verb-members.c \
 	fleetctl/verb-restart.c \
 	fleetctl/verb-rotate-authority.c \
 	fleetctl/verb-settings.c \
@@ -40,7 +42,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-verify.c \
 	fleetctl/wait.c fleetctl/wait.h
 
-FLEETCTL_LIBS = fleetctl/libfleetctl.a $(UNITS_LIBS) $(PKI_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
+FLEETCTL_LIBS = fleetctl/libfleetctl.a backup/libbackup.a $(UNITS_LIBS) $(PKI_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
 
 bin_PROGRAMS += fleetctl/fleetctl
 fleetctl_fleetctl_SOURCES = fleetctl/main.c

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "base/cleanup.h"
 #include "base/str.h"
 #include "fleetctl/api.h"
 
@@ -31,4 +32,36 @@ int machine_find(const json_t *machines, const char *word, const json_t **ret, s
         return err_set(err, -EEXIST, "\"%s\" is more than one machine", word);
     *ret = is_count == 1 ? is : begins;
     return 0;
+}
+
+static int add_machine(const json_t *machines, const char *word, json_t *ids, struct err *err)
+{
+    const json_t *machine, *id;
+    size_t i;
+    int r = machine_find(machines, word, &machine, err);
+
+    if (r < 0)
+        return r;
+    json_array_foreach(ids, i,
+                       id) if (json_equal(id, json_object_get(machine, "id"))) return 0; /* Said twice. */
+    json_array_append(ids, json_object_get(machine, "id"));
+    return 0;
+}
+
+int machine_read_ids(struct ctl *ctl, const struct strlist *args, json_t *ids)
+{
+    _cleanup_(json_decrefp) json_t *machines = NULL;
+    struct err err = {0};
+    int r = ctl_read_all(ctl, "machines?lost=yes", "machines", false, &machines, &err);
+
+    if (r < 0)
+        return ctl_fail(&err, r, "Error retrieving list of machines");
+    for (size_t i = 0; i < args->count; i++) {
+        r = add_machine(machines, args->items[i], ids, &err);
+        if (r < 0) {
+            ctl_fail(&err, r, NULL);
+            return r == -ENOENT ? CTL_EXIT_NO_UNIT : CTL_EXIT_FAILED;
+        }
+    }
+    return CTL_EXIT_DONE;
 }

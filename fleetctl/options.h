@@ -40,6 +40,8 @@ enum option_bit {
     OPTION_FOLLOW = 1 << 17,
     OPTION_FORMAT = 1 << 18, /* --output with one of journalctl's formats. */
     OPTION_SUDO = 1 << 19,   /* Means nothing: nothing is run on a host. */
+    OPTION_AUTOMATIC = 1 << 20,
+    OPTION_VERIFY = 1 << 29,
     OPTION_DEADLINE = 1 << 30,
     OPTION_MACHINE = 1 << 22,
     OPTION_UNIT = 1 << 23,
@@ -79,7 +81,8 @@ struct options {
     int ssh_port;            /* 0: likewise. */
     char *machine, *unit;    /* NULL: not given. */
     enum output_mode output;
-    bool full, no_legend, no_block, replace, follow, debug, help, version, forward_agent, quiet;
+    bool automatic;
+    bool full, no_legend, no_block, replace, follow, debug, help, version, forward_agent, quiet, verify;
     int lines;          /* Of a journal. */
     int block_attempts; /* 0: the default deadline; negative: none; N: 2N seconds (fleet-behaviour.md §1.6.1).
                          */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* list-machines, list-members. */
+/* list-machines. */
 #include <config.h>
 
 #include "base/alloc.h"
@@ -130,49 +130,4 @@ int verb_list_machines(struct ctl *ctl, const struct strlist *args)
     say_missing(list);
     take_out_lost(ctl, list);
     return listing_print(ctl, &machines, list);
-}
-
-/* --- Members --- */
-
-static char *cell_member(struct ctl *ctl, const json_t *entity)
-{
-    return ctl_legend(ctl, api_text(entity, "machineID"), "");
-}
-
-TEXT_CELL(cell_server, "serverID")
-TEXT_CELL(cell_role, "role")
-
-static char *cell_leader(struct ctl *ctl, const json_t *entity)
-{
-    return xstrdup(json_is_true(json_object_get(entity, "leader")) ? "yes" : "no");
-}
-
-static json_t *member_to_json(struct ctl *ctl, const json_t *entity)
-{
-    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "machine", api_text(entity, "machineID"), "server",
-                     api_text(entity, "serverID"), "address", api_text(entity, "address"), "role",
-                     api_text(entity, "role"), "leader", json_is_true(json_object_get(entity, "leader")),
-                     "state", api_text(entity, "state"));
-}
-
-static const struct listing_field member_fields[] = {
-    {"machine", cell_member}, {"address", cell_address}, {"role", cell_role},
-    {"leader", cell_leader},  {"state", cell_state},     {"server", cell_server},
-};
-
-static const struct listing members = {member_fields, ARRAY_SIZE(member_fields),
-                                       "machine,address,role,leader,state", member_to_json};
-
-int verb_list_members(struct ctl *ctl, const struct strlist *args)
-{
-    _cleanup_(json_decrefp) json_t *list = NULL;
-    struct err err = {0};
-    int r = listing_check(ctl, &members);
-
-    if (r != CTL_EXIT_DONE)
-        return r;
-    r = ctl_read_all(ctl, "members", "members", true, &list, &err);
-    if (r < 0)
-        return ctl_fail(&err, r, "Error retrieving list of members");
-    return listing_print(ctl, &members, list);
 }

@@ -13,40 +13,6 @@
 #include "fleetctl/verbs.h"
 #include "fleetctl/wait.h"
 
-static int add_machine(const json_t *machines, const char *word, json_t *ids, struct err *err)
-{
-    const json_t *machine, *id;
-    size_t i;
-    int r = machine_find(machines, word, &machine, err);
-
-    if (r < 0)
-        return r;
-    json_array_foreach(ids, i,
-                       id) if (json_equal(id, json_object_get(machine, "id"))) return 0; /* Said twice. */
-    json_array_append(ids, json_object_get(machine, "id"));
-    return 0;
-}
-
-/* The ids of the machines that 'args' name. All of them must exist: a slip must not drain half of what was
- * meant. */
-static int read_machines(struct ctl *ctl, const struct strlist *args, json_t *ids)
-{
-    _cleanup_(json_decrefp) json_t *machines = NULL;
-    struct err err = {0};
-    int r = ctl_read_all(ctl, "machines?lost=yes", "machines", false, &machines, &err);
-
-    if (r < 0)
-        return ctl_fail(&err, r, "Error retrieving list of machines");
-    for (size_t i = 0; i < args->count; i++) {
-        r = add_machine(machines, args->items[i], ids, &err);
-        if (r < 0) {
-            ctl_fail(&err, r, NULL);
-            return r == -ENOENT ? CTL_EXIT_NO_UNIT : CTL_EXIT_FAILED;
-        }
-    }
-    return CTL_EXIT_DONE;
-}
-
 static char *legend_of(struct ctl *ctl, const char *id)
 {
     const json_t *machine = ctl_machine(ctl, id);
@@ -90,7 +56,7 @@ static int change(struct ctl *ctl, const struct strlist *args, const char *avail
 {
     _cleanup_(json_decrefp) json_t *ids = json_array();
     _cleanup_(strlist_done) struct strlist units = {0};
-    int code = read_machines(ctl, args, ids);
+    int code = machine_read_ids(ctl, args, ids);
 
     if (code == CTL_EXIT_DONE)
         code = set_availability(ctl, ids, availability, &units);
@@ -118,7 +84,7 @@ int verb_drain(struct ctl *ctl, const struct strlist *args)
 {
     _cleanup_(json_decrefp) json_t *ids = json_array();
     _cleanup_(strlist_done) struct strlist units = {0};
-    int code = read_machines(ctl, args, ids);
+    int code = machine_read_ids(ctl, args, ids);
 
     if (code == CTL_EXIT_DONE)
         code = set_availability(ctl, ids, "draining", &units);
@@ -138,7 +104,7 @@ int verb_confirm_lost(struct ctl *ctl, const struct strlist *args)
 {
     _cleanup_(json_decrefp) json_t *ids = json_array(), *body = NULL;
     struct err err = {0};
-    int code = read_machines(ctl, args, ids), r;
+    int code = machine_read_ids(ctl, args, ids), r;
 
     if (code != CTL_EXIT_DONE)
         return code;
@@ -156,7 +122,7 @@ int verb_remove_machine(struct ctl *ctl, const struct strlist *args)
     _cleanup_(json_decrefp) json_t *ids = json_array();
     const json_t *id;
     size_t i;
-    int code = read_machines(ctl, args, ids);
+    int code = machine_read_ids(ctl, args, ids);
 
     if (code != CTL_EXIT_DONE)
         return code;

@@ -25,6 +25,12 @@
     "(is-active) or 1 (is-failed) if not, 4 if there is none of these units."
 
 const struct verb verbs[] = {
+    {"backup", "FILE|-", "Save the cluster's data in a file",
+     "Everything that was acknowledged before is in it: units, what is wanted "
+     "of them, where they are, machines, settings; no keys and no secrets of the "
+     "cluster's, but those in unit files. \"fleetd --restore FILE\" begins a new "
+     "cluster with it. - is standard output.",
+     1, 1, "One file must be provided", OPTION_VERIFY, false, verb_backup},
     {"cat", "UNIT", "Print a stored unit file", NULL, 1, 1, "One unit file must be provided", 0, false,
      verb_cat},
     {"client-cert", "NAME", "Make a certificate for the remote API",
@@ -34,11 +40,18 @@ const struct verb verbs[] = {
      1, 1, "One name must be provided", OPTION_CLIENT_CERT | OPTION_TTL, false, verb_client_cert},
     {"confirm-lost", "MACHINE...", "Say that missing machines will not come back",
      "When more than a third of the machines vanish together, their units "
-     "are not started elsewhere until enough of them are back. This starts "
-     "those of the named machines elsewhere. Make sure that they are off.",
+     "are not started elsewhere until enough of them are back. Nor is a unit "
+     "with OnDisconnect=stop of which a lost machine may run an older copy. "
+     "This starts those of the named machines elsewhere. Make sure that they "
+     "are off.",
      1, ANY, "No machines given", OPTION_FULL, false, verb_confirm_lost},
     {"cordon", "MACHINE...", "Place no new units on machines", NULL, 1, ANY, "No machines given", OPTION_FULL,
      false, verb_cordon},
+    {"demote", "MACHINE...", "Keep machines from voting, and from holding the cluster's data",
+     "Others get their votes first, and leadership if one of them leads. "
+     "Refused if that would leave too few voters.",
+     1, ANY, "No machines given", OPTION_AUTOMATIC | OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL, false,
+     verb_demote},
     {"destroy", "UNIT...", "Remove units from the cluster, stopping them first", NULL, 1, ANY,
      "No units given", WAIT, false, verb_destroy},
     {"drain", "MACHINE...", "Move units off machines, and place no new ones there",
@@ -53,9 +66,8 @@ const struct verb verbs[] = {
      "Provide a single argument", 0, true, verb_fd_forward},
     {"help", "[COMMAND]", "Print help", NULL, 0, 1, NULL, 0, true, verb_help},
     {"init", "", "Start a cluster, with this host as its first machine",
-     "For a host that belongs to no cluster. The cluster makes an authority of its own, whose certificates "
-     "all that "
-     "hosts say to each other is secured by.",
+     "For a host that belongs to no cluster. The cluster makes an authority of its own; by its certificates "
+     "all that hosts say to each other is secured.",
      0, 0, NULL, OPTION_INIT | OPTION_FULL, false, verb_init},
     {"is-active", "UNIT|PATTERN...", "Check whether one of the units is active", CHECK_DETAIL, 1, ANY,
      "No units given", OPTION_QUIET, false, verb_is_active},
@@ -63,13 +75,12 @@ const struct verb verbs[] = {
      "No units given", OPTION_QUIET, false, verb_is_failed},
     {"join", "HOST[:PORT]...", "Make this host a machine of a cluster",
      "For a host that belongs to no cluster. The secret of the token is sent only to who proves to be of the "
-     "cluster that "
-     "the token is for. Waits until the host is in, for 30 seconds unless --deadline says otherwise.",
+     "cluster that the token is for. Waits until the host is in, for 30 seconds unless --deadline says "
+     "otherwise.",
      1, ANY, "No addresses of members given", OPTION_JOIN | OPTION_DEADLINE | OPTION_FULL, false, verb_join},
     {"join-token", "", "Make, list or revoke tokens that let hosts in",
      "Prints the token alone: it is a secret, and goes into a file that only root can read. Fields of "
-     "--list: id, state, "
-     "expires, used (the default), created.",
+     "--list: id, state, expires, used (the default), created.",
      0, 0, NULL, OPTION_JOIN_TOKEN | OPTION_TTL | LIST, false, verb_join_token},
     {"journal", "UNIT", "Print what a unit has written to the journals of its machines",
      "The entries of all machines that have the unit, by time.", 1, 1, "One unit file must be provided.",
@@ -86,9 +97,10 @@ const struct verb verbs[] = {
     {"list-machines", "", "List the machines of the cluster",
      "Fields: machine, ip, metadata (the default), hostname, state, availability, address, units, version.",
      0, ANY, NULL, LIST, false, verb_list_machines},
-    {"list-members", "", "List who keeps the cluster's data, and who leads",
-     "Fields: machine, address, role, leader, state (the default), server.", 0, 0, NULL, LIST, false,
-     verb_list_members},
+    {"list-members", "", "List who votes, who leads, and what is under way",
+     "Fields: machine, hostname, role, leader, state, preference, spread (the "
+     "default), address, server. What is under way, and why, is said on stderr.",
+     0, 0, NULL, LIST, false, verb_list_members},
     {"list-settings", "", "List what is set for the whole cluster",
      "Fields: name, value, default, limits, meaning (all but limits are the default).", 0, 0, NULL, LIST,
      false, verb_list_settings},
@@ -100,11 +112,15 @@ const struct verb verbs[] = {
      false, verb_list_units},
     {"load", "UNIT...", "Place units on machines, without starting them", CREATE_DETAIL, 1, ANY,
      "No units given", CREATE | WAIT, false, verb_load},
+    {"promote", "MACHINE...", "Have machines vote, rather than others",
+     "They vote for as long as they are there; the number of voters stays what "
+     "the setting voters says.",
+     1, ANY, "No machines given", OPTION_AUTOMATIC | OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL, false,
+     verb_promote},
     {"remove-machine", "MACHINE...", "Take machines out of the cluster for good",
      "They are told so, stop what they have of the cluster's units, and get in again only with a new token. "
-     "One that has "
-     "units is drained first, or removed with --force: then these are stopped there before they are started "
-     "elsewhere.",
+     "One that has units is drained first, or removed with --force: then they are stopped there before they "
+     "are started elsewhere.",
      1, ANY, "No machines given", OPTION_FORCE | OPTION_FULL, false, verb_remove_machine},
     {"restart", "UNIT|PATTERN...", "Restart what runs of units, on every machine that has them",
      "A unit that is loaded, has finished or has failed is started.", 1, ANY, "No units given",
@@ -114,9 +130,7 @@ const struct verb verbs[] = {
      verb_revoke_client_cert},
     {"rotate-authority", "", "Replace the authority that signs certificates",
      "All machines first trust the new authority, then get certificates of it, then forget the old one, "
-     "without a "
-     "connection that ends. Machines that are away are waited for; with --force those that are still awaited "
-     "are left "
+     "without a connection that ends. Machines that are away are waited for; with --force they are left "
      "behind, and need a new token to come back.",
      0, 0, NULL,
      OPTION_ROTATE | OPTION_FORCE | OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL | OPTION_OUTPUT, false,
@@ -139,6 +153,9 @@ const struct verb verbs[] = {
      WAIT, false, verb_stop},
     {"submit", "UNIT...", "Store unit files, without placing the units", CREATE_DETAIL, 1, ANY,
      "No units given", CREATE, false, verb_submit},
+    {"transfer-leadership", "[MACHINE]", "Have another voter lead",
+     "The machine, or whichever voter is there. Says who leads when it is done.", 0, 1, NULL,
+     OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL, false, verb_transfer_leadership},
     {"uncordon", "MACHINE...", "Place new units on machines again", NULL, 1, ANY, "No machines given",
      OPTION_FULL, false, verb_uncordon},
     {"undrain", "MACHINE...", "Place units on machines again after a drain", NULL, 1, ANY,

@@ -32,10 +32,12 @@ extern const size_t verb_count;
  * NULL and a text otherwise. */
 const struct verb *verb_find(const char *word, struct err *err);
 
+verb_run verb_backup;
 verb_run verb_cat;
 verb_run verb_client_cert;
 verb_run verb_confirm_lost;
 verb_run verb_cordon;
+verb_run verb_demote;
 verb_run verb_destroy;
 verb_run verb_drain;
 verb_run verb_explain;
@@ -55,6 +57,7 @@ verb_run verb_list_settings;
 verb_run verb_list_unit_files;
 verb_run verb_list_units;
 verb_run verb_load;
+verb_run verb_promote;
 verb_run verb_remove_machine;
 verb_run verb_restart;
 verb_run verb_revoke_client_cert;
@@ -65,6 +68,7 @@ verb_run verb_start;
 verb_run verb_status;
 verb_run verb_stop;
 verb_run verb_submit;
+verb_run verb_transfer_leadership;
 verb_run verb_uncordon;
 verb_run verb_undrain;
 verb_run verb_unload;

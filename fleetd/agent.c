@@ -198,6 +198,18 @@ size_t agent_unit_count(const struct agent *agent)
     return HASH_COUNT(agent->units);
 }
 
+bool agent_is_informed(const struct agent *agent)
+{
+    struct local_unit *unit, *tmp;
+
+    if (!agent->attached)
+        return false;
+    HASH_ITER (hh, agent->units, unit, tmp)
+        if (!unit->known)
+            return false;
+    return true;
+}
+
 bool agent_bus_connected(const struct agent *agent)
 {
     return agent->attached;
@@ -220,6 +232,8 @@ void agent_check_all(struct agent *agent)
 void agent_attached(struct agent *agent)
 {
     agent->attached = true;
+    if (agent_lease_has_bound(agent))
+        agent_call_keeper(agent); /* Before the units: it says why they are down. */
     agent_check_all(agent);
     log_info("connected to systemd%s", agent->direct ? "" : " by the bus");
     agent->callbacks->on_bus(true, "", agent->data);
@@ -275,6 +289,7 @@ static void take_stock(struct agent *agent)
     HASH_ITER (hh, agent->units, unit, tmp) {
         unit->linked = streq(unit->record.hash, unit->file_hash);
         unit->stale = unit->linked ? AGENT_STALE_NO : AGENT_STALE_UNKNOWN;
+        unit->untried = !unit->linked;
         unit->disable = !unit->linked; /* The content before this one may have been enabled. */
     }
 }
@@ -348,7 +363,8 @@ int agent_new(uv_loop_t *loop, const struct agent_config *config, const struct a
     uv_idle_init(loop, &agent->idle);
     uv_timer_init(loop, &agent->retry);
     agent->idle.data = agent->retry.data = agent;
-    agent->bus = bus_new(loop, config->user_bus, &agent_bus_callbacks, agent);
+    agent->bus =
+        bus_new(loop, config->user_bus ? BUS_SYSTEMD_USER : BUS_SYSTEMD, &agent_bus_callbacks, agent);
     agent_wake(agent);
     *ret = agent;
     return 0;

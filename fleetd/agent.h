@@ -115,6 +115,8 @@ void agent_lease_granted(struct agent *agent, uint64_t sequence, uint64_t lease_
 void agent_lease_session_lost(struct agent *agent);
 
 size_t agent_unit_count(const struct agent *agent);
+/* Whether systemd has said of all units that may be on the host how they are. */
+bool agent_is_informed(const struct agent *agent);
 bool agent_bus_connected(const struct agent *agent);
 
 /* Ends the connection; units run on. 'done' comes when nothing of it is left on the loop, and it is freed

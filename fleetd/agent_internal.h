@@ -51,11 +51,13 @@ struct local_unit {
     char file_hash[UNIT_HASH_SIZE]; /* "": no file. */
     enum agent_install install;     /* Of the file: whether it is to be, or was, enabled. */
     bool disable;                   /* An older content was enabled: to be undone before it is linked. */
+    bool untried;                   /* What was carried out was so for older contents than the file's. */
     bool relabelled;                /* The wanted content differs from the file in [X-Fleet] only. */
     bool linked;
     bool fixed; /* systemd has refused to stop it, for good. */
     struct agent_dropin dropin;
     bool lapsed;   /* The end of the lease has stopped it: it is started when there is a new one. */
+    bool ending;   /* It was still going down when its lease, or the keeper, had ended. */
     bool no_lease; /* It needs one, and must not be started now. */
     struct agent_record record;
     char *error;                   /* NULL: none. */
@@ -172,6 +174,7 @@ void agent_unit_set_inactive(struct agent *agent, struct local_unit *unit);
 bool agent_calls_full(const struct agent *agent);
 void agent_calls_drop(struct agent *agent);
 void agent_call_subscribe(struct agent *agent);
+void agent_call_keeper(struct agent *agent); /* Asks what has become of it. */
 void agent_call_stop(struct agent *agent, struct local_unit *unit);
 void agent_call_start(struct agent *agent, struct local_unit *unit);
 void agent_call_ask(struct agent *agent, struct local_unit *unit);

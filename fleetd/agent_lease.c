@@ -88,12 +88,15 @@ static void set_lapsed(struct agent *agent, struct local_unit *unit, bool lapsed
     agent_unit_set_error(agent, unit, error);
 }
 
+static bool has_ended(const struct agent_lease *lease)
+{
+    return lease->keeper != AGENT_KEEPER_WELL || !holds(lease);
+}
+
 /* A unit that was started and is down: its own end, an operator's stop, or that of the lease? */
 static void look_at_down(struct agent *agent, struct local_unit *unit)
 {
-    bool ended = agent->lease.keeper != AGENT_KEEPER_WELL || !holds(&agent->lease);
-
-    if (unit->record.kept && !unit->lapsed && !ended)
+    if (unit->record.kept && !unit->lapsed && !unit->ending && !has_ended(&agent->lease))
         set_kept(agent, unit, false);
     set_lapsed(agent, unit, unit->record.kept);
 }
@@ -104,14 +107,22 @@ void agent_lease_look(struct agent *agent, struct local_unit *unit)
 
     unit->no_lease = agent_lease_applies(unit) && !may_start(&agent->lease, unit);
     if (!agent_lease_applies(unit) || (unit->wish != AGENT_WISH_LAUNCHED && unit->wish != AGENT_WISH_KEEP)) {
+        /* What the end of the lease has stopped, or is stopping, nobody has asked to stop: it is started
+         * anew, now that it needs none. */
+        if (unit->record.kept && !streq(unit->active_state, "active"))
+            unit->record.launched = false;
         set_kept(agent, unit, false);
         set_lapsed(agent, unit, false);
         return;
     }
     agent_facts(unit, &facts);
+    /* When it is down at last the keeper may be well again, for another unit that was quicker. */
+    if (facts.known && facts.active == AGENT_ACTIVE_DEACTIVATING && has_ended(&agent->lease))
+        unit->ending = true;
     if (!facts.known || facts.job == AGENT_JOB_STOP || facts.active == AGENT_ACTIVE_DEACTIVATING)
         return;
     if (agent_facts_up(&facts)) {
+        unit->ending = false;
         set_kept(agent, unit, true);
         set_lapsed(agent, unit, false);
     } else {
@@ -136,6 +147,25 @@ void agent_lease_keeper_is(struct agent *agent, const char *active_state)
         agent->lease.keeper = AGENT_KEEPER_WELL;
     else if (streq(active_state, "failed") && agent->lease.keeper == AGENT_KEEPER_WELL)
         agent->lease.keeper = holds(&agent->lease) ? AGENT_KEEPER_FAILED : AGENT_KEEPER_ENDED;
+}
+
+/* It does not end for long: it stays until all that is bound to it is down. */
+void agent_lease_keeper_found(struct agent *agent, const char *active_state)
+{
+    if (streq(active_state, "deactivating") && agent->lease.keeper == AGENT_KEEPER_WELL)
+        agent->lease.keeper = AGENT_KEEPER_ENDED;
+    else
+        agent_lease_keeper_is(agent, active_state);
+}
+
+bool agent_lease_has_bound(const struct agent *agent)
+{
+    struct local_unit *unit, *tmp;
+
+    HASH_ITER (hh, agent->units, unit, tmp)
+        if (unit->dropin.stop_ms > 0)
+            return true;
+    return false;
 }
 
 bool agent_wants_lease(const struct agent *agent)

@@ -48,3 +48,9 @@ void agent_lease_look(struct agent *agent, struct local_unit *unit);
 
 /* The state of the keeper's unit, as systemd tells it. */
 void agent_lease_keeper_is(struct agent *agent, const char *active_state);
+
+/* Likewise, as it was found when systemd is heard (again): how it came to that was not. */
+void agent_lease_keeper_found(struct agent *agent, const char *active_state);
+
+/* Whether something was bound to the keeper when systemd was heard last. */
+bool agent_lease_has_bound(const struct agent *agent);

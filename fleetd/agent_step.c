@@ -42,20 +42,22 @@ static void note_content(struct local_unit *unit)
         unit->linked = false;
     unit->disable = unit->disable || unit->install == AGENT_INSTALL_SOME;
     unit->install = install;
+    unit->untried = true;
     if (loaded || unit->file_hash[0] != '\0' || !streq(unit->active_state, "inactive"))
         unit->stale = AGENT_STALE_UNKNOWN;
     unit->load_state[0] = '\0';
 }
 
 /* Only [X-Fleet] is new, which is not systemd's: what was carried out for the content before holds for this
- * one, too. But a failed unit is started once more, like with any new generation. */
+ * one, too. But a failed unit is started once more, like with any new generation; and a restart that was
+ * asked for since is still to come. */
 static void carry_over(struct agent *agent, struct local_unit *unit)
 {
     if (unit->linked && unit->stale == AGENT_STALE_NO)
         memcpy(unit->record.hash, unit->hash, sizeof unit->record.hash);
-    if (unit->wish == AGENT_WISH_LAUNCHED && unit->record.launched &&
-        unit->record.asked == unit->record.generation && streq(unit->record.result, "done") &&
-        !streq(unit->active_state, "failed"))
+    if (unit->wish == AGENT_WISH_LAUNCHED && unit->record.launched && !unit->untried &&
+        !agent_unit_needs_restart(unit) && unit->record.asked == unit->record.generation &&
+        streq(unit->record.result, "done") && !streq(unit->active_state, "failed"))
         unit->record.asked = unit->generation;
     agent_unit_note(agent, unit);
 }
@@ -139,6 +141,7 @@ static void do_settle(struct agent *agent, struct local_unit *unit)
     const char *result = "done";
 
     agent_unit_proved(unit);
+    unit->untried = false;
     unit->record.launched = unit->wish == AGENT_WISH_LAUNCHED;
     if (unit->wish == AGENT_WISH_LAUNCHED)
         unit->record.asked = unit->generation;
@@ -156,10 +159,12 @@ static void do_settle(struct agent *agent, struct local_unit *unit)
 void agent_report_unit(const struct local_unit *unit, bool gone,
                        void (*each)(const struct agent_report *, void *), void *data)
 {
+    /* What is told as running may be let run; and where there must be only one, only what is surely so. */
+    bool doubtful = !unit->known && agent_lease_applies(unit);
     struct agent_report report = {
         .name = unit->name,
         .load_state = unit->load_state,
-        .active_state = unit->active_state,
+        .active_state = doubtful ? "" : unit->active_state,
         .sub_state = unit->sub_state,
         .hash = unit->file_hash,
         .generation = unit->lapsed ? 0 : unit->record.generation,

@@ -161,6 +161,7 @@ static bool has_reason_elsewhere(const struct local_unit *unit)
 
 static void note_asked(struct agent *agent, struct local_unit *unit)
 {
+    unit->untried = unit->untried && unit->job_generation != unit->generation;
     unit->record.asked = unit->job_generation;
     unit->record.launched = true;
     unit->record.restart = false;
@@ -279,11 +280,15 @@ static void on_stopped(struct agent_call *call, sd_bus_message *m, const sd_bus_
     }
 }
 
+/* It is noted first whose stop it is: if we are cut short before the answer, it is not an operator's. */
 void agent_call_stop(struct agent *agent, struct local_unit *unit)
 {
     sd_bus_message *m = new_call(agent, OBJECT, MANAGER, "StopUnit");
 
     agent_unit_busy(agent, unit, false);
+    unit->record.launched = false;
+    agent_unit_note(agent, unit);
+    agent_records_flush(&agent->records);
     agent_unit_log(unit, LOG_INFO, "stopping");
     if (m != NULL)
         sd_bus_message_append(m, "ss", unit->name, "replace");
@@ -491,12 +496,12 @@ static void on_asked(struct agent_call *call, sd_bus_message *m, const sd_bus_er
         agent_unit_prepared(call->agent, unit);
 }
 
-static sd_bus_message *new_get(struct agent *agent, const struct local_unit *unit, const char *property)
+static sd_bus_message *new_get(struct agent *agent, const char *unit, const char *property)
 {
     _cleanup_(freep) char *path = NULL;
     sd_bus_message *m;
 
-    if (sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit->name, &path) < 0)
+    if (sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit, &path) < 0)
         abort(); /* Out of memory. */
     m = new_call(agent, path, "org.freedesktop.DBus.Properties", "Get");
     if (m != NULL)
@@ -521,7 +526,7 @@ static void on_fragment(struct agent_call *call, sd_bus_message *m, const sd_bus
         agent_unit_note(agent, unit);
         return;
     }
-    send_call(agent, new_get(agent, unit, "NeedDaemonReload"), on_asked, &unit, 1);
+    send_call(agent, new_get(agent, unit->name, "NeedDaemonReload"), on_asked, &unit, 1);
 }
 
 void agent_call_start(struct agent *agent, struct local_unit *unit)
@@ -531,13 +536,13 @@ void agent_call_start(struct agent *agent, struct local_unit *unit)
         return;
     }
     agent_unit_busy(agent, unit, false);
-    send_call(agent, new_get(agent, unit, "InvocationID"), on_invocation, &unit, 1);
+    send_call(agent, new_get(agent, unit->name, "InvocationID"), on_invocation, &unit, 1);
 }
 
 void agent_call_ask(struct agent *agent, struct local_unit *unit)
 {
     agent_unit_busy(agent, unit, true);
-    send_call(agent, new_get(agent, unit, "FragmentPath"), on_fragment, &unit, 1);
+    send_call(agent, new_get(agent, unit->name, "FragmentPath"), on_fragment, &unit, 1);
 }
 
 static void on_reloaded(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
@@ -697,7 +702,7 @@ static void take_row(struct agent *agent, struct local_unit *unit, const struct 
         agent_unit_fail(agent, unit, "find", "systemd does not find its file any more");
     } else if (!not_found && !streq(row->load_state, "loaded")) {
         agent_unit_busy(agent, unit, false);
-        send_call(agent, new_get(agent, unit, "LoadError"), on_load_error, &unit, 1);
+        send_call(agent, new_get(agent, unit->name, "LoadError"), on_load_error, &unit, 1);
     }
 }
 
@@ -737,6 +742,19 @@ void agent_call_check(struct agent *agent, struct local_unit **units, size_t cou
     units_busy(agent, units, count, false);
     agent->checking = true;
     send_check(agent, units, count);
+}
+
+static void on_keeper(struct agent_call *call, sd_bus_message *m, const sd_bus_error *error)
+{
+    const char *state;
+
+    if (error == NULL && sd_bus_message_read(m, "v", "s", &state) >= 0)
+        agent_lease_keeper_found(call->agent, state);
+}
+
+void agent_call_keeper(struct agent *agent)
+{
+    send_call(agent, new_get(agent, AGENT_KEEPER_UNIT, "ActiveState"), on_keeper, NULL, 0);
 }
 
 /* --- the connection --- */

@@ -263,11 +263,13 @@ bool agent_unit_has_load_error(const struct local_unit *unit)
     return unit->load_state[0] != '\0' && !streq(unit->load_state, "loaded");
 }
 
-/* A start that systemd refused is tried again; what is only to be loaded cannot get better by itself. */
+/* A start that systemd refused is tried again; what is only to be loaded cannot get better by itself. And
+ * what we have stopped ourselves, when it was not wanted here for a while, is to be started anew. */
 static bool is_done(const struct local_unit *unit)
 {
     return unit->record.generation == unit->generation && streq(unit->record.hash, unit->hash) &&
-           (unit->wish == AGENT_WISH_LOADED || !streq(unit->record.result, "error"));
+           (unit->wish == AGENT_WISH_LOADED ||
+            (unit->record.launched && !streq(unit->record.result, "error")));
 }
 
 /* Of a unit of which nothing was ever carried out, as far as we remember, it is only known that it runs: it
@@ -295,7 +297,7 @@ void agent_facts(const struct local_unit *unit, struct agent_facts *ret)
         .restart = agent_unit_needs_restart(unit),
         .gentle = !unit_name_restarts(unit->name),
         .fixed = unit->fixed || !unit_name_stops(unit->name),
-        .asked = !unit->lapsed && unit->record.asked == unit->generation,
+        .asked = !unit->lapsed && unit->record.launched && unit->record.asked == unit->generation,
         .done = !unit->lapsed && is_done(unit),
         .dropin_other =
             unit->stop_ms != unit->dropin.stop_ms || (unit->stop_ms > 0 && unit->token != unit->dropin.token),

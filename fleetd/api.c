@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "fleetd/api_backup.h"
 #include "fleetd/api_json.h"
 #include "fleetd/api_private.h"
 #include "fleetd/api_wait.h"
@@ -212,6 +213,7 @@ static unsigned status_of(int code)
     switch (code) {
     case -EINVAL: return 400;
     case -ENOENT: return 404;
+    case -EBUSY:
     case -EEXIST:
     case -ESTALE: return 409;
     case -E2BIG:
@@ -396,6 +398,7 @@ void api_yield(struct api *api)
 {
     uint64_t last = api->last_handle; /* Those that come meanwhile are others. */
 
+    api_backup_end_all(api);
     while (api->requests != NULL && api->requests->handle <= last) {
         struct api_request *request = api->requests;
 
@@ -410,11 +413,14 @@ void api_yield(struct api *api)
 void api_tick(struct api *api, uint64_t now_ms)
 {
     api_wait_tick(api, now_ms);
+    api_backup_tick(api, now_ms);
 }
 
 uint64_t api_deadline_ms(const struct api *api)
 {
-    return api_wait_deadline_ms(api);
+    uint64_t wait_ms = api_wait_deadline_ms(api), backup_ms = api_backup_deadline_ms(api);
+
+    return wait_ms < backup_ms ? wait_ms : backup_ms;
 }
 
 /* ---- life ---- */
@@ -445,6 +451,7 @@ void api_free(struct api *api)
         api_answer_error(api->requests, 503, "no leader: fleetd is stopping");
     for (struct api_ticket *ticket = api->tickets; ticket != NULL; ticket = ticket->next)
         ticket->api = NULL;
+    api_backup_end_all(api);
     api_linger_free(api);
     free(api);
 }

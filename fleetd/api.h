@@ -11,6 +11,7 @@
 #include "fleetd/access.h"
 #include "fleetd/asks.h"
 #include "fleetd/core/core.h"
+#include "fleetd/core/voters.h"
 #include "raftstore/fleet.pb-c.h"
 #include "raftstore/store.h"
 
@@ -29,7 +30,10 @@ struct api_backend {
     /* Extra facts about members for GET /members: as store_servers(); and who leads (server id). */
     size_t (*servers)(struct store_server *servers, size_t max, void *data);
     uint64_t (*leader_id)(void *data);
-    void (*hand_over)(void *data); /* Gives leadership to another voter, if one can take it. */
+    /* How things are among the voters (core/voters.h), NULL if this host does not lead; borrowed for the
+     * moment. And as voting_hand_over() of daemon_private.h. */
+    const struct voters_facts *(*voters)(void *data);
+    int (*hand_over)(const uint64_t *server_ids, size_t count, struct err *err, void *data);
     /* Asks a host about a unit: as asks_begin() and asks_cancel(). */
     uint64_t (*ask)(const char *machine_id, Fleet__HostRequest *request, uint64_t timeout_ms, asks_done *done,
                     void *done_data, struct err *err, void *data);

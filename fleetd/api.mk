@@ -5,6 +5,7 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api.c fleetd/api.h fleetd/api_private.h \
 	fleetd/api_access.c \
 	fleetd/api_authority.c \
+	fleetd/api_backup.c fleetd/api_backup.h \
 	fleetd/api_batch.c \
 	fleetd/api_clients.c \
 	fleetd/api_change.c fleetd/api_change.h \
@@ -30,7 +31,7 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/metrics.c fleetd/metrics.h \
 	fleetd/router.c fleetd/router.h
 
-API_LIBS = fleetd/libapi.a fleetd/libaccess.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a $(PKI_LIBS) \
+API_LIBS = fleetd/libapi.a fleetd/libaccess.a fleetd/libcore.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a $(PKI_LIBS) \
 	$(JANSSON_LIBS) $(PROTOBUF_C_LIBS)
 API_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 

@@ -86,6 +86,8 @@ const char *api_machine_state(const struct core *core, const struct registry_mac
     state = core_machine_state(core, machine->id);
     if (state != MACHINE_LOST && state != MACHINE_READY && machine->daemon_stopped)
         return "stopped"; /* fleetd there; more is to be said of it only if the machine goes, too. */
+    if ((state == MACHINE_READY || state == MACHINE_SUSPECTED) && core_machine_shuts_down(core, machine->id))
+        return "shutting-down";
     /* What the leader expects to call is, for a user, on its way. */
     return state == MACHINE_EXPECTED ? "joining" : machine_state_to_string(state);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What people decide about machines: POST /availability (cordon, drain, and back), and POST /confirm-lost,
- * which makes the brake let go of machines that will not come back (fleetd/core/core.h). All machines of a
- * request, or none. */
+/* What people decide about machines: POST /availability (cordon, drain, and back), POST /confirm-lost, which
+ * makes the brake let go of machines that will not come back (fleetd/core/core.h), and POST /members (who is
+ * to vote: fleetd/core/voters.h). All machines of a request, or none. */
 #include <config.h>
 
 #include <errno.h>
@@ -74,6 +74,7 @@ static int set_lost(const struct api_request *request, const json_t *body, Fleet
                        change->machine_id,
                        registry_machine(api_registry(request), change->machine_id)->hostname);
     change->verdict = FLEET__VERDICT__VERDICT_LOST;
+    change->confirmed = true;
     return 0;
 }
 
@@ -112,9 +113,72 @@ static int set_availability(const struct api_request *request, const json_t *bod
     return err_set(err, -EINVAL, "availability must be active, cordoned or draining, not \"%s\"", word);
 }
 
+/* ---- votes ---- */
+
+static int set_preference(const json_t *body, Fleet__MachineChange *change, struct err *err)
+{
+    static const struct {
+        const char *word;
+        Fleet__VoteWish value;
+    } words[] = {
+        {"", FLEET__VOTE_WISH__VOTE_WISH_UNCHANGED},
+        {"automatic", FLEET__VOTE_WISH__VOTE_WISH_AUTOMATIC},
+        {"voter", FLEET__VOTE_WISH__VOTE_WISH_ALWAYS},
+        {"never", FLEET__VOTE_WISH__VOTE_WISH_NEVER},
+    };
+    const char *word;
+    int r = api_json_get_string(body, "preference", &word, err);
+
+    if (r < 0)
+        return err_prefix(err, r, "unable to decode body");
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+        if (streq(words[i].word, word)) {
+            change->vote = words[i].value;
+            return 0;
+        }
+    return err_set(err, -EINVAL, "preference must be automatic, voter or never, not \"%s\"", word);
+}
+
+static int set_vote(const struct api_request *request, const json_t *body, Fleet__MachineChange *change,
+                    struct err *err)
+{
+    const json_t *leaving = api_json_get(body, "leaving");
+    int r = set_preference(body, change, err);
+
+    if (r < 0)
+        return r;
+    if (leaving != NULL && !json_is_boolean(leaving))
+        return err_set(err, -EINVAL, "unable to decode body: leaving is no boolean");
+    if (leaving != NULL)
+        change->leaving = json_is_true(leaving) ? FLEET__LEAVING__LEAVING_YES : FLEET__LEAVING__LEAVING_NO;
+    if (change->vote == FLEET__VOTE_WISH__VOTE_WISH_UNCHANGED && leaving == NULL)
+        return err_set(err, -EINVAL, "neither preference nor leaving is given");
+    return 0;
+}
+
+/* All of them together: each alone might be fine. Who leaves is not refused here: it waits until it can. */
+static int check_votes(const struct api_request *request, const Fleet__ChangeMachines *changes,
+                       struct err *err)
+{
+    const struct voters_facts *facts = request->api->backend.voters(request->api->data);
+    _cleanup_(freep) uint64_t *ids = xcalloc(changes->n_changes, sizeof *ids);
+
+    if (facts == NULL)
+        return err_set(err, -EBUSY, "this host does not lead any more");
+    for (size_t i = 0; i < changes->n_changes; i++)
+        ids[i] = registry_machine(api_registry(request), changes->changes[i]->machine_id)->server_id;
+    switch (changes->changes[0]->vote) {
+    case FLEET__VOTE_WISH__VOTE_WISH_ALWAYS: return voters_may_promote(facts, ids, changes->n_changes, err);
+    case FLEET__VOTE_WISH__VOTE_WISH_NEVER: return voters_may_demote(facts, ids, changes->n_changes, err);
+    default: return 0;
+    }
+}
+
 static void decide(struct api_request *request, const Fleet__ApiRequest *message,
                    int (*set)(const struct api_request *request, const json_t *body,
                               Fleet__MachineChange *change, struct err *err),
+                   int (*check)(const struct api_request *request, const Fleet__ChangeMachines *changes,
+                                struct err *err),
                    void (*applied)(struct api_request *request, const struct registry_result *result))
 {
     _cleanup_(api_json_decrefp) json_t *body = NULL;
@@ -131,6 +195,8 @@ static void decide(struct api_request *request, const Fleet__ApiRequest *message
     /* Repeated, it is not judged again: what it was decided on may have changed by it. */
     for (size_t i = 0; r >= 0 && earlier == NULL && i < changes->n_changes; i++)
         r = set(request, body, changes->changes[i], &err);
+    if (r >= 0 && earlier == NULL && check != NULL)
+        r = check(request, changes, &err);
     if (r < 0) {
         api_answer_failure(request, r, &err);
         return;
@@ -156,7 +222,7 @@ static void confirmed(struct api_request *request, const struct registry_result 
 
 void api_machines_confirm_lost(struct api_request *request, const Fleet__ApiRequest *message)
 {
-    decide(request, message, set_lost, confirmed);
+    decide(request, message, set_lost, NULL, confirmed);
 }
 
 static bool is_of(const Fleet__ChangeMachines *changes, const char *machine_id)
@@ -189,5 +255,10 @@ static void made_available(struct api_request *request, const struct registry_re
 
 void api_machines_availability(struct api_request *request, const Fleet__ApiRequest *message)
 {
-    decide(request, message, set_availability, made_available);
+    decide(request, message, set_availability, NULL, made_available);
+}
+
+void api_members_post(struct api_request *request, const Fleet__ApiRequest *message)
+{
+    decide(request, message, set_vote, check_votes, confirmed);
 }

@@ -28,6 +28,7 @@
 
 struct api_request;
 struct api_ticket;
+struct api_backup;
 struct api_hosts;
 struct api_wait;
 struct api_wait_name;
@@ -94,6 +95,7 @@ struct api {
     struct audit_budget refusals;
     struct api_linger lingers[API_LINGER_MAX];
     unsigned next_linger;
+    struct api_backup *backups;  /* API_BACKUPS_MAX of them, or NULL. */
     struct api_hosts *following; /* Requests that follow a journal. */
 };
 
@@ -168,6 +170,9 @@ void api_linger_free(struct api *api);
 
 /* ---- handlers ---- */
 
+void api_backup_begin(struct api_request *request, const Fleet__ApiRequest *message);
+void api_backup_get(struct api_request *request);
+void api_backup_piece(struct api_request *request, const Fleet__ApiRequest *message);
 void api_discovery_get(struct api_request *request, const Fleet__ApiRequest *message);
 void api_machines_get(struct api_request *request);
 void api_machines_availability(struct api_request *request, const Fleet__ApiRequest *message);
@@ -183,6 +188,8 @@ void api_join_tokens_get(struct api_request *request);
 void api_join_tokens_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_join_token_delete(struct api_request *request, const Fleet__ApiRequest *message);
 void api_members_get(struct api_request *request);
+void api_members_post(struct api_request *request, const Fleet__ApiRequest *message);
+void api_leadership_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_settings_get(struct api_request *request);
 void api_settings_patch(struct api_request *request, const Fleet__ApiRequest *message);
 void api_explain_get(struct api_request *request);
@@ -202,6 +209,10 @@ void api_wait_start(struct api_request *request);
 void api_hosts_look(struct api *api, const char *unit);
 
 /* ---- shared by several handlers ---- */
+
+/* Begins to hand leadership over, to this machine or (NULL) to any voter that can take it; -EEXIST and the
+ * like, with a text, if there is none. */
+int api_hand_over(const struct api_request *request, const struct registry_machine *to, struct err *err);
 
 /* How many units each machine of 'ids' has: what is placed there, and global units that apply. */
 struct api_load;

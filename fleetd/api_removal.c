@@ -91,8 +91,11 @@ void api_machine_delete(struct api_request *request, const Fleet__ApiRequest *me
     }
     if (machine->server_id == api->backend.leader_id(api->data)) {
         /* Whoever asked is taken to the next leader, which removes it. */
-        api->backend.hand_over(api->data);
-        api_answer_error(request, 503, "the machine leads: leadership is being handed over first");
+        r = api_hand_over(request, NULL, &err);
+        if (r < 0)
+            api_answer_failure(request, r, &err);
+        else
+            api_answer_error(request, 503, "the machine leads: leadership is being handed over first");
         return;
     }
     body.machine_id = request->name;

@@ -20,13 +20,13 @@
 static json_t *setting_json(const struct registry *registry, enum setting_id id)
 {
     const struct setting *row = settings_row(id);
-    _cleanup_(freep) char *value = settings_format(id, registry_setting_number(registry, id)),
-                          *fallback = settings_format(id, row->fallback), *limits = settings_limits(id);
+    _cleanup_(freep) char *value = registry_setting_text(registry, id), *fallback = settings_fallback(id),
+                          *limits = settings_limits(id);
     json_t *json = json_object();
 
     api_json_set_text(json, "name", row->name);
-    api_json_set_text(json, "value", value);
-    api_json_set_text(json, "default", fallback);
+    json_object_set_new(json, "value", api_json_text(value)); /* Also an empty one. */
+    json_object_set_new(json, "default", api_json_text(fallback));
     api_json_set_text(json, "limits", limits);
     api_json_set_text(json, "meaning", row->meaning);
     return json;
@@ -69,12 +69,16 @@ void api_settings_get(struct api_request *request)
 /* What is asked for: 'given' by setting. */
 struct change {
     bool given[SETTING_COUNT], reset[SETTING_COUNT];
-    uint64_t values[SETTING_COUNT];
+    char *values[SETTING_COUNT];
 };
 
 static void change_free(void *data)
 {
-    free(data);
+    struct change *change = data;
+
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        free(change->values[i]);
+    free(change);
 }
 
 static int refuse_unknown(const char *name, struct err *err)
@@ -104,12 +108,13 @@ static int read_value(enum setting_id id, const json_t *json, struct change *cha
 
     if (text == NULL && api_json_is_count(json, &count))
         text = number = xasprintf("%" PRIu64, count);
+    free(TAKE_PTR(change->values[id])); /* In JSON a key may be there twice. */
     if (json_is_null(json))
-        change->values[id] = settings_row(id)->fallback;
+        change->values[id] = settings_fallback(id);
     else if (text == NULL)
         r = err_set(err, -EINVAL, "its value is a string, a whole number, or null for its default");
     else
-        r = settings_parse(id, text, &change->values[id], err);
+        r = settings_normalise(id, text, &change->values[id], err);
     if (r < 0)
         return err_prefix(err, r, "%s", settings_row(id)->name);
     change->given[id] = true;
@@ -145,13 +150,10 @@ static int change_read(const Fleet__ApiRequest *message, struct change *change, 
 
 static void log_change(const struct change *change)
 {
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
-        _cleanup_(freep) char *value = settings_format((enum setting_id)i, change->values[i]);
-
+    for (size_t i = 0; i < SETTING_COUNT; i++)
         if (change->given[i])
-            log_message(LOG_NOTICE, log_fields(MESSAGE_SETTING), "The cluster's %s is %s now",
-                        settings_row((enum setting_id)i)->name, value);
-    }
+            log_message(LOG_NOTICE, log_fields(MESSAGE_SETTING), "The cluster's %s is \"%s\" now",
+                        settings_row((enum setting_id)i)->name, change->values[i]);
 }
 
 static void answer_changed(struct api_request *request, const struct registry_result *result)
@@ -181,12 +183,12 @@ static void change_propose(struct api_request *request, const struct change *cha
         if (!change->given[i])
             continue;
         if (i == SETTING_VOTERS) { /* It has a field of its own, which older versions know. */
-            body.voters = (uint32_t)change->values[i];
+            body.voters = (uint32_t)strtoul(change->values[i], NULL, 10);
             continue;
         }
         fleet__setting__init(setting);
         setting->name = (char *)settings_row((enum setting_id)i)->name;
-        setting->value = settings_format((enum setting_id)i, change->values[i]);
+        setting->value = change->values[i];
         setting->reset = change->reset[i];
         list[body.n_changes++] = setting;
     }
@@ -194,8 +196,6 @@ static void change_propose(struct api_request *request, const struct change *cha
     command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
     command.change_settings = &body;
     api_propose(request, &command, change_applied);
-    for (size_t i = 0; i < body.n_changes; i++)
-        free(settings[i].value);
 }
 
 void api_settings_patch(struct api_request *request, const Fleet__ApiRequest *message)

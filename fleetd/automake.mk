@@ -14,8 +14,10 @@ fleetd_libcore_a_SOURCES = \
 	fleetd/core/effects.c fleetd/core/effects.h \
 	fleetd/core/hosts.c fleetd/core/hosts.h \
 	fleetd/core/lease.c \
+	fleetd/core/shutdown.c \
 	fleetd/core/status.c \
-	fleetd/core/voters.c fleetd/core/voters.h
+	fleetd/core/voters.c fleetd/core/voters.h fleetd/core/voters_private.h \
+	fleetd/core/voters_say.c
 
 CORE_LIBS = fleetd/libcore.a constraints/libconstraints.a
 
@@ -23,8 +25,15 @@ if HAVE_CMOCKA
 CORE_TEST_LIBS = fleetd/libcore.a constraints/libconstraints.a raftstore/libraftstore.a raftstore/libschema.a \
 	$(UNITS_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 
-check_PROGRAMS += tests/unit/test-core tests/unit/test-voters
-TESTS += tests/unit/test-core tests/unit/test-voters
+check_PROGRAMS += tests/unit/test-core tests/unit/test-core-change tests/unit/test-voters
+TESTS += tests/unit/test-core tests/unit/test-core-change tests/unit/test-voters
+check_PROGRAMS += tests/unit/test-member
+TESTS += tests/unit/test-member
+tests_unit_test_member_SOURCES = tests/unit/test-member.c fleetd/member.c fleetd/member.h
+tests_unit_test_member_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(INIH_CFLAGS) \
+	-DSTORE_1='"$(top_srcdir)/tests/data/store-1"'
+tests_unit_test_member_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_member_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(INIH_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/test-asks tests/unit/test-journal-entry
 TESTS += tests/unit/test-asks tests/unit/test-journal-entry
 tests_unit_test_asks_SOURCES = tests/unit/test-asks.c fleetd/asks.c fleetd/asks.h
@@ -46,12 +55,26 @@ tests_unit_test_joining_SOURCES = tests/unit/test-joining.c \
 tests_unit_test_joining_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS)
 tests_unit_test_joining_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_joining_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(CMOCKA_LIBS)
-check_PROGRAMS += tests/unit/test-prober
-TESTS += tests/unit/test-prober
+tests_unit_test_core_change_SOURCES = tests/unit/test-core-change.c tests/unit/core-world.c tests/unit/core-world.h
+tests_unit_test_core_change_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_core_change_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_core_change_LDADD = $(CORE_TEST_LIBS)
+check_PROGRAMS += tests/unit/test-core-shutdown
+TESTS += tests/unit/test-core-shutdown
+tests_unit_test_core_shutdown_SOURCES = tests/unit/test-core-shutdown.c tests/unit/core-world.c tests/unit/core-world.h
+tests_unit_test_core_shutdown_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_core_shutdown_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_core_shutdown_LDADD = $(CORE_TEST_LIBS)
+check_PROGRAMS += tests/unit/test-going-down tests/unit/test-prober
+TESTS += tests/unit/test-going-down tests/unit/test-prober
+tests_unit_test_going_down_SOURCES = tests/unit/test-going-down.c fleetd/going_down.c fleetd/going_down.h
+tests_unit_test_going_down_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_going_down_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_going_down_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_prober_SOURCES = tests/unit/test-prober.c fleetd/prober.c fleetd/prober.h
-tests_unit_test_prober_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS)
+tests_unit_test_prober_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_prober_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_prober_LDADD = raftstore/libraftstore.a base/libbase.a $(UV_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_prober_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_voters_SOURCES = tests/unit/test-voters.c
 tests_unit_test_voters_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_voters_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -77,10 +100,12 @@ fleetd_fleetd_SOURCES = \
 	fleetd/certifier.c fleetd/certifier.h \
 	fleetd/cluster.c \
 	fleetd/credentials.c fleetd/credentials.h \
+	fleetd/data_lock.c fleetd/data_lock.h \
 	fleetd/daemon.c fleetd/daemon.h fleetd/daemon_private.h \
 	fleetd/downlink.c fleetd/downlink.h \
 	fleetd/dump.c \
 	fleetd/farewell.c fleetd/farewell.h \
+	fleetd/going_down.c fleetd/going_down.h \
 	fleetd/host_query.c fleetd/host_query.h \
 	fleetd/gate.c fleetd/gate.h \
 	fleetd/hosting.c \
@@ -88,12 +113,15 @@ fleetd_fleetd_SOURCES = \
 	fleetd/joiner.c fleetd/joiner.h \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/leading_voters.c \
+	fleetd/logind.c fleetd/logind.h \
 	fleetd/member.c fleetd/member.h \
 	fleetd/membership.c fleetd/membership.h \
 	fleetd/observing.c \
 	fleetd/prober.c fleetd/prober.h \
 	fleetd/messages.h \
 	fleetd/patience.c fleetd/patience.h \
+	fleetd/recovery.c fleetd/recovery.h \
 	fleetd/reload.c \
 	fleetd/removal.c fleetd/removal.h \
 	fleetd/renewal.c fleetd/renewal.h \
@@ -101,7 +129,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/unit_status.c fleetd/unit_status.h \
 	fleetd/uplink.c fleetd/uplink.h
 fleetd_fleetd_LDADD = \
-	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libaccess.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \
+	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libaccess.a fleetd/libconfig.a backup/libbackup.a $(RAFTSTORE_LIBS) \
 	$(PKI_LIBS) $(MICROHTTPD_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
 
 # Commands that the registry takes, and what the core makes of it. Built twice, see units/automake.mk.

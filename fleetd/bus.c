@@ -31,7 +31,8 @@ struct pump {
 
 struct bus {
     uv_loop_t *loop;
-    bool user, closing;
+    enum bus_kind kind;
+    bool closing;
     bool direct, proved; /* Of the last connection. */
     const struct bus_callbacks *callbacks;
     void *data;
@@ -218,16 +219,17 @@ int bus_open(bool user, sd_bus **ret)
 static void on_retry(uv_timer_t *timer)
 {
     struct bus *bus = timer->data;
+    bool user = bus->kind == BUS_SYSTEMD_USER;
     bool was_useless = bus->direct && !bus->proved; /* Connected, but nobody answered: try the other way. */
     sd_bus *sd = NULL;
     int r;
 
     free(TAKE_PTR(bus->failed));
     bus->proved = false;
-    r = was_useless ? -EAGAIN : open_private(bus->user, &sd);
+    r = was_useless || bus->kind == BUS_SYSTEM ? -EAGAIN : open_private(user, &sd);
     bus->direct = r >= 0;
     if (r < 0)
-        r = open_shared(bus->user, &sd);
+        r = open_shared(user, &sd);
     if (r >= 0) {
         sd_bus_set_method_call_timeout(sd, BUS_CALL_TIMEOUT_US);
         r = pump_start(bus, sd);
@@ -240,12 +242,12 @@ static void on_retry(uv_timer_t *timer)
     bus->callbacks->on_open(sd, bus->direct, bus->data);
 }
 
-struct bus *bus_new(uv_loop_t *loop, bool user, const struct bus_callbacks *callbacks, void *data)
+struct bus *bus_new(uv_loop_t *loop, enum bus_kind kind, const struct bus_callbacks *callbacks, void *data)
 {
     struct bus *bus = NEW0(struct bus);
 
     bus->loop = loop;
-    bus->user = user;
+    bus->kind = kind;
     bus->callbacks = callbacks;
     bus->data = data;
     bus->retry_ms = BUS_RETRY_MIN_MS;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The connection to a service manager, driven from the libuv loop, and made again with a growing pause when
- * it is lost.
+/* A connection to a service manager, or to the system bus, driven from the libuv loop, and made again with a
+ * growing pause when it is lost.
  *
- * As root we talk to systemd's private socket, like systemctl does: it needs no message bus (which may be
- * restarted, or absent), has no limit on outstanding replies (the bus allows 128), and saves every message a
- * hop. Otherwise, or where it does not answer, the system bus (or the user's) serves. */
+ * To the service manager, as root: we talk to systemd's private socket, like systemctl does: it needs no
+ * message bus (which may be restarted, or absent), has no limit on outstanding replies (the bus allows 128),
+ * and saves every message a hop. Otherwise, or where it does not answer, the system bus (or the user's)
+ * serves. */
 #pragma once
 
 #include <stdbool.h>
@@ -19,6 +20,12 @@
 
 struct bus;
 
+enum bus_kind {
+    BUS_SYSTEMD,      /* The system's service manager... */
+    BUS_SYSTEMD_USER, /* ...or the user's. */
+    BUS_SYSTEM,       /* The system bus, for others than these. */
+};
+
 struct bus_callbacks {
     /* A connection is open: calls may be queued on it. 'direct': to the manager itself, not to a message bus.
      */
@@ -29,7 +36,7 @@ struct bus_callbacks {
 };
 
 /* Never calls back from inside; the first attempt is made by the loop. */
-struct bus *bus_new(uv_loop_t *loop, bool user, const struct bus_callbacks *callbacks, void *data);
+struct bus *bus_new(uv_loop_t *loop, enum bus_kind kind, const struct bus_callbacks *callbacks, void *data);
 
 /* Opens a connection for another thread than the loop's, which may block. The caller owns *ret. */
 int bus_open(bool user, sd_bus **ret);

@@ -15,6 +15,20 @@
 #include "raftstore/limits.h"
 #include "raftstore/registry_security.h"
 
+/* No leader for so long is more than an election. */
+#define LEADERLESS_MS        10000u
+#define HISTORY_COMPLAINT_MS 60000u
+
+static struct port_identity port_identity(const struct daemon *daemon);
+
+/* What it says of itself has changed. */
+static void set_port_identity(struct daemon *daemon)
+{
+    struct port_identity identity = port_identity(daemon);
+
+    port_set_identity(daemon->port, &identity);
+}
+
 /* ---- store ---- */
 
 static void on_change(void *data)
@@ -22,8 +36,10 @@ static void on_change(void *data)
     struct daemon *daemon = data;
 
     daemon->registry_changed = true;
-    if (daemon->core != NULL) /* Not yet while the store opens and loads its snapshot. */
-        core_registry_touched(daemon->core);
+    if (daemon->core == NULL) /* Not yet while the store opens and loads its snapshot. */
+        return;
+    cluster_note_log(daemon);
+    core_registry_touched(daemon->core);
 }
 
 static void on_role(void *data)
@@ -32,6 +48,10 @@ static void on_role(void *data)
 
     if (daemon->uplink == NULL) /* Stopping. */
         return;
+    /* When there is one, and when there is none any more. */
+    if (daemon->is_led || store_leader_id(daemon->store) != 0)
+        daemon->led_ms = now_ms();
+    daemon->is_led = store_leader_id(daemon->store) != 0;
     if (store_role(daemon->store) == STORE_LEADER)
         uplink_set_leader(daemon->uplink, daemon->cluster_address, store_term(daemon->store));
     else
@@ -53,6 +73,99 @@ static void on_yield(void *data)
 static void on_fatal(const char *why, void *data)
 {
     daemon_fatal(data, why);
+}
+
+/* ---- histories ---- */
+
+void cluster_note_log(struct daemon *daemon)
+{
+    struct err err = {0};
+    int r;
+
+    if (daemon->member.has_log || !store_has_log(daemon->store))
+        return;
+    daemon->member.has_log = true;
+    set_port_identity(daemon);
+    r = member_save(daemon->config.data_dir, &daemon->member, &err);
+    if (r < 0) {
+        daemon->member.has_log = false; /* Again, with the next change. */
+        log_warn("%s", err_text(&err, r));
+    }
+}
+
+bool cluster_follow_history(struct daemon *daemon, const struct cluster_history *history)
+{
+    struct member *member = &daemon->member;
+    struct err err = {0};
+    int r;
+
+    if (history_equal(history, &member->history))
+        return true;
+    if (history->recoveries <= member->history.recoveries || daemon->superseded != NULL ||
+        (daemon->store != NULL ? store_has_log(daemon->store)
+                               : store_directory_has_log(daemon->config.data_dir)))
+        return false;
+    log_notice(
+        "The cluster was recovered (number %llu) out of one host's data; this host has none of its own, "
+        "and follows",
+        (unsigned long long)history->recoveries);
+    member->history = *history;
+    set_port_identity(daemon);
+    r = member_save(daemon->config.data_dir, member, &err);
+    if (r < 0) /* After a restart it is told again. */
+        log_warn("%s", err_text(&err, r));
+    return true;
+}
+
+/* Whether 'machine_id' is one of those who keep the data, for all that we know: only they can know better. A
+ * registry that is not filled yet, for want of a leader, knows nothing; the member file does. */
+static bool keeps_data(const struct daemon *daemon, const char *machine_id)
+{
+    return daemon->member.keepers.count == 0 || strlist_has(&daemon->member.keepers, machine_id);
+}
+
+static bool was_led_lately(const struct daemon *daemon)
+{
+    return daemon->is_led || store_leader_id(daemon->store) != 0 ||
+           (daemon->led_ms != 0 && now_ms() - daemon->led_ms < LEADERLESS_MS);
+}
+
+/* Somebody's data are of a later history than ours: our cluster was given up while this host was away, and
+ * with others that were away it could make a second one out of it. As long as our own has a leader, though,
+ * it is the other one that should not be: then a person has to decide. */
+static void on_later_history(const struct cluster_history *history, const char *machine_id, void *data)
+{
+    struct daemon *daemon = data;
+    _cleanup_(freep) char *why = NULL;
+    struct err err = {0};
+    bool led;
+    int r;
+
+    if (daemon->store == NULL || !store_has_log(daemon->store))
+        return;
+    led = was_led_lately(daemon);
+    if (led || !keeps_data(daemon, machine_id)) {
+        if (daemon->complaint_ms != 0 && now_ms() - daemon->complaint_ms < HISTORY_COMPLAINT_MS)
+            return;
+        daemon->complaint_ms = now_ms();
+        log_error("Machine %s has data of the cluster's recovery number %llu, this host of number %llu, %s. "
+                  "They do not speak with each other; one of the two must be given up (docs/RECOVERY.md)",
+                  machine_id, (unsigned long long)history->recoveries,
+                  (unsigned long long)daemon->member.history.recoveries,
+                  led ? "and here there is a leader" : "and that machine kept no data before");
+        return;
+    }
+    why = xasprintf(
+        "the cluster was recovered (number %llu) out of another host's data, as machine %s says, and "
+        "this host's are of before that. Move %s away, and join this host again; or, if the recovery "
+        "was the mistake, remove %s/superseded and restart fleetd",
+        (unsigned long long)history->recoveries, machine_id, daemon->config.data_dir,
+        daemon->config.data_dir);
+    r = member_supersede(daemon->config.data_dir, why, &err);
+    if (r < 0)
+        log_error("%s", err_text(&err, r));
+    log_error("This host takes no part in consensus any more: %s. Its units run on", why);
+    _exit(EXIT_SUCCESS); /* Restart=always: it starts anew, without its copy of the data. */
 }
 
 /* ---- connections from other hosts ---- */
@@ -91,12 +204,14 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
 
     if (daemon->store == NULL)
         return err_set(err, -EAGAIN, "this host %s",
-                       daemon->bystander ? "has no room on its disk" : "belongs to no cluster yet");
+                       daemon->superseded != NULL ? "keeps data of before the cluster's recovery"
+                       : daemon->bystander        ? "has no room on its disk"
+                                                  : "belongs to no cluster yet");
     if (hello->purpose == FLEET__PURPOSE__PURPOSE_RAFT) {
         r = admission_check_peer(daemon, hello, err);
         if (r < 0)
             return r;
-        *ret = store_accept(daemon->store, hello->server_id, ret_data);
+        *ret = store_accept(daemon->store, hello, ret_data);
         return *ret != NULL ? 0 : err_set(err, -EACCES, "this server is not wanted");
     }
     if (daemon->stopping) /* Consensus goes on until leadership is handed over. */
@@ -114,14 +229,19 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
     return err_set(err, -ENOTSUP, "this version does not know what the connection is for");
 }
 
-static void set_port_identity(struct daemon *daemon)
+static struct port_identity port_identity(const struct daemon *daemon)
 {
-    struct port_identity identity = {.has_cluster = daemon->is_member, .server_id = daemon->member.server_id};
+    struct port_identity identity = {
+        .has_cluster = daemon->is_member,
+        .server_id = daemon->member.server_id,
+        .history = daemon->member.history,
+        .has_log = daemon->member.has_log ||
+                   (daemon->store == NULL && store_directory_has_log(daemon->config.data_dir))};
 
     memcpy(identity.cluster_id, daemon->member.cluster_id, sizeof identity.cluster_id);
     memcpy(identity.machine_id, daemon->identity.machine_id, sizeof identity.machine_id);
     id_from_hex(daemon->identity.boot_id, identity.boot_id, sizeof identity.boot_id);
-    port_set_identity(daemon->port, &identity);
+    return identity;
 }
 
 /* ---- API backend ---- */
@@ -178,11 +298,6 @@ static bool backend_secure(void *data)
     return !daemon->config.insecure;
 }
 
-static void backend_hand_over(void *data)
-{
-    leading_hand_over(data);
-}
-
 static size_t backend_servers(struct store_server *servers, size_t max, void *data)
 {
     struct daemon *daemon = data;
@@ -195,6 +310,20 @@ static uint64_t backend_leader_id(void *data)
     struct daemon *daemon = data;
 
     return store_leader_id(daemon->store);
+}
+
+static const struct voters_facts *backend_voters(void *data)
+{
+    struct daemon *daemon = data;
+
+    return voting_facts(daemon->voting);
+}
+
+static int backend_hand_over(const uint64_t *server_ids, size_t count, struct err *err, void *data)
+{
+    struct daemon *daemon = data;
+
+    return voting_hand_over(daemon->voting, server_ids, count, err);
 }
 
 static uint64_t backend_ask(const char *machine_id, Fleet__HostRequest *request, uint64_t timeout_ms,
@@ -222,33 +351,60 @@ static bool lists_equal(const struct strlist *a, const struct strlist *b)
     return a->count == b->count;
 }
 
-void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses)
+bool cluster_knows_peers(const struct daemon *daemon, const struct strlist *addresses)
 {
-    struct strlist *peers = &daemon->member.peers;
-    struct err err = {0};
-    int r;
+    return lists_equal(&daemon->member.peers, addresses);
+}
 
-    if (addresses->count == 0 || lists_equal(peers, addresses))
-        return;
-    strlist_done(peers);
-    for (size_t i = 0; i < addresses->count; i++)
-        strlist_add(peers, addresses->items[i]);
-    uplink_set_members(daemon->uplink, peers);
-    r = member_save(daemon->config.data_dir, &daemon->member, &err);
-    if (r < 0) /* They still hold for as long as this daemon lives. */
+static void save_member(struct daemon *daemon)
+{
+    struct err err = {0};
+    int r = member_save(daemon->config.data_dir, &daemon->member, &err);
+
+    if (r < 0) /* It still holds for as long as this daemon lives. */
         log_warn("%s", err_text(&err, r));
 }
 
+static bool set_list(struct strlist *list, const struct strlist *to)
+{
+    if (to->count == 0 || lists_equal(list, to))
+        return false;
+    strlist_done(list);
+    for (size_t i = 0; i < to->count; i++)
+        strlist_add(list, to->items[i]);
+    return true;
+}
+
+void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses)
+{
+    if (!set_list(&daemon->member.peers, addresses))
+        return;
+    uplink_set_members(daemon->uplink, &daemon->member.peers);
+    save_member(daemon);
+}
+
+/* Who has a part in consensus no more knows only who had one then. */
 void cluster_learn_peers(struct daemon *daemon)
 {
     struct store_server servers[RAFT_SERVERS_MAX];
-    size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
-    struct strlist addresses = {0};
+    size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX), machine_count;
+    const struct registry_machine *const *machines =
+        registry_machines(store_registry(daemon->store), &machine_count);
+    struct strlist addresses = {0}, keepers = {0};
 
+    if (store_role(daemon->store) != STORE_LEADER && store_role(daemon->store) != STORE_FOLLOWER)
+        return;
     for (size_t i = 0; i < count; i++)
         strlist_add(&addresses, servers[i].address);
+    for (size_t i = 0; i < machine_count; i++)
+        for (size_t j = 0; j < count; j++)
+            if (machines[i]->server_id == servers[j].id)
+                strlist_add(&keepers, machines[i]->id);
     cluster_set_peers(daemon, &addresses);
+    if (set_list(&daemon->member.keepers, &keepers))
+        save_member(daemon);
     strlist_done(&addresses);
+    strlist_done(&keepers);
 }
 
 /* Once the cluster exists, its founder is a member like the others: if it should lose its log, it must not
@@ -276,14 +432,26 @@ void cluster_forget_founding(struct daemon *daemon)
 static void stand_by(struct daemon *daemon, const struct err *why)
 {
     daemon->bystander = true;
+    hosting_describe(daemon);
     log_error("%s. Until then this host keeps no copy of the cluster's data; its units run on, and it goes "
               "on with them",
               why->text);
 }
 
+/* It has nothing to say, but its units run on: whoever asks after this host finds it there. */
+static bool is_superseded(struct daemon *daemon)
+{
+    if (!member_is_superseded(daemon->config.data_dir, &daemon->superseded))
+        return false;
+    daemon->bystander = true;
+    log_error("This host takes no part in its cluster: %s. Its units run on", daemon->superseded);
+    return true;
+}
+
 void cluster_look_for_room(struct daemon *daemon)
 {
-    if (!daemon->bystander || store_check_room(daemon->config.data_dir, NULL) < 0)
+    if (!daemon->bystander || daemon->superseded != NULL ||
+        store_check_room(daemon->config.data_dir, NULL) < 0)
         return;
     log_notice("There is room on the disk again: fleetd starts anew, with its copy of the cluster's data");
     _exit(EXIT_SUCCESS); /* Restart=always. Nothing is half done: a bystander only carries out its share. */
@@ -305,9 +473,10 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
         .now_ms = backend_now_ms,
         .wall_ms = backend_wall_ms,
         .secure = backend_secure,
-        .hand_over = backend_hand_over,
         .servers = backend_servers,
         .leader_id = backend_leader_id,
+        .voters = backend_voters,
+        .hand_over = backend_hand_over,
         .ask = backend_ask,
         .ask_cancel = backend_ask_cancel,
     };
@@ -315,9 +484,12 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
         .directory = daemon->config.data_dir,
         .server_id = daemon->member.server_id,
         .address = daemon->cluster_address,
+        .history = daemon->member.history,
+        .has_log = daemon->member.has_log,
         .bootstrap = daemon->member.founder,
     };
     struct patience *patience;
+    struct port_identity identity;
     int r;
 
     r = renewal_apply(daemon, err);
@@ -326,14 +498,18 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
     memcpy(config.cluster_id, daemon->member.cluster_id, sizeof config.cluster_id);
     daemon->is_member = true;
     hosting_describe(daemon);
-    set_port_identity(daemon);
+    identity = port_identity(daemon);
+    port_set_identity(daemon->port, &identity);
     daemon->uplink = hosting_uplink_new(daemon);
     uplink_set_members(daemon->uplink, &daemon->member.peers);
     daemon->downlink = leading_downlink_new(daemon);
     daemon->lessor = lessor_new(daemon);
     daemon->certifier = certifier_new(daemon);
     daemon->gate = admission_gate_new(daemon);
+    daemon->voting = voting_new(daemon);
     daemon->prober = leading_prober_new(daemon);
+    if (is_superseded(daemon))
+        return 0;
     if (store_check_room(config.directory, err) < 0) {
         stand_by(daemon, err);
         return 0;
@@ -346,18 +522,19 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
     daemon->core = core_new(store_registry(daemon->store), daemon->config.agent_ttl_ms);
     leading_set_placing(daemon);
     daemon->api = api_new(&api_backend, daemon, daemon->config.token_limit);
+    cluster_note_log(daemon);
     hosting_report_all(daemon);
     return 0;
 }
 
 int cluster_start(struct daemon *daemon, struct err *err)
 {
-    static const struct port_callbacks callbacks = {.on_accept = on_accept};
-    struct port_identity nobody = {0};
+    static const struct port_callbacks callbacks = {.on_accept = on_accept,
+                                                    .on_later_history = on_later_history};
+    struct port_identity identity = port_identity(daemon);
     int r;
 
-    daemon->port = port_new(daemon->loop, &nobody, &callbacks, daemon);
-    set_port_identity(daemon);
+    daemon->port = port_new(daemon->loop, &identity, &callbacks, daemon);
     r = port_listen(daemon->port, daemon->config.cluster_listen, err);
     return r < 0 ? r : membership_start(daemon, err);
 }

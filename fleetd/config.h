@@ -34,8 +34,9 @@ struct config {
     char *public_ip;               /* An IP address, or "": to be detected (identity.h). */
     struct config_label *metadata; /* In the file's order; each key once. */
     size_t metadata_count;
-    unsigned token_limit; /* Page size of the API, 1 to 65535. */
-    bool disable_engine;  /* This host never leads. */
+    unsigned token_limit;   /* Page size of the API, 1 to 65535. */
+    bool disable_engine;    /* This host never leads. */
+    bool drain_on_shutdown; /* Units move to others before this host is shut down. */
     char *units_directory;
     bool systemd_user; /* The user's systemd instead of the system's. */
     uint64_t agent_ttl_ms;

@@ -18,7 +18,9 @@
 #include "fleetd/messages.h"
 
 #define CHORES_MS      1000u
-#define IDENTITY_TURNS 60u /* Of the chores. */
+#define IDENTITY_TURNS 60u  /* Of the chores. */
+#define TURN_MS        100u /* More than a turn of the loop takes. */
+#define READS_MAX      3u
 
 void daemon_fatal(struct daemon *daemon, const char *why)
 {
@@ -49,6 +51,13 @@ static void describe_status(const struct daemon *daemon, char *to, size_t size)
                  "this host's certificate has ended (fleetctl join HOST:PORT --token-file FILE gives it a "
                  "new one); %zu "
                  "units here run on",
+                 agent_unit_count(daemon->agent));
+        return;
+    }
+    if (daemon->superseded != NULL) {
+        snprintf(to, size,
+                 "takes no part in its cluster, whose data were recovered elsewhere (see the journal); "
+                 "%zu units here run on",
                  agent_unit_count(daemon->agent));
         return;
     }
@@ -105,13 +114,26 @@ static void arm_timer(struct daemon *daemon)
         return;
     }
     now = now_ms();
+    if (deadline > now)
+        daemon->reads = 0;
     uv_timer_start(&daemon->timer, on_timer, deadline > now ? deadline - now : 0, 0);
 }
 
+/* Timers run before anything is read: of a host that is about to be taken for silent something may lie here
+ * already, if this one was busy, or stood still, for a moment. So the loop turns once more; and once more if
+ * that was when it stood still. */
 static void on_timer(uv_timer_t *timer)
 {
     struct daemon *daemon = timer->data;
+    uint64_t now = now_ms();
 
+    if (daemon->reads == 0 || (daemon->reads < READS_MAX && now - daemon->reads_since_ms > TURN_MS)) {
+        daemon->reads++;
+        daemon->reads_since_ms = now;
+        uv_timer_start(timer, on_timer, 0, 0);
+        return;
+    }
+    daemon->reads = 0;
     leading_tick(daemon);
     api_tick(daemon->api, now_ms());
 }
@@ -156,6 +178,7 @@ static void on_chores(uv_timer_t *timer)
         removal_tick(daemon);
     }
     if (daemon->api != NULL && !daemon->stopping) {
+        admission_look(daemon);
         leading_chores(daemon);
         leading_probe(daemon);
     }
@@ -176,6 +199,7 @@ static void on_agent_closed(void *data)
     daemon->agent = NULL;
     if (daemon->api != NULL)
         api_free(TAKE_PTR(daemon->api)); /* Nobody can ask it any more, and the store owes it nothing. */
+    going_down_close(TAKE_PTR(daemon->going_down));
     uv_close((uv_handle_t *)&daemon->prepare, NULL);
     uv_close((uv_handle_t *)&daemon->timer, NULL);
     uv_close((uv_handle_t *)&daemon->chores, NULL);
@@ -380,6 +404,7 @@ void daemon_free(struct daemon *daemon)
     if (daemon->downlink != NULL)
         downlink_free(daemon->downlink);
     lessor_free(daemon->lessor);
+    voting_free(daemon->voting);
     if (daemon->gate != NULL)
         gate_free(daemon->gate);
     core_free(daemon->core);
@@ -401,5 +426,7 @@ void daemon_free(struct daemon *daemon)
     config_done(&daemon->config);
     free(daemon->cluster_address);
     free(daemon->config_file);
+    free(daemon->superseded);
+    strlist_done(&daemon->told);
     free(daemon);
 }

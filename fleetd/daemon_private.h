@@ -16,6 +16,7 @@
 #include "fleetd/downlink.h"
 #include "fleetd/farewell.h"
 #include "fleetd/gate.h"
+#include "fleetd/going_down.h"
 #include "fleetd/host_query.h"
 #include "fleetd/http.h"
 #include "fleetd/identity.h"
@@ -49,9 +50,14 @@ struct daemon {
     Fleet__RegisterMachine machine; /* What this host says of itself; made by hosting_describe(). */
 
     bool is_member;
-    /* There is no room on the disk: this host does without its copy of the data (store, core and api are
-     * NULL), and goes on as an agent. When there is room, fleetd starts anew. */
+    /* There is no room on the disk, or its data are of an older history than its cluster's: this host does
+     * without its copy of the data (store, core and api are NULL), and goes on as an agent. When there is
+     * room, fleetd starts anew. */
     bool bystander;
+    char *superseded;      /* Why its data are not used; NULL: they may be. */
+    bool is_led;           /* Raft knows a leader, as last told. */
+    uint64_t led_ms;       /* When this host's Raft was last led by somebody; 0: never. */
+    uint64_t complaint_ms; /* When it was said last that somebody has data of a later history. */
     struct member member;
 
     struct port *port;
@@ -64,25 +70,28 @@ struct daemon {
     struct uplink *uplink;
     struct downlink *downlink;
     struct farewell *farewell; /* While it is said. */
-    struct prober *prober;     /* Asks after hosts that are silent, while this one leads. */
+    struct going_down *going_down;
+    struct prober *prober; /* Asks after hosts that are silent, while this one leads. */
     struct lessor *lessor;
     struct certifier *certifier;
+    struct voting *voting;
     struct router *router;
     struct agent *agent;
     struct host_queries *queries;
     struct http_server *http;
     struct listeners *listeners;
 
-    uv_prepare_t prepare; /* on_prepare(), once in every turn before the loop sleeps. */
-    uv_timer_t timer;     /* The core's and the API's next deadline. */
-    uv_timer_t chores;    /* Once a second: voters, watchdog, status. */
+    uv_prepare_t prepare;    /* on_prepare(), once in every turn before the loop sleeps. */
+    uv_timer_t timer;        /* The core's and the API's next deadline. */
+    unsigned reads;          /* It has come, and so often what lies here was, or is, read first... */
+    uint64_t reads_since_ms; /* ...the last time since then. */
+    uv_timer_t chores;       /* Once a second: voters, watchdog, status. */
     uv_signal_t signals[4];
     struct reload *reload; /* While the configuration is read again. */
     struct dump *dump;     /* While the state is written to stdout. */
 
     bool registry_changed;
-    bool voters_busy;        /* A change of the Raft configuration is under way. */
-    uint64_t give_away_ms;   /* Leadership that must not be here is not offered before. */
+    struct strlist told;     /* Addresses that all hosts with a session know, while this host leads. */
     unsigned voters_to_tell; /* What the leader has yet to hear of this host's configuration; 0: nothing. */
     struct report_list {     /* What has changed since the last message to the leader. */
         Fleet__UnitReport **items;
@@ -111,9 +120,13 @@ struct daemon {
 int cluster_start(struct daemon *daemon, struct err *err);
 /* Whom to ask for the leader from now on, also after a restart. */
 void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses);
+bool cluster_knows_peers(const struct daemon *daemon, const struct strlist *addresses); /* Just these. */
 void cluster_learn_peers(
     struct daemon *daemon); /* Likewise, from the store, if this host has a part in it. */
 void cluster_forget_founding(struct daemon *daemon);
+void cluster_note_log(struct daemon *daemon); /* Once the store has a log, the member file says so. */
+/* The leader's data are of this history. False: this host must not follow it. */
+bool cluster_follow_history(struct daemon *daemon, const struct cluster_history *history);
 void cluster_look_for_room(struct daemon *daemon); /* A bystander, once a second. */
 /* This host is a member (daemon->member, daemon->credentials): its part of the store opens, and its session
  * to the leader begins. */
@@ -129,7 +142,6 @@ void leading_set_ttl(struct daemon *daemon);     /* The configuration was read a
 void leading_set_placing(struct daemon *daemon); /* Likewise. */
 void leading_chores(struct daemon *daemon);
 void leading_probe(struct daemon *daemon);     /* Once a second. */
-void leading_hand_over(struct daemon *daemon); /* To another voter, if one can take it. */
 struct downlink *leading_downlink_new(struct daemon *daemon);
 struct prober *leading_prober_new(struct daemon *daemon);
 void leading_register(struct daemon *daemon, const Fleet__RegisterMachine *machine, store_done *done,
@@ -142,6 +154,7 @@ int admission_check_machine(const Fleet__RegisterMachine *machine, struct err *e
 /* Whether the machine was removed, and has nothing to do with the consensus any more: then it is told so.
  * Before, it may be what makes the majority that decides on its own leaving. */
 bool admission_is_out(const struct daemon *daemon, const char *machine_id);
+void admission_look(struct daemon *daemon); /* Once a second: ends connections with machines that are out. */
 /* Whether a host that wants to take part in the consensus may be who it says it is. */
 int admission_check_peer(const struct daemon *daemon, const Fleet__Hello *hello, struct err *err);
 /* Whether no other host of that machine id is there: -EEXIST and a text. */
@@ -156,6 +169,17 @@ void lessor_step(struct lessor *lessor); /* Once in a turn of the loop. */
 uint64_t lessor_deadline_ms(const struct lessor *lessor);
 void lessor_yield(struct lessor *lessor);                            /* This host does not lead any more. */
 void lessor_set(struct daemon *daemon, const struct effect *effect); /* EFFECT_LEASE */
+
+/* leading_voters.c: who votes. */
+struct voting *voting_new(struct daemon *daemon);
+void voting_free(struct voting *voting);
+void voting_begin(struct voting *voting); /* This host leads now. */
+void voting_step(struct voting *voting);  /* Takes the next step, if there is one. */
+/* How things are, for core/voters.h; NULL: this host does not lead. Borrowed until the next call, and until
+ * the loop's next turn. */
+const struct voters_facts *voting_facts(struct voting *voting);
+/* Gives leadership to one of these servers, soon. -EBUSY: it cannot be tried now. */
+int voting_hand_over(struct voting *voting, const uint64_t *server_ids, size_t count, struct err *err);
 
 /* hosting.c */
 void hosting_describe(struct daemon *daemon); /* Fills daemon->machine from configuration and identity. */

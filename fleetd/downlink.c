@@ -232,6 +232,10 @@ static void dispatch(struct link *link, const Fleet__SessionUp *message)
     case FLEET__SESSION_UP__MESSAGE_GOODBYE:
         downlink->callbacks.on_goodbye(link->machine_id, link->session_id, downlink->data);
         break;
+    case FLEET__SESSION_UP__MESSAGE_SHUTDOWN:
+        downlink->callbacks.on_shutdown(link->machine_id, link->session_id, message->shutdown->begins,
+                                        downlink->data);
+        break;
     default: break; /* Something that a newer host knows. */
     }
 }

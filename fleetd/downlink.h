@@ -30,6 +30,8 @@ struct downlink_callbacks {
     void (*on_heard)(const char *machine_id, uint64_t session_id, void *data);
     /* fleetd stops there, the host does not. The session stays until the host ends it. */
     void (*on_goodbye)(const char *machine_id, uint64_t session_id, void *data);
+    /* The host is being shut down, and waits for what can move; or it is not any more. */
+    void (*on_shutdown)(const char *machine_id, uint64_t session_id, bool begins, void *data);
     /* After on_heard: the heartbeat asks for a lease. */
     void (*on_lease)(const char *machine_id, uint64_t session_id, uint64_t sequence, bool urgent, void *data);
     void (*on_closed)(const char *machine_id, uint64_t session_id, void *data);

@@ -59,6 +59,7 @@ void hosting_describe(struct daemon *daemon)
     machine->server_id = daemon->member.server_id;
     machine->version = (char *)PACKAGE_VERSION;
     machine->disable_engine = daemon->config.disable_engine;
+    machine->no_store = daemon->bystander;
     machine->n_metadata = daemon->config.metadata_count;
     machine->metadata = xcalloc(machine->n_metadata, sizeof *machine->metadata);
     for (size_t i = 0; i < machine->n_metadata; i++) {
@@ -192,6 +193,8 @@ void hosting_step(struct daemon *daemon)
     Fleet__Reports reports = FLEET__REPORTS__INIT;
     Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
 
+    if (daemon->uplink != NULL)
+        uplink_go_on(daemon->uplink); /* systemd may have said what runs here. */
     if (daemon->reports.count == 0)
         return;
     /* What has changed since the session was opened goes out when it is accepted. */
@@ -224,6 +227,13 @@ static void on_bus(bool connected, const char *why, void *data)
 
 /* ---- session ---- */
 
+static bool is_informed(void *data)
+{
+    struct daemon *daemon = data;
+
+    return agent_is_informed(daemon->agent);
+}
+
 static Fleet__SessionOpen *on_open(void *data)
 {
     struct daemon *daemon = data;
@@ -243,6 +253,7 @@ static Fleet__SessionOpen *on_open(void *data)
     open->machine = machine;
     open->complete = true;
     open->answers = true;
+    open->shutting_down = going_down_opening(daemon->going_down);
     agent_each(daemon->agent, report_list_add, &list);
     open->reports = list.items;
     open->n_reports = list.count;
@@ -250,20 +261,38 @@ static Fleet__SessionOpen *on_open(void *data)
     return open;
 }
 
-static void on_accepted(const Fleet__SessionAccepted *accepted, void *data)
+static void on_members(const Fleet__Members *members, void *data)
+{
+    struct strlist addresses = {0};
+
+    for (size_t i = 0; i < members->n_addresses; i++)
+        strlist_add(&addresses, members->addresses[i]);
+    cluster_set_peers(data, &addresses);
+    strlist_done(&addresses);
+}
+
+static int on_accepted(const Fleet__SessionAccepted *accepted, void *data)
 {
     struct daemon *daemon = data;
     struct strlist members = {0};
+    struct cluster_history history;
 
+    if (!history_read(accepted->recoveries, &accepted->history, &history) ||
+        !cluster_follow_history(daemon, &history))
+        return -EXDEV;
     for (size_t i = 0; i < accepted->n_members; i++)
         strlist_add(&members, accepted->members[i]);
     cluster_set_peers(daemon, &members);
     strlist_done(&members);
-    hosting_announce(daemon);   /* It may have changed while the session was opening. */
+    if (accepted->part == FLEET__CONSENSUS_PART__CONSENSUS_PART_NONE && daemon->store != NULL)
+        store_retire(daemon->store);
+    hosting_announce(daemon); /* It may have changed while the session was opening. */
+    going_down_accepted(daemon->going_down, accepted->moves_on_shutdown);
     if (daemon->router != NULL) /* It ends before the session does. */
         router_connected(daemon->router);
     membership_arrived(daemon);
     daemon_update_status(daemon);
+    return 0;
 }
 
 static void share_clear(struct share_buffer *share)
@@ -412,6 +441,7 @@ static void on_lost(const char *why, void *data)
     if (daemon->router != NULL)
         router_disconnected(daemon->router);
     farewell_answered(daemon);
+    going_down_session_lost(daemon->going_down);
     daemon_update_status(daemon);
 }
 
@@ -435,6 +465,13 @@ static void on_farewell(void *data)
     farewell_answered(data);
 }
 
+static void on_shutdown_ready(void *data)
+{
+    struct daemon *daemon = data;
+
+    going_down_ready(daemon->going_down);
+}
+
 /* Said again now and then for as long as it lasts: nothing is started here until a person has looked. */
 static void on_refused(const char *why, void *data)
 {
@@ -451,13 +488,16 @@ static void on_refused(const char *why, void *data)
 struct uplink *hosting_uplink_new(struct daemon *daemon)
 {
     static const struct uplink_callbacks callbacks = {
+        .is_informed = is_informed,
         .on_open = on_open,
         .on_accepted = on_accepted,
+        .on_members = on_members,
         .on_share = on_share,
         .on_beat = on_beat,
         .on_lease = on_lease,
         .on_api_reply = on_api_reply,
         .on_farewell = on_farewell,
+        .on_shutdown_ready = on_shutdown_ready,
         .on_host_request = on_host_request,
         .on_host_cancel = on_host_cancel,
         .on_credentials = on_credentials,
@@ -495,8 +535,8 @@ static bool router_member(void *data)
 
 static uint64_t router_local(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data)
 {
-    static const char no_room[] = "{\"error\":{\"code\":503,\"message\":\"this host has no room on its disk, "
-                                  "and knows nothing by itself\"}}";
+    static const char no_room[] = "{\"error\":{\"code\":503,\"message\":\"this host keeps no copy of the "
+                                  "cluster's data at the moment, and knows nothing by itself\"}}";
     struct daemon *daemon = data;
 
     if (daemon->bystander) {
@@ -539,7 +579,8 @@ char *hosting_status_json(struct daemon *daemon)
         (json_int_t)(daemon->store != NULL ? store_term(daemon->store) : 0), "applied",
         (json_int_t)(registry != NULL ? registry_version(registry) : 0), "units", (json_int_t)units,
         "machines", (json_int_t)machines, "session", daemon->uplink != NULL && uplink_is_open(daemon->uplink),
-        "systemd", agent_bus_connected(daemon->agent), "trouble", router_trouble(daemon));
+        "systemd", agent_bus_connected(daemon->agent), "trouble",
+        daemon->superseded != NULL ? daemon->superseded : router_trouble(daemon));
     text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(body);
     return text;
@@ -635,6 +676,7 @@ int hosting_start(struct daemon *daemon, struct err *err)
 
     if (r < 0)
         return r;
+    daemon->going_down = going_down_new(daemon);
     daemon->queries = host_queries_new(daemon->loop, daemon->config.systemd_user, on_host_reply, daemon);
     daemon->router = router_new(daemon->loop, &router_callbacks, daemon);
     daemon->http = http_server_new(daemon->loop, "fleetd/" PACKAGE_VERSION, &http_callbacks, daemon);

@@ -11,17 +11,12 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/times.h"
-#include "fleetd/core/voters.h"
 #include "fleetd/daemon_private.h"
 #include "fleetd/messages.h"
 #include "raftstore/limits.h"
 #include "units/name.h"
 
 #define SHARE_PIECE_BYTES (1024u * 1024)
-
-/* A leadership that nobody takes, although somebody could, is offered again after so long: while it is
- * offered, nothing can be changed. */
-#define GIVE_AWAY_MS 3000u
 
 static void ignore_outcome(enum store_outcome outcome, const struct registry_result *result,
                            const char *reason, void *data)
@@ -60,6 +55,8 @@ static void count_decision(struct daemon *daemon, const struct effect *effect, s
         const struct core_placement *placement = &effect->placements[i];
         bool leaves = placement->from[0] != '\0', arrives = placement->to[0] != '\0';
 
+        if (streq(placement->from, placement->to))
+            continue; /* Only what is known of its past. */
         metrics_count_placement(&daemon->engine, leaves, arrives, leaves && is_away(daemon, placement->from));
         ticket->left += leaves;
         ticket->arrived += arrives;
@@ -84,6 +81,7 @@ static void do_schedule(struct daemon *daemon, const struct effect *effect)
         placements[i].if_generation = effect->placements[i].generation;
         placements[i].former_gone = effect->placements[i].former_gone;
         placements[i].handover = effect->placements[i].handover;
+        placements[i].leased = effect->placements[i].leased;
         list[i] = &placements[i];
     }
     schedule.placements = list;
@@ -200,6 +198,16 @@ static void do_share(struct daemon *daemon, const struct effect *effect)
     send_share(daemon, effect->machine_id, &share);
 }
 
+static void do_shutdown_ready(struct daemon *daemon, const struct effect *effect)
+{
+    Fleet__SessionDown message = FLEET__SESSION_DOWN__INIT;
+    Fleet__ShutdownReady ready = FLEET__SHUTDOWN_READY__INIT;
+
+    message.message_case = FLEET__SESSION_DOWN__MESSAGE_SHUTDOWN_READY;
+    message.shutdown_ready = &ready;
+    downlink_send(daemon->downlink, effect->machine_id, &message);
+}
+
 static void do_log(const struct daemon *daemon, const struct effect *effect)
 {
     static const char *const ids[] = {
@@ -212,6 +220,8 @@ static void do_log(const struct daemon *daemon, const struct effect *effect)
         [NEWS_DAEMON_SILENT] = MESSAGE_DAEMON_SILENT,
         [NEWS_BRAKE_ON] = MESSAGE_BRAKE_ON,
         [NEWS_BRAKE_OFF] = MESSAGE_BRAKE_OFF,
+        [NEWS_SHUTDOWN] = MESSAGE_SHUTDOWN,
+        [NEWS_STAYS] = MESSAGE_STAYS,
     };
     struct strlist fields = {0};
 
@@ -248,6 +258,7 @@ static void carry_out(struct daemon *daemon, struct effects *effects)
             downlink_drop(daemon->downlink, effect->machine_id,
                           "the host was silent for too long, or is no member");
             break;
+        case EFFECT_SHUTDOWN_READY: do_shutdown_ready(daemon, effect); break;
         case EFFECT_LOG: do_log(daemon, effect); break;
         }
     }
@@ -317,7 +328,8 @@ void leading_start(struct daemon *daemon, uint64_t term)
 
     log_message(LOG_NOTICE, log_fields(MESSAGE_LEADS, field), "This host leads now (term %" PRIu64 ")", term);
     daemon->engine.leader_since_ms = wall_ms();
-    daemon->give_away_ms = 0;
+    voting_begin(daemon->voting);
+    strlist_done(&daemon->told);
     if (memcmp(registry_cluster_id(registry), none, sizeof none) == 0)
         found_cluster(daemon);
     core_lead(daemon->core, term, now_ms(), &effects);
@@ -381,7 +393,7 @@ static void on_answer(const char *machine_id, bool accepted, void *data)
 
 struct prober *leading_prober_new(struct daemon *daemon)
 {
-    return prober_new(daemon->loop, on_answer, daemon);
+    return prober_new(daemon->loop, daemon->port, on_answer, daemon);
 }
 
 /* Those that the core wants to be asked after; all others are let go of, also when this host leads no more.
@@ -394,7 +406,8 @@ void leading_probe(struct daemon *daemon)
 
     for (size_t i = 0; i < count; i++)
         if (core_wants_probe(daemon->core, machines[i]->id))
-            targets[wanted++] = (struct prober_target){machines[i]->id, machines[i]->cluster_address};
+            targets[wanted++] =
+                (struct prober_target){machines[i]->id, machines[i]->cluster_address, machines[i]->server_id};
     prober_tick(daemon->prober, targets, wanted);
 }
 
@@ -441,73 +454,34 @@ void leading_set_placing(struct daemon *daemon)
     carry_out(daemon, &effects);
 }
 
-/* Voters that could lead instead of this host; 'any': also those that must not (disable_engine). */
-static size_t find_heirs(struct daemon *daemon, bool any, uint64_t heirs[RAFT_SERVERS_MAX])
+/* A host that keeps no data hears of those who do when its session begins: also of those who come later, or
+ * it would know nobody any more when the first ones are gone. */
+static void tell_members(struct daemon *daemon)
 {
-    struct store_server servers[RAFT_SERVERS_MAX];
-    size_t server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX), machine_count, count = 0;
-    const struct registry_machine *const *machines =
-        registry_machines(store_registry(daemon->store), &machine_count);
-
-    for (size_t i = 0; i < server_count; i++)
-        for (size_t j = 0; j < machine_count; j++)
-            if (servers[i].role == SERVER_VOTER && machines[j]->server_id == servers[i].id &&
-                servers[i].id != daemon->member.server_id && (any || !machines[j]->disable_engine))
-                heirs[count++] = servers[i].id;
-    return count;
-}
-
-/* A host that must not lead leads only while no voter can that may (fleet.conf(5), disable_engine). Returns
- * whether leadership is being given away. */
-static bool give_away(struct daemon *daemon)
-{
-    uint64_t heirs[RAFT_SERVERS_MAX];
+    const struct strlist *peers = &daemon->member.peers;
+    Fleet__Members members = FLEET__MEMBERS__INIT;
+    Fleet__SessionDown message = FLEET__SESSION_DOWN__INIT;
     size_t count;
+    const struct registry_machine *const *machines = registry_machines(store_registry(daemon->store), &count);
 
-    if (!daemon->config.disable_engine || now_ms() < daemon->give_away_ms)
-        return false;
-    count = find_heirs(daemon, false, heirs);
-    if (count == 0)
-        return false;
-    daemon->give_away_ms = now_ms() + GIVE_AWAY_MS;
-    log_info("This host must not lead (disable_engine): handing leadership over");
-    store_hand_over(daemon->store, heirs, count);
-    return true;
+    if (cluster_knows_peers(daemon, &daemon->told))
+        return;
+    strlist_done(&daemon->told);
+    for (size_t i = 0; i < peers->count; i++)
+        strlist_add(&daemon->told, peers->items[i]);
+    members.addresses = peers->items;
+    members.n_addresses = peers->count;
+    message.message_case = FLEET__SESSION_DOWN__MESSAGE_MEMBERS;
+    message.members = &members;
+    for (size_t i = 0; i < count; i++)
+        downlink_send(daemon->downlink, machines[i]->id, &message);
 }
 
-void leading_hand_over(struct daemon *daemon)
-{
-    uint64_t heirs[RAFT_SERVERS_MAX];
-    size_t count = find_heirs(daemon, false, heirs);
-
-    if (count == 0)
-        count = find_heirs(daemon, true, heirs);
-    if (count > 0)
-        store_hand_over(daemon->store, heirs, count);
-}
-
-/* ---- voters ---- */
-
-static void on_voters_changed(enum store_outcome outcome, const struct registry_result *result,
-                              const char *reason, void *data)
-{
-    struct daemon *daemon = data;
-
-    daemon->voters_busy = false;
-    if (outcome != STORE_APPLIED)
-        log_warn("A change of the voters did not come through (%s); trying again", reason);
-    else
-        leading_chores(daemon); /* The next step, if there is one, without waiting for the clock. */
-}
+/* ---- once a second ---- */
 
 void leading_chores(struct daemon *daemon)
 {
-    struct store_server servers[RAFT_SERVERS_MAX];
-    const struct registry *registry;
-    const struct registry_machine *self, *const *machines;
-    _cleanup_(freep) struct voters_machine *list = NULL;
-    struct voters_step step;
-    size_t count, server_count;
+    const struct registry_machine *self;
 
     if (daemon->store == NULL || daemon->stopping)
         return;
@@ -515,33 +489,13 @@ void leading_chores(struct daemon *daemon)
     gate_tick(daemon->gate);
     downlink_tick(daemon->downlink);
     certifier_tick(daemon->certifier);
-    if (!store_leads(daemon->store) || daemon->voters_busy || give_away(daemon))
+    if (!store_leads(daemon->store))
         return;
-    registry = store_registry(daemon->store);
-    self = registry_machine(registry, daemon->member.machine_id);
+    tell_members(daemon);
+    self = registry_machine(store_registry(daemon->store), daemon->member.machine_id);
     if (self == NULL || !self->registered)
         leading_register(daemon, &daemon->machine, ignore_outcome, daemon);
-    machines = registry_machines(registry, &count);
-    list = xcalloc(count, sizeof *list);
-    for (size_t i = 0; i < count; i++)
-        list[i] = (struct voters_machine){
-            .server_id = machines[i]->server_id,
-            .address = machines[i]->cluster_address,
-            .no_leader = machines[i]->disable_engine,
-            .alive = core_machine_state(daemon->core, machines[i]->id) == MACHINE_READY,
-            .lost = core_machine_state(daemon->core, machines[i]->id) == MACHINE_LOST,
-        };
-    server_count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
-    if (!voters_next(servers, server_count, list, count,
-                     (unsigned)registry_setting_number(registry, SETTING_VOTERS), daemon->member.server_id,
-                     &step))
-        return;
-    log_message(LOG_INFO, log_fields(MESSAGE_VOTERS), "%s %s", step.address,
-                step.role == SERVER_VOTER     ? "becomes a voter"
-                : step.role == SERVER_STANDBY ? "becomes a standby for the voters"
-                                              : "leaves the consensus");
-    daemon->voters_busy = true;
-    store_change_server(daemon->store, step.server_id, step.address, step.role, on_voters_changed, daemon);
+    voting_step(daemon->voting);
 }
 
 /* ---- sessions ---- */
@@ -582,7 +536,7 @@ static bool machine_equals(const struct registry_machine *known, const Fleet__Re
            streq(known->public_ip, said->public_ip) && streq(known->cluster_address, said->cluster_address) &&
            streq(known->boot_id, said->boot_id) && streq(known->version, said->version) &&
            known->server_id == said->server_id && known->disable_engine == said->disable_engine &&
-           labels_equal(known, said) && credentials_equal(known, said);
+           known->no_store == said->no_store && labels_equal(known, said) && credentials_equal(known, said);
 }
 
 /* A member may say anew where it is and what it is like, but not who it is. */
@@ -620,6 +574,15 @@ static int on_opening(const Fleet__RegisterMachine *machine, struct err *err, vo
     return admission_check_alone(daemon, known, err);
 }
 
+static Fleet__ConsensusPart part_of(const struct store_server *servers, size_t count, uint64_t server_id)
+{
+    for (size_t i = 0; i < count; i++)
+        if (servers[i].id == server_id)
+            return servers[i].role == SERVER_VOTER ? FLEET__CONSENSUS_PART__CONSENSUS_PART_VOTER
+                                                   : FLEET__CONSENSUS_PART__CONSENSUS_PART_STANDBY;
+    return FLEET__CONSENSUS_PART__CONSENSUS_PART_NONE;
+}
+
 static void on_session(const char *machine_id, uint64_t session_id, const Fleet__SessionOpen *open,
                        void *data)
 {
@@ -633,16 +596,20 @@ static void on_session(const char *machine_id, uint64_t session_id, const Fleet_
     /* Whom to ask when this leader is lost: only who takes part in consensus is sure to hear of the next. */
     for (size_t i = 0; i < count; i++)
         members[i] = (char *)servers[i].address;
+    accepted.part = part_of(servers, count, open->machine->server_id);
     accepted.term = store_term(daemon->store);
     accepted.ttl_ms = daemon->config.agent_ttl_ms;
     accepted.heartbeat_ms = daemon->config.agent_ttl_ms / HEARTBEATS_PER_TTL;
+    accepted.moves_on_shutdown = true;
     accepted.members = members;
     accepted.n_members = count;
+    accepted.recoveries = daemon->member.history.recoveries;
+    accepted.history = history_id(&daemon->member.history);
     downlink_accepted(daemon->downlink, machine_id, &accepted);
     on_machine(open->machine, daemon);
     certifier_opened(daemon->certifier, machine_id, downlink_peer_info(daemon->downlink, machine_id));
-    core_session_open(daemon->core, machine_id, session_id, open->reports, open->n_reports, now_ms(),
-                      &effects);
+    core_session_open(daemon->core, machine_id, session_id, open->reports, open->n_reports,
+                      open->shutting_down, now_ms(), &effects);
     carry_out(daemon, &effects);
 }
 
@@ -661,6 +628,15 @@ static void on_heard(const char *machine_id, uint64_t session_id, void *data)
     struct daemon *daemon = data;
 
     core_session_heard(daemon->core, machine_id, session_id, now_ms());
+}
+
+static void on_shutdown(const char *machine_id, uint64_t session_id, bool begins, void *data)
+{
+    struct daemon *daemon = data;
+    struct effects effects = {0};
+
+    core_session_shutdown(daemon->core, machine_id, session_id, begins, now_ms(), &effects);
+    carry_out(daemon, &effects);
 }
 
 struct goodbye {
@@ -760,6 +736,7 @@ struct downlink *leading_downlink_new(struct daemon *daemon)
         .on_lease = on_lease,
         .on_closed = on_closed,
         .on_goodbye = on_goodbye,
+        .on_shutdown = on_shutdown,
         .on_certificate_request = on_certificate_request,
         .on_machine = on_machine,
         .on_settings = on_settings,

@@ -100,7 +100,9 @@ void membership_arrived(struct daemon *daemon)
 static int certify_founder(struct daemon *daemon, const struct pki_key *authority_key,
                            const struct pki_blob *authority, uint64_t now, struct err *err)
 {
+    _cleanup_(authority_hosts_done) struct authority_hosts hosts = {0};
     struct pki_subject subject = {.name = {.kind = PKI_MACHINE},
+                                  .hosts = hosts.names,
                                   .not_after_ms = now + settings_row(SETTING_CERTIFICATE_LIFETIME)->fallback};
     struct pki_blob certificate = {0}, request = {0};
     struct credentials_issued issued = {
@@ -109,6 +111,8 @@ static int certify_founder(struct daemon *daemon, const struct pki_key *authorit
 
     memcpy(subject.name.cluster_id, daemon->member.cluster_id, CLUSTER_ID_SIZE);
     strcpy(subject.name.id, daemon->identity.machine_id);
+    authority_hosts(&daemon->machine, &hosts);
+    subject.host_count = hosts.count;
     if (r >= 0)
         r = pki_sign(authority->data, authority->size, authority_key, request.data, request.size, &subject,
                      &certificate, NULL, err);
@@ -140,6 +144,7 @@ static int found(struct daemon *daemon, const char *why, struct err *err)
 {
     int r = 0;
 
+    member_clear_superseded(daemon->config.data_dir);
     member_draw_cluster_id(&daemon->member);
     member_draw_server_id(&daemon->member);
     strcpy(daemon->member.machine_id, daemon->identity.machine_id);
@@ -274,6 +279,9 @@ static int on_admitted(const Fleet__JoinReply *reply, struct err *err, void *dat
         return 0;
     }
     memcpy(daemon->member.cluster_id, reply->cluster_id.data, CLUSTER_ID_SIZE);
+    if (!history_read(reply->recoveries, &reply->history, &daemon->member.history))
+        return err_set(err, -EBADMSG, "its answer to the request to join makes no sense");
+    member_clear_superseded(daemon->config.data_dir);
     for (size_t i = 0; i < reply->n_members; i++)
         strlist_add(&daemon->member.peers, reply->members[i]);
     r = member_save(daemon->config.data_dir, &daemon->member, err);

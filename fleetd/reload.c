@@ -141,6 +141,7 @@ static void apply(struct daemon *daemon, struct reload *reload)
     hosting_announce(daemon);
     leading_set_ttl(daemon);
     leading_set_placing(daemon);
+    going_down_configure(daemon->going_down);
     if (daemon->api != NULL)
         api_set_token_limit(daemon->api, daemon->config.token_limit);
     membership_reconsider(daemon, &changed);

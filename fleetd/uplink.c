@@ -16,6 +16,7 @@
 #define REFUSED_MS            500u
 #define NAMED_FAILURES_MAX    20u
 #define DIALLING_MS           1000u /* A dead host answers nobody: do not wait long for one of several. */
+#define INFORMED_MS           1000u /* For systemd's answer what runs here. */
 #define OPENING_MS            3000u /* For the leader's answer to what this host has. */
 #define HEARTBEAT_MS_MIN      100u
 #define HEARTBEATS_MISSED_MAX 3u
@@ -41,6 +42,7 @@ struct uplink {
     char dialled[ADDRESS_MAX + 1]; /* Whom 'conn' is to. */
     uint64_t leader_term;
     unsigned failures; /* To reach the named leader, in a row. */
+    bool greeted;      /* In GREETING: whoever was dialled has answered. */
     bool refused;      /* The session, by the leader: nobody else is to be asked, and not at once. */
     bool named;        /* 'leader' is what Raft says: then there is nobody else to ask. */
     struct strlist members;
@@ -100,6 +102,20 @@ static void beat(struct uplink *uplink, bool urgent)
         give_up(uplink, "the leader does not read");
 }
 
+static void open_session(struct uplink *uplink)
+{
+    Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
+
+    uplink->share_version = 0;
+    message.message_case = FLEET__SESSION_UP__MESSAGE_OPEN;
+    message.open = uplink->callbacks.on_open(uplink->data);
+    uplink->state = UPLINK_OPENING;
+    wait_ms(uplink, OPENING_MS);
+    if (!send_up(uplink, &message))
+        give_up(uplink, "what this host has does not fit into a message");
+    fleet__session_open__free_unpacked(message.open, NULL);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct uplink *uplink = timer->data;
@@ -107,6 +123,11 @@ static void on_timer(uv_timer_t *timer)
     switch (uplink->state) {
     case UPLINK_SEARCHING: search(uplink); break;
     case UPLINK_GREETING:
+        if (uplink->greeted)
+            open_session(uplink); /* With what is known. */
+        else
+            give_up(uplink, "no answer in time");
+        break;
     case UPLINK_OPENING: give_up(uplink, "no answer in time"); break;
     case UPLINK_OPEN:
         if (uv_now(uplink->loop) - uplink->heard_ms > HEARTBEATS_MISSED_MAX * uplink->heartbeat_ms) {
@@ -125,16 +146,10 @@ static void on_timer(uv_timer_t *timer)
 static void on_open(struct conn *conn, const Fleet__Welcome *welcome, void *data)
 {
     struct uplink *uplink = data;
-    Fleet__SessionUp message = FLEET__SESSION_UP__INIT;
 
-    uplink->share_version = 0;
-    message.message_case = FLEET__SESSION_UP__MESSAGE_OPEN;
-    message.open = uplink->callbacks.on_open(uplink->data);
-    uplink->state = UPLINK_OPENING;
-    wait_ms(uplink, OPENING_MS);
-    if (!send_up(uplink, &message))
-        give_up(uplink, "what this host has does not fit into a message");
-    fleet__session_open__free_unpacked(message.open, NULL);
+    uplink->greeted = true;
+    wait_ms(uplink, INFORMED_MS);
+    uplink_go_on(uplink);
 }
 
 static void on_accepted(struct uplink *uplink, const Fleet__SessionAccepted *accepted)
@@ -147,7 +162,8 @@ static void on_accepted(struct uplink *uplink, const Fleet__SessionAccepted *acc
         accepted->heartbeat_ms > HEARTBEAT_MS_MIN ? accepted->heartbeat_ms : HEARTBEAT_MS_MIN;
     set_trouble(uplink, "");
     wait_ms(uplink, uplink->heartbeat_ms);
-    uplink->callbacks.on_accepted(accepted, uplink->data);
+    if (uplink->callbacks.on_accepted(accepted, uplink->data) < 0)
+        give_up(uplink, "the leader's data are not of the history that this host follows");
 }
 
 static void on_share(struct uplink *uplink, const Fleet__Share *share)
@@ -172,11 +188,18 @@ static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, voi
     uplink->heard_ms = uv_now(uplink->loop);
     switch (message->message_case) {
     case FLEET__SESSION_DOWN__MESSAGE_ACCEPTED: on_accepted(uplink, message->accepted); break;
+    case FLEET__SESSION_DOWN__MESSAGE_MEMBERS:
+        if (uplink->state == UPLINK_OPEN)
+            uplink->callbacks.on_members(message->members, uplink->data);
+        break;
     case FLEET__SESSION_DOWN__MESSAGE_SHARE: on_share(uplink, message->share); break;
     case FLEET__SESSION_DOWN__MESSAGE_API_REPLY:
         uplink->callbacks.on_api_reply(message->api_reply, uplink->data);
         break;
     case FLEET__SESSION_DOWN__MESSAGE_FAREWELL: uplink->callbacks.on_farewell(uplink->data); break;
+    case FLEET__SESSION_DOWN__MESSAGE_SHUTDOWN_READY:
+        uplink->callbacks.on_shutdown_ready(uplink->data);
+        break;
     case FLEET__SESSION_DOWN__MESSAGE_HOST_REQUEST:
         if (uplink->state == UPLINK_OPEN)
             uplink->callbacks.on_host_request(message->host_request, uplink->data);
@@ -228,6 +251,7 @@ static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome
     bool was_open = uplink->state == UPLINK_OPEN;
 
     uplink->conn = NULL;
+    uplink->greeted = false;
     if (uplink->state == UPLINK_CLOSED) {
         uv_close((uv_handle_t *)&uplink->timer, on_timer_closed);
         return;
@@ -333,6 +357,12 @@ void uplink_beat(struct uplink *uplink)
 {
     if (uplink->state == UPLINK_OPEN && uplink->conn != NULL)
         beat(uplink, true);
+}
+
+void uplink_go_on(struct uplink *uplink)
+{
+    if (uplink->state == UPLINK_GREETING && uplink->greeted && uplink->callbacks.is_informed(uplink->data))
+        open_session(uplink);
 }
 
 bool uplink_is_opening(const struct uplink *uplink)

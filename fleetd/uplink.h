@@ -3,7 +3,7 @@
  * (from Raft where this host takes part, otherwise by asking members, who answer or point further), says what
  * the host is and has, and then reports go up and the share comes down.
  *
- *      SEARCHING --dials--> GREETING --SessionOpen--> OPENING --accepted--> OPEN
+ *      SEARCHING --dials--> GREETING --informed, SessionOpen--> OPENING --accepted--> OPEN
  *          ^-------------------- lost, refused, silent: again, soon -----------'
  *
  * A session is given up when three heartbeats in a row were not answered, before the leader that does not
@@ -20,17 +20,23 @@
 struct uplink;
 
 struct uplink_callbacks {
+    /* Whether it is known what the host has. If not it is waited for, for a second: what a leader is told
+     * first decides about what it lets the host keep. */
+    bool (*is_informed)(void *data);
     /* Fill in what the host has (struct SessionOpen's machine, reports): allocated with plain malloc, freed
      * by the uplink with fleet__session_open__free_unpacked(). */
     Fleet__SessionOpen *(*on_open)(void *data);
-    void (*on_accepted)(const Fleet__SessionAccepted *accepted, void *data);
+    /* A negative return: this host must not follow that leader, and the session ends. */
+    int (*on_accepted)(const Fleet__SessionAccepted *accepted, void *data);
+    void (*on_members)(const Fleet__Members *members, void *data); /* They have changed. */
     /* The share. A negative return ends the session, so that it begins anew with all that the host has. */
     int (*on_share)(const Fleet__Share *share, void *data);
     /* A heartbeat is about to be sent: whether it is to ask for a lease. And the answer that grants one. */
     bool (*on_beat)(uint64_t sequence, void *data);
     void (*on_lease)(uint64_t sequence, uint64_t lease_ms, void *data);
     void (*on_api_reply)(const Fleet__ApiReply *reply, void *data);
-    void (*on_farewell)(void *data); /* The leader has noted a goodbye. */
+    void (*on_farewell)(void *data);       /* The leader has noted a goodbye. */
+    void (*on_shutdown_ready)(void *data); /* This host need not wait with its shutdown any longer. */
     /* The leader asks about a unit here, or does not want the answer any more. */
     void (*on_host_request)(const Fleet__HostRequest *request, void *data);
     void (*on_host_cancel)(uint64_t id, void *data);
@@ -56,6 +62,9 @@ void uplink_set_members(struct uplink *uplink, const struct strlist *addresses);
 uint64_t uplink_share_count(const struct uplink *uplink);
 /* Sends a heartbeat now, if it is open; what it asks for is waited for. */
 void uplink_beat(struct uplink *uplink);
+
+/* Something has changed that it may have waited for (is_informed). */
+void uplink_go_on(struct uplink *uplink);
 
 bool uplink_is_open(const struct uplink *uplink);
 const char *

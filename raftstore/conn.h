@@ -53,6 +53,7 @@ struct conn {
     void *data;
     enum conn_state state;
     bool dialled, counted /* in port->handshakes */, dirty, shut, finished;
+    bool is_ours; /* The one who dialled is of our cluster. */
 
     Fleet__Purpose purpose;
     uint64_t to_server_id, peer_server_id;

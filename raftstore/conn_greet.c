@@ -33,7 +33,7 @@ static void conn_send_welcome(struct conn *conn, bool accepted, const char *reas
 {
     size_t size;
     _cleanup_(freep) uint8_t *bytes =
-        greeting_pack_welcome(&conn->port->identity, accepted, reason, leader_address, &size);
+        greeting_pack_welcome(&conn->port->identity, conn->is_ours, accepted, reason, leader_address, &size);
 
     conn_queue_frame(conn, bytes, size);
 }
@@ -54,6 +54,21 @@ static int conn_check_hello_by_certificate(const struct conn *conn, const Fleet_
     return greeting_check_certificate(conn_peer_name(conn), hello->machine_id, err);
 }
 
+/* Before the peer hears anything: what follows from it may end this process, so it must be known who says it. */
+static void conn_look_at_history(struct conn *conn, uint64_t recoveries, const ProtobufCBinaryData *id,
+                                 const char *machine_id)
+{
+    const struct port *port = conn->port;
+    struct cluster_history history;
+
+    if ((conn->tls != NULL && conn_peer_name(conn) == NULL) ||
+        greeting_check_certificate(conn_peer_name(conn), machine_id, NULL) < 0)
+        return;
+    if (port->callbacks.on_later_history != NULL &&
+        greeting_shows_later(&port->identity, recoveries, id, &history))
+        port->callbacks.on_later_history(&history, machine_id, port->data);
+}
+
 /* A peer has said Hello: hears whether it is welcome. */
 void conn_take_hello(struct conn *conn, const uint8_t *bytes, size_t size)
 {
@@ -66,6 +81,9 @@ void conn_take_hello(struct conn *conn, const uint8_t *bytes, size_t size)
     int r;
 
     r = hello == NULL ? -EBADMSG : greeting_check_hello(&port->identity, hello, &err);
+    conn->is_ours = r != -EBADMSG && greeting_is_of_cluster(&port->identity, hello);
+    if (conn->is_ours)
+        conn_look_at_history(conn, hello->recoveries, &hello->history, hello->machine_id);
     if (r == 0)
         r = conn_check_hello_by_certificate(conn, hello, &err);
     if (r == -EBADMSG) {
@@ -74,6 +92,9 @@ void conn_take_hello(struct conn *conn, const uint8_t *bytes, size_t size)
     } else if (r < 0) {
         port_log_stranger(port, conn->peer, err_text(&err, r));
         conn_refuse(conn, err_text(&err, r), "");
+    } else if (hello->purpose == FLEET__PURPOSE__PURPOSE_IDENTIFY) {
+        conn_send_welcome(conn, true, "", ""); /* That is all. */
+        conn_close(conn, "was told who is here");
     } else {
         conn->purpose = hello->purpose;
         conn->peer_server_id = hello->server_id;
@@ -107,6 +128,7 @@ void conn_take_welcome(struct conn *conn, const uint8_t *bytes, size_t size)
         conn_shut(conn, "the other side is not a fleet daemon");
         return;
     }
+    conn_look_at_history(conn, welcome->recoveries, &welcome->history, welcome->machine_id);
     if (greeting_check_certificate(conn_peer_name(conn), welcome->machine_id, &err) < 0) {
         conn_shut(conn, err.text);
     } else if (greeting_check_welcome(welcome, conn->to_server_id, &err) < 0) {

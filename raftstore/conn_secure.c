@@ -19,11 +19,13 @@
 static const struct tls_protocol protocols[] = {
     {.name = "fleet-raft/1", .demand = TLS_DEMAND_CERTIFICATE},
     {.name = "fleet-session/1", .demand = TLS_DEMAND_CERTIFICATE},
+    {.name = "fleet-identify/1", .demand = TLS_DEMAND_CERTIFICATE},
     {.name = "fleet-join/1", .demand = TLS_DEMAND_NOTHING},
 };
 static const Fleet__Purpose purposes[] = {
     FLEET__PURPOSE__PURPOSE_RAFT,
     FLEET__PURPOSE__PURPOSE_SESSION,
+    FLEET__PURPOSE__PURPOSE_IDENTIFY,
     FLEET__PURPOSE__PURPOSE_JOIN,
 };
 

@@ -29,14 +29,17 @@ uint8_t *greeting_pack_hello(const struct port_identity *identity, Fleet__Purpos
     hello.boot_id.data = (uint8_t *)identity->boot_id;
     hello.boot_id.len = sizeof(identity->boot_id);
     hello.version = (char *)PACKAGE_VERSION;
+    hello.recoveries = identity->history.recoveries;
+    hello.history = history_id(&identity->history);
+    hello.has_log = identity->has_log;
 
     bytes = xmalloc(fleet__hello__get_packed_size(&hello));
     *ret_size = fleet__hello__pack(&hello, bytes);
     return bytes;
 }
 
-uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool accepted, const char *reason,
-                               const char *leader_address, size_t *ret_size)
+uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool ours, bool accepted,
+                               const char *reason, const char *leader_address, size_t *ret_size)
 {
     Fleet__Welcome welcome = FLEET__WELCOME__INIT;
     uint8_t *bytes;
@@ -47,6 +50,12 @@ uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool accept
     welcome.machine_id = (char *)identity->machine_id;
     welcome.leader_address = (char *)leader_address;
     welcome.version = (char *)PACKAGE_VERSION;
+    welcome.boot_id.data = (uint8_t *)identity->boot_id;
+    welcome.boot_id.len = sizeof(identity->boot_id);
+    if (ours) {
+        welcome.recoveries = identity->history.recoveries;
+        welcome.history = history_id(&identity->history);
+    }
 
     bytes = xmalloc(fleet__welcome__get_packed_size(&welcome));
     *ret_size = fleet__welcome__pack(&welcome, bytes);
@@ -62,6 +71,12 @@ static bool is_machine_id(const char *id)
     return n == 32 && id[n] == '\0';
 }
 
+bool greeting_is_of_cluster(const struct port_identity *identity, const Fleet__Hello *hello)
+{
+    return identity->has_cluster && hello->cluster_id.len == sizeof(identity->cluster_id) &&
+           memcmp(hello->cluster_id.data, identity->cluster_id, sizeof(identity->cluster_id)) == 0;
+}
+
 static int check_cluster(const struct port_identity *identity, const Fleet__Hello *hello, struct err *err)
 {
     bool join = hello->purpose == FLEET__PURPOSE__PURPOSE_JOIN;
@@ -70,10 +85,52 @@ static int check_cluster(const struct port_identity *identity, const Fleet__Hell
         return 0;
     if (!identity->has_cluster)
         return join ? 0 : err_set(err, -EPERM, "this host is in no cluster yet");
-    if (hello->cluster_id.len != sizeof(identity->cluster_id) ||
-        memcmp(hello->cluster_id.data, identity->cluster_id, sizeof(identity->cluster_id)) != 0)
+    if (!greeting_is_of_cluster(identity, hello))
         return err_set(err, -EPERM, "this host belongs to another cluster");
     return 0;
+}
+
+/* Logs of two histories must not meet. A host without a log has nothing that could: its session may begin,
+ * and it takes up the later history (docs/RECOVERY.md). The text is for the one who dials. */
+static int check_history(const struct port_identity *identity, const Fleet__Hello *hello, struct err *err)
+{
+    const uint64_t ours = identity->history.recoveries;
+    struct cluster_history theirs;
+
+    if (hello->purpose == FLEET__PURPOSE__PURPOSE_JOIN)
+        return 0;
+    if (!history_read(hello->recoveries, &hello->history, &theirs))
+        return err_set(err, -EPERM, "a greeting whose history makes no sense");
+    if (history_equal(&theirs, &identity->history))
+        return 0;
+    if (theirs.recoveries == ours)
+        return err_set(err, -EPERM,
+                       "the cluster was recovered twice, on two hosts, and what you have is not what this "
+                       "host has: one of the two must be given up (docs/RECOVERY.md)");
+    if (theirs.recoveries > ours)
+        return err_set(err, -EPERM,
+                       "this host's data are of before the cluster's recovery number %" PRIu64
+                       ", in which you take part",
+                       theirs.recoveries);
+    if (hello->purpose == FLEET__PURPOSE__PURPOSE_SESSION && !hello->has_log)
+        return 0;
+    return err_set(err, -EPERM,
+                   "the cluster was recovered (number %" PRIu64
+                   ") out of another host's data, and yours are of before that: move your data directory "
+                   "away, and join again as a new host",
+                   ours);
+}
+
+bool greeting_shows_later(const struct port_identity *identity, uint64_t recoveries,
+                          const ProtobufCBinaryData *id, struct cluster_history *ret)
+{
+    struct cluster_history theirs;
+
+    if (!identity->has_cluster || recoveries == 0 || !history_read(recoveries, id, &theirs) ||
+        recoveries < identity->history.recoveries || history_equal(&theirs, &identity->history))
+        return false;
+    *ret = theirs;
+    return true;
 }
 
 int greeting_check_hello(const struct port_identity *identity, const Fleet__Hello *hello, struct err *err)
@@ -88,9 +145,11 @@ int greeting_check_hello(const struct port_identity *identity, const Fleet__Hell
     if (!is_machine_id(hello->machine_id) || hello->boot_id.len != 16)
         return err_set(err, -EBADMSG, "a greeting without a proper machine and boot id");
     if (hello->purpose != FLEET__PURPOSE__PURPOSE_RAFT && hello->purpose != FLEET__PURPOSE__PURPOSE_SESSION &&
-        hello->purpose != FLEET__PURPOSE__PURPOSE_JOIN)
+        hello->purpose != FLEET__PURPOSE__PURPOSE_JOIN && hello->purpose != FLEET__PURPOSE__PURPOSE_IDENTIFY)
         return err_set(err, -EPROTO, "purpose %d is not known here", (int)hello->purpose);
     r = check_cluster(identity, hello, err);
+    if (r >= 0)
+        r = check_history(identity, hello, err);
     if (r < 0)
         return r;
     if (hello->purpose == FLEET__PURPOSE__PURPOSE_RAFT && hello->server_id == 0)

@@ -9,8 +9,16 @@
 /* Both return what goes into the frame (free()). */
 uint8_t *greeting_pack_hello(const struct port_identity *identity, Fleet__Purpose purpose,
                              uint64_t to_server_id, size_t *ret_size);
-uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool accepted, const char *reason,
-                               const char *leader_address, size_t *ret_size);
+/* 'ours': it goes to a member of our cluster. */
+uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool ours, bool accepted,
+                               const char *reason, const char *leader_address, size_t *ret_size);
+
+bool greeting_is_of_cluster(const struct port_identity *identity, const Fleet__Hello *hello);
+
+/* Whether these, of a greeting by a member of our cluster, are of a later history than ours, or of another
+ * one that is as late. */
+bool greeting_shows_later(const struct port_identity *identity, uint64_t recoveries,
+                          const ProtobufCBinaryData *id, struct cluster_history *ret);
 
 /* Whether one who says this is to be listened to. -EBADMSG: not one of us, not worth an answer; -EPROTO:
  * another version; -EPERM: another cluster, or someone else is meant. */

@@ -57,6 +57,7 @@ static const char *const rule_names[GUARD_RULE_COUNT] = {
     [GUARD_RULE_TWO_LEADERS] = "two-leaders",
     [GUARD_RULE_STRANGER_VOTE] = "stranger-vote",
     [GUARD_RULE_SNAPSHOT_COLLISION] = "snapshot-collision",
+    [GUARD_RULE_RETIRED] = "retired",
     [GUARD_RULE_SEND_FAILED] = "send-failed",
     [GUARD_RULE_SILENT_CLOSE] = "silent-close",
 };
@@ -181,6 +182,11 @@ bool guard_is_ready(const struct guard *guard)
            guard->barrier_through && guard->barrier_term == raft_compat_term(guard->raft);
 }
 
+void guard_retire(struct guard *guard)
+{
+    guard->retired = true;
+}
+
 bool guard_is_writing(const struct guard *guard)
 {
     return guard->appends_in_flight > 0 || raft_compat_is_installing(guard->raft);
@@ -206,6 +212,7 @@ static bool is_second_leader(struct guard *guard, const struct raft_message *mes
         return false;
     if (term < raft_compat_term(guard->raft))
         return false; /* raft refuses it, and tells the sender. */
+    guard->retired = false;
     if (guard->leader_term == term)
         return guard->leader_id != message->server_id;
     guard->leader_id = message->server_id;
@@ -329,6 +336,10 @@ static void on_tick(struct raft_io *inner)
         fire(guard, GUARD_RULE_ELECTION_HELD);
         raft_compat_postpone_election(guard->raft, inner->time(inner));
     }
+    if (RAFT_COMPAT_IS_015 && raft_state(guard->raft) == RAFT_FOLLOWER && guard->retired) {
+        fire(guard, GUARD_RULE_RETIRED);
+        raft_compat_postpone_election(guard->raft, inner->time(inner));
+    }
     raft_compat_copy_capacity(&guard->io, guard->inner);
     guard->tick(&guard->io);
     guard_observe(guard);
@@ -390,6 +401,10 @@ static int guard_send(struct raft_io *io, struct raft_io_send *request, const st
         return lose(guard, request, message, cb);
     if (message->server_id == 0 || message->server_address == NULL) { /* To a leader that is not known. */
         fire(guard, GUARD_RULE_SEND_FAILED);
+        return lose(guard, request, message, cb);
+    }
+    if (message->type == RAFT_IO_REQUEST_VOTE && guard->retired) {
+        fire(guard, GUARD_RULE_RETIRED);
         return lose(guard, request, message, cb);
     }
     if (message->type == RAFT_IO_APPEND_ENTRIES_RESULT) {

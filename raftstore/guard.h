@@ -59,6 +59,7 @@ enum guard_rule {
     GUARD_RULE_TWO_LEADERS,           /* Refused: a second leader in one term. */
     GUARD_RULE_STRANGER_VOTE, /* Dropped: a vote for a server that is no voter, while we have a leader. */
     GUARD_RULE_SNAPSHOT_COLLISION, /* Dropped: InstallSnapshot while taking a snapshot (0.22). */
+    GUARD_RULE_RETIRED,            /* Did not campaign, or ask for votes: see guard_retire(). */
     GUARD_RULE_SEND_FAILED,        /* A message that could not be sent was made a lost one. */
     GUARD_RULE_SILENT_CLOSE,       /* A write that failed while closing was completed without status. */
     GUARD_RULE_COUNT,
@@ -115,6 +116,7 @@ struct guard {
 
     raft_id leader_id; /* Whom we know as leader of leader_term; maybe ourselves. */
     raft_term leader_term;
+    bool retired; /* See guard_retire(). */
 
     unsigned appends_in_flight;
     struct guard_append *held;  /* Completions for raft_close(), newest first. */
@@ -147,6 +149,11 @@ void guard_observe(struct guard *guard);
 /* Whether this server leads and the barrier of its term is through: everything that was ever committed is
  * applied here. Leader-only work requires it, and must carry the term all the same. */
 bool guard_is_ready(const struct guard *guard);
+
+/* The others go on without this server, as its owner has learned: it was removed while it was away, and would
+ * campaign for ever (docs/RAFT.md §5). It keeps quiet, until it hears a leader again. To keep quiet is always
+ * legal in Raft, so nothing is lost if that was a mistake but one that could have led. */
+void guard_retire(struct guard *guard);
 
 /* Whether log entries are on their way to the disk (a leadership transfer to us would be refused). */
 bool guard_is_writing(const struct guard *guard);

@@ -32,6 +32,9 @@
 #define API_JSON_VALUES_MAX          500000u /* Values in one body. */
 #define API_OPEN_MAX                 4096u   /* Requests that wait for their answer. */
 #define API_PAGE_SIZE_MAX            (1u * 1024 * 1024) /* Bytes after which a page ends: an answer fits a frame. */
+#define API_BACKUPS_MAX              4u                 /* That are being fetched at the same time... */
+#define API_BACKUP_IDLE_MS           30000u /* ...and are given up when nobody has asked for more for so long. */
+#define API_BACKUP_PIECE_MAX         (768u * 1024) /* Bytes of one piece of a backup, before it is text. */
 #define API_WAIT_MS_MAX              60000u
 #define API_WAITED_UNITS_MAX         200000u       /* In all requests that wait. */
 #define HOST_ANSWER_MAX              (256u * 1024) /* Bytes of a host's answer to one question of the leader. */

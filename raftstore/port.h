@@ -9,10 +9,10 @@
  * A port with credentials does the handshake of TLS first (tls_handshake.h: in another thread), where both
  * sides show a machine's certificate of their cluster, and the machine id in Hello and Welcome must be that
  * certificate's. Only who wants to join shows none: it knows the cluster by its token. What a connection is
- * for is its ALPN protocol: fleet-raft/1, fleet-session/1, fleet-join/1. A port without credentials talks
- * plain text. Where one of both kinds meets one of the other, both hear so. A certificate that ends later
- * ends no connection that was made with it: a clock that jumps, or a cluster that could not renew it in time,
- * is no reason to take a host's leader away.
+ * for is its ALPN protocol: fleet-raft/1, fleet-session/1, fleet-identify/1, fleet-join/1. A port without
+ * credentials talks plain text. Where one of both kinds meets one of the other, both hear so. A certificate
+ * that ends later ends no connection that was made with it: a clock that jumps, or a cluster that could not
+ * renew it in time, is no reason to take a host's leader away.
  *
  * What it guards against: strangers (another cluster's id, another protocol, a server id that is not meant),
  * frames over the limit (refused before memory is taken), peers that connect and say nothing
@@ -29,6 +29,7 @@
 #include "base/err.h"
 #include "pki/pki.h"
 #include "raftstore/fleet.pb-c.h"
+#include "raftstore/history.h"
 
 #define PORT_PROTOCOL 1u
 #define PORT_GREETING_MS \
@@ -46,6 +47,8 @@ struct port_identity {
     uint64_t server_id;
     char machine_id[33];
     uint8_t boot_id[16];
+    struct cluster_history history; /* Raft is spoken only with who has the same. */
+    bool has_log;                   /* Of that history. */
 };
 
 /* What happens on a connection. on_close comes exactly once, last, never from inside a conn_*() or port_*()
@@ -68,6 +71,9 @@ struct port_callbacks {
      * connection is open, and conn_send() works, once this has returned. */
     int (*on_accept)(struct conn *conn, const Fleet__Hello *hello, const struct conn_callbacks **ret,
                      void **ret_data, char *leader_address, struct err *err, void *data);
+    /* A member of our cluster has data of a later history than ours, or of another one that is as late. May
+     * come from inside any greeting, in both directions, and again; may be NULL. */
+    void (*on_later_history)(const struct cluster_history *history, const char *machine_id, void *data);
 };
 
 /* Ignores SIGPIPE for the whole process: libuv writes to sockets without MSG_NOSIGNAL. */
@@ -99,6 +105,10 @@ struct conn *port_dial(struct port *port, const char *address, Fleet__Purpose pu
  */
 struct conn *port_dial_join(struct port *port, const char *address, const uint8_t pin[PKI_PIN_SIZE],
                             const struct conn_callbacks *callbacks, void *data);
+
+/* Ends those that are open and not wanted any more; on_close comes with 'why'. */
+void port_end(struct port *port, bool (*unwanted)(const struct conn *conn, void *data), void *data,
+              const char *why);
 
 /* Ends every connection (on_close is called for each) and the listening; 'done' comes when nothing is left,
  * and the port is freed then. */

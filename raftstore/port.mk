@@ -7,6 +7,7 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/doorbell.c raftstore/doorbell.h \
 	raftstore/frame.c raftstore/frame.h \
 	raftstore/greeting.c raftstore/greeting.h \
+	raftstore/identify.c raftstore/identify.h \
 	raftstore/port.c raftstore/port.h \
 	raftstore/raftnet.c raftstore/raftnet.h \
 	raftstore/raftwire.c raftstore/raftwire.h \

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "raftstore/assembly.h"
+#include "raftstore/identify.h"
 #include "raftstore/limits.h"
 #include "raftstore/raftwire.h"
 
@@ -35,6 +36,15 @@
 #define DIAL_STALE_MS 500u
 #define PEERS_MAX     (4 * RAFT_SERVERS_MAX)
 
+#define WAITING_MAX (QUEUE_LIMIT + FRAME_MAX) /* Bytes of a caller of whom it is not known yet who it is. */
+
+/* A message that is heard, or not, when it is known who it comes from. */
+struct waiting {
+    struct waiting *prev, *next;
+    size_t size;
+    uint8_t bytes[];
+};
+
 /* One connection, either way. */
 struct link {
     struct link *prev, *next; /* In net->links. */
@@ -43,6 +53,10 @@ struct link {
     uint64_t server_id;
     uint64_t begun_ms, opened_ms;
     bool dialled, open;
+    bool trusted;                  /* It is known that it is the server: always so of a dialled one. */
+    uint8_t boot_id[BOOT_ID_SIZE]; /* Of who has called. */
+    struct waiting *waiting;       /* What one that is not trusted yet has said. */
+    size_t waiting_size;
     char address[ADDRESS_MAX + 1]; /* That was dialled, for libraft: where the peer is. */
     struct assembly assembly;
 };
@@ -69,6 +83,16 @@ struct peer {
                       round. */
     size_t held_size;
     struct transfer transfer;
+    struct inquiry *inquiry; /* Under way. */
+};
+
+/* Who is at the address of a server? */
+struct inquiry {
+    struct inquiry *prev, *next; /* In net->inquiries. */
+    struct raftnet *net;
+    struct identify *identify;
+    uint64_t server_id, begun_ms;
+    char address[ADDRESS_MAX + 1];
 };
 
 /* A send request whose callback is due in the next turn of the loop. */
@@ -94,6 +118,7 @@ struct raftnet {
     struct peer *peers;
     unsigned peer_count;
     struct link *links;
+    struct inquiry *inquiries;
     struct completion *completions, **completions_end;
     uv_idle_t idle; /* Active while there are completions. */
     uint64_t bad_log_ms;
@@ -137,8 +162,8 @@ static void on_idle_closed(uv_handle_t *handle)
 
 static void net_maybe_closed(struct raftnet *net)
 {
-    if (net->closing && net->io_closed && net->links == NULL && net->completions == NULL &&
-        !uv_is_closing((uv_handle_t *)&net->idle))
+    if (net->closing && net->io_closed && net->links == NULL && net->inquiries == NULL &&
+        net->completions == NULL && !uv_is_closing((uv_handle_t *)&net->idle))
         uv_close((uv_handle_t *)&net->idle, on_idle_closed);
 }
 
@@ -179,7 +204,7 @@ static void complete(struct raftnet *net, struct raft_io_send *req, raft_io_send
 
 static void peer_free(struct raftnet *net, struct peer *peer)
 {
-    assert(peer->out == NULL && peer->transfer.req == NULL);
+    assert(peer->out == NULL && peer->inquiry == NULL && peer->transfer.req == NULL);
     DL_DELETE(net->peers, peer);
     net->peer_count--;
     free(peer->held);
@@ -203,7 +228,7 @@ static void peers_make_room(struct raftnet *net)
     struct peer *peer;
 
     DL_FOREACH (net->peers, peer) {
-        if (peer->out == NULL) {
+        if (peer->out == NULL && peer->inquiry == NULL) {
             peer_free(net, peer);
             return;
         }
@@ -307,9 +332,8 @@ static void peer_heard(struct peer *peer, uint64_t now_ms)
     peer->asked_ms = 0;
 }
 
-static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, void *data)
+static void link_hear(struct link *link, const uint8_t *bytes, size_t size)
 {
-    struct link *link = data;
     struct raftnet *net = link->net;
     struct raft_message message;
     struct raftwire_piece piece;
@@ -333,6 +357,187 @@ static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, voi
     net->recv(net->io, &message);
 }
 
+/* ---- Who calls ---- */
+
+static bool is_older(const struct link *old, const struct link *link)
+{
+    if (link->trusted || memcmp(old->boot_id, link->boot_id, BOOT_ID_SIZE) == 0)
+        return true;
+    return !old->trusted && link->begun_ms - old->begun_ms >= DIAL_STALE_MS; /* They do not pile up. */
+}
+
+/* Older calls of the server are over. One that is not known to be the server ends only its own. */
+static void link_replaces(struct link *link)
+{
+    struct link *old;
+
+    DL_FOREACH (link->net->links, old) {
+        if (old == link || old->dialled || !old->open || old->server_id != link->server_id ||
+            !is_older(old, link))
+            continue;
+        old->open = false;
+        conn_close(old->conn, "replaced by a newer connection");
+    }
+}
+
+static void link_forget_waiting(struct link *link)
+{
+    struct waiting *waiting, *next;
+
+    DL_FOREACH_SAFE (link->waiting, waiting, next) {
+        DL_DELETE(link->waiting, waiting);
+        free(waiting);
+    }
+    link->waiting_size = 0;
+}
+
+/* It may be closed by what it has said. */
+static void link_trust(struct link *link)
+{
+    link->trusted = true;
+    link_replaces(link);
+    while (link->waiting != NULL && link->open) {
+        struct waiting *waiting = link->waiting;
+
+        DL_DELETE(link->waiting, waiting);
+        if (link->net->recv != NULL)
+            link_hear(link, waiting->bytes, waiting->size);
+        free(waiting);
+    }
+    link_forget_waiting(link);
+}
+
+/* Where nobody is, nobody is told apart: it calls again. */
+static void link_end(struct link *link, enum identify_result result)
+{
+    _cleanup_(freep) char *text = xasprintf(
+        result == IDENTIFY_NOBODY ? "nobody answers at this server's address, %s"
+                                  : "another host answers as this server at %s: was its disk copied?",
+        link->address);
+
+    link->open = false;
+    link_forget_waiting(link);
+    if (result == IDENTIFY_NOBODY)
+        conn_close(link->conn, text);
+    else
+        link_refuse_message(link, text);
+}
+
+static void inquire(struct link *link);
+
+/* Takes in who is there. What was asked before somebody called does not speak against it: it may have been
+ * booted since. */
+static void judge_callers(struct inquiry *inquiry, enum identify_result result, const uint8_t *boot_id)
+{
+    struct link *link, *next, *later = NULL;
+
+    DL_FOREACH_SAFE (inquiry->net->links, link, next) {
+        if (link->server_id != inquiry->server_id || link->dialled || !link->open || link->trusted)
+            continue;
+        if (!streq(link->address, inquiry->address))
+            later = link;
+        else if (result == IDENTIFY_OLD ||
+                 (result == IDENTIFY_THERE && memcmp(link->boot_id, boot_id, BOOT_ID_SIZE) == 0))
+            link_trust(link);
+        else if (inquiry->begun_ms < link->begun_ms)
+            later = link;
+        else
+            link_end(link, result);
+    }
+    if (later != NULL && later->open)
+        inquire(later);
+}
+
+static void on_identified(enum identify_result result, const uint8_t *boot_id, void *data)
+{
+    struct inquiry *inquiry = data;
+    struct raftnet *net = inquiry->net;
+    struct peer *peer = peer_find(net, inquiry->server_id);
+    bool current = peer != NULL && peer->inquiry == inquiry;
+
+    if (current)
+        peer->inquiry = NULL;
+    DL_DELETE(net->inquiries, inquiry);
+    if (current && net->recv != NULL)
+        judge_callers(inquiry, result, boot_id);
+    free(inquiry);
+    net_maybe_closed(net);
+}
+
+/* One that was begun when the host was not there may be waiting for nothing: it has called meanwhile. */
+static void drop_stale_inquiry(struct raftnet *net, uint64_t server_id)
+{
+    struct peer *peer = peer_find(net, server_id);
+    struct inquiry *inquiry = peer != NULL ? peer->inquiry : NULL;
+
+    if (inquiry == NULL || net_now(net) - inquiry->begun_ms < DIAL_STALE_MS)
+        return;
+    peer->inquiry = NULL;
+    identify_cancel(inquiry->identify);
+}
+
+static void inquire(struct link *link)
+{
+    struct raftnet *net = link->net;
+    struct peer *peer = peer_get(net, link->server_id);
+    struct inquiry *inquiry;
+
+    if (peer->inquiry != NULL)
+        return;
+    inquiry = NEW0(struct inquiry);
+    inquiry->net = net;
+    inquiry->server_id = link->server_id;
+    inquiry->begun_ms = net_now(net);
+    strcpy(inquiry->address, link->address);
+    DL_APPEND(net->inquiries, inquiry);
+    peer->inquiry = inquiry;
+    inquiry->identify =
+        identify_start(net->port, inquiry->address, inquiry->server_id, on_identified, inquiry);
+}
+
+/* One that is in no configuration of ours has no address that it could be compared with (see the top of
+ * raftnet.h).
+ */
+static void link_look(struct link *link)
+{
+    char address[ADDRESS_MAX + 1];
+
+    if (link->dialled || link->net->callbacks.on_resolve(link->server_id, address, link->net->data) < 0 ||
+        (link->trusted && streq(link->address, address)))
+        return;
+    strcpy(link->address, address);
+    link->trusted = false;
+    inquire(link);
+}
+
+static void link_keep(struct link *link, const uint8_t *bytes, size_t size)
+{
+    struct waiting *waiting;
+
+    if (link->waiting_size + size > WAITING_MAX) {
+        link_refuse_message(link, "it says too much before it is known who it is");
+        return;
+    }
+    waiting = xmalloc(sizeof(*waiting) + size);
+    waiting->size = size;
+    memcpy(waiting->bytes, bytes, size);
+    DL_APPEND(link->waiting, waiting);
+    link->waiting_size += size;
+}
+
+static void on_message(struct conn *conn, const uint8_t *bytes, size_t size, void *data)
+{
+    struct link *link = data;
+
+    if (link->net->recv == NULL)
+        return;
+    link_look(link);
+    if (link->trusted)
+        link_hear(link, bytes, size);
+    else
+        link_keep(link, bytes, size);
+}
+
 /* ---- Connections ---- */
 
 static struct link *link_new(struct raftnet *net, uint64_t server_id, bool dialled)
@@ -341,7 +546,7 @@ static struct link *link_new(struct raftnet *net, uint64_t server_id, bool diall
 
     link->net = net;
     link->server_id = server_id;
-    link->dialled = dialled;
+    link->dialled = link->trusted = dialled;
     link->begun_ms = net_now(net);
     DL_APPEND(net->links, link);
     return link;
@@ -410,6 +615,7 @@ static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome
               link->server_id, reason);
     DL_DELETE(net->links, link);
     assembly_done(&link->assembly);
+    link_forget_waiting(link);
     free(link);
     net_maybe_closed(net);
 }
@@ -427,31 +633,28 @@ static void on_drain(struct conn *conn, void *data)
         transfer_pump(link->net, peer);
 }
 
-/* An incoming one is open: it takes the place of an older one of that server. */
+/* An incoming one is open. */
 static void on_accepted(struct conn *conn, void *data)
 {
-    struct link *link = data, *old;
+    struct link *link = data, *stale;
     struct raftnet *net = link->net;
     struct peer *peer;
 
     link->conn = conn;
-    if (net->callbacks.on_resolve(link->server_id, link->address, net->data) < 0)
-        snprintf(link->address, sizeof(link->address), "%s", conn_peer(conn));
-    DL_FOREACH (net->links, old) {
-        if (!old->dialled && old->open && old->server_id == link->server_id) {
-            old->open = false;
-            conn_close(old->conn, "replaced by a newer connection");
-        }
-    }
+    snprintf(link->address, sizeof(link->address), "%s", conn_peer(conn));
+    link->trusted = true; /* For want of an address, unless it has one. */
     link->open = true;
+    drop_stale_inquiry(net, link->server_id);
+    link_look(link);
+    link_replaces(link);
     /* It is there: what we dialled while it was not may be waiting for nothing. Not what was dialled just
      * now: two that dial each other at the same time would never meet. */
     peer = peer_find(net, link->server_id);
     if (peer != NULL && peer->out != NULL && !peer->out->open &&
         net_now(net) - peer->out->begun_ms >= DIAL_STALE_MS) {
-        old = TAKE_PTR(peer->out);
+        stale = TAKE_PTR(peer->out);
         peer->retry_ms = 0;
-        conn_close(old->conn, "the peer has called meanwhile");
+        conn_close(stale->conn, "the peer has called meanwhile");
     }
 }
 
@@ -461,11 +664,16 @@ static const struct conn_callbacks link_callbacks = {.on_open = on_open,
                                                      .on_drain = on_drain,
                                                      .on_accepted = on_accepted};
 
-const struct conn_callbacks *raftnet_accept(struct raftnet *net, uint64_t server_id, void **ret_data)
+const struct conn_callbacks *raftnet_accept(struct raftnet *net, uint64_t server_id, const uint8_t *boot_id,
+                                            void **ret_data)
 {
+    struct link *link;
+
     if (net->recv == NULL)
         return NULL;
-    *ret_data = link_new(net, server_id, false);
+    link = link_new(net, server_id, false);
+    memcpy(link->boot_id, boot_id, BOOT_ID_SIZE);
+    *ret_data = link;
     return &link_callbacks;
 }
 
@@ -502,7 +710,8 @@ static void send_result(struct raftnet *net, struct raft_io_send *req, const str
     int r = -ENOTCONN;
 
     DL_FOREACH (net->links, link) {
-        if (link->server_id == message->server_id && link->open && (found == NULL || found->dialled))
+        if (link->server_id == message->server_id && link->open && link->trusted &&
+            (found == NULL || found->dialled))
             found = link;
     }
     if (found != NULL && conn_queued(found->conn) < QUEUE_LIMIT)
@@ -635,6 +844,7 @@ static void net_close(struct raft_io *io, raft_io_close_cb cb)
 {
     struct raftnet *net = net_of(io);
     struct link *link;
+    struct inquiry *inquiry;
     struct peer *peer;
 
     assert(!net->closing);
@@ -648,6 +858,9 @@ static void net_close(struct raft_io *io, raft_io_close_cb cb)
         link->open = false;
         if (link->conn != NULL)
             conn_close(link->conn, "Raft is closing");
+    }
+    DL_FOREACH (net->inquiries, inquiry) {
+        identify_cancel(inquiry->identify);
     }
     net->io_close(io, on_io_closed);
 }
@@ -697,7 +910,7 @@ void raftnet_free(struct raftnet *net)
 
     if (net == NULL)
         return;
-    assert(net->links == NULL && net->completions == NULL);
+    assert(net->links == NULL && net->inquiries == NULL && net->completions == NULL);
     DL_FOREACH_SAFE (net->peers, peer, next) {
         peer_free(net, peer);
     }

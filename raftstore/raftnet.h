@@ -15,7 +15,13 @@
  * always send them (what a slow peer has no room for is dropped, and the send callback says so: libraft then
  * probes); a snapshot into pieces, of which only a few wait at any time.
  *
- * Who is listened to: every server that the owner of the port lets in, in the configuration or not.
+ * Who is listened to: of a server of the configuration only the host that answers at the address which the
+ * configuration has for it, in that host's present boot (identify.h). A copy of its disk bears the same
+ * server id; but where one server is two, both may vote in one term, and so elect two leaders. Who calls is
+ * heard when it is known who is at that address, which takes one connection: the caller itself; otherwise it
+ * is hung up. (docs/RAFT.md §5.)
+ *
+ * Besides that every server that the owner of the port lets in, in the configuration or not.
  * Dissertation, section 4.1: a server must follow a leader, and vote for a candidate, that its own
  * configuration does not have (yet); a lagging voter that refuses its vote to a newer one can block both for
  * good. Removed servers are kept from disturbing by pre-vote, or by on_accept refusing those ids that are
@@ -51,9 +57,11 @@ struct raftnet *raftnet_new(uv_loop_t *loop, struct port *port, const struct raf
 void raftnet_install(struct raftnet *net, struct raft_io *io);
 
 /* What the owner of the port calls from on_accept for PURPOSE_RAFT: callbacks for an incoming connection of
- * 'server_id' (and then on_accept must return 0). An older one of the same server is closed. NULL: Raft is
- * not running (not started, or closing), refuse. */
-const struct conn_callbacks *raftnet_accept(struct raftnet *net, uint64_t server_id, void **ret_data);
+ * 'server_id', in the boot that its Hello tells (BOOT_ID_SIZE bytes; and then on_accept must return 0). An
+ * older one of the same server is closed when it is known that this is the server. NULL: Raft is not running
+ * (not started, or closing), refuse. */
+const struct conn_callbacks *raftnet_accept(struct raftnet *net, uint64_t server_id, const uint8_t *boot_id,
+                                            void **ret_data);
 
 /* When a message of this server last arrived (uv_now() ms), 0 for never. */
 uint64_t raftnet_last_heard_ms(const struct raftnet *net, uint64_t server_id);

@@ -176,9 +176,10 @@ static void unit_destroy(struct registry *registry, struct registry_unit *unit)
 
     if (unit->target[0] != '\0')
         strlist_add(&unit->former, unit->target);
-    if (unit->former.count > 0) {
+    if (unit->former.count > 0 || unit->anywhere || unit->requirements->global) {
         departed = registry_departed_remember(registry, unit->name, &unit->former);
         departed->stop_ms = unit->stop_ms;
+        departed->anywhere = unit->anywhere || unit->requirements->global;
         departed->leased = unit->leased;
         departed->leased_since = unit->leased_since;
     }
@@ -208,6 +209,7 @@ static void unit_inherit(struct registry *registry, struct registry_unit *unit)
         return;
     unit->former = departed->machines;
     departed->machines = (struct strlist){0};
+    unit->anywhere = departed->anywhere;
     if (departed->stop_ms > unit->stop_ms)
         unit->stop_ms = departed->stop_ms;
     unit->leased = departed->leased;
@@ -244,10 +246,15 @@ static int check_unit_change(struct registry *registry, const Fleet__UnitChange 
     return 0;
 }
 
+static bool has_former(const struct registry_unit *unit)
+{
+    return unit->former.count > 0 || unit->anywhere;
+}
+
 /* As long as an older copy may run somewhere, its time to stop counts, too. */
 static void unit_set_stop(struct registry_unit *unit)
 {
-    bool alone = unit->target[0] == '\0' && unit->former.count == 0;
+    bool alone = unit->target[0] == '\0' && !has_former(unit);
 
     if (alone || unit->requirements->stop_ms > unit->stop_ms)
         unit->stop_ms = unit->requirements->stop_ms;
@@ -292,6 +299,7 @@ static bool unit_set_text(struct registry *registry, struct registry_unit *unit,
     registry_content_put(registry, unit->content);
     unit->content = content;
     unit->handover = false; /* What its former machines run is not what is wanted any more. */
+    unit->anywhere = unit->anywhere || unit->requirements->global;
     unit_set_requirements(unit);
     unit_set_stop(unit);
     unit_note_lease(registry, unit);
@@ -351,16 +359,29 @@ static int apply_change_units(struct registry *registry, const Fleet__ChangeUnit
     return 0;
 }
 
+/* Whoever had an older content has carried out this one, or has nothing of it. */
+static void unit_set_leased(struct registry_unit *unit)
+{
+    if (unit->requirements->stop_ms == 0)
+        return;
+    unit->leased = true;
+    if (unit->leased_since == 0) /* A version that did not note it has placed it. */
+        unit->leased_since = unit->generation;
+}
+
 static void place_unit(struct registry *registry, struct registry_unit *unit,
                        const Fleet__Placement *placement, uint64_t wall_ms)
 {
     if (placement->former_gone) {
-        unit->leased = unit->leased || (unit->target[0] == '\0' && unit->former.count > 0);
+        unit->leased = unit->leased || (unit->target[0] == '\0' && has_former(unit));
+        unit->anywhere = false;
         strlist_done(&unit->former);
     }
     unit_set_stop(unit);
     if (unit->target[0] != '\0' && streq(unit->target, placement->to)) {
-        unit->handover = false; /* Nothing else: what is wanted of its machine is as before. */
+        unit->handover = false; /* What is wanted of its machine is as before. */
+        if (placement->leased)
+            unit_set_leased(unit);
         return;
     }
     unit_set_target(unit, placement->to, placement->reason);
@@ -460,7 +481,7 @@ static void machine_merge_labels(struct registry_machine *machine)
     }
 }
 
-static void machines_changed(struct registry *registry)
+void registry_machines_changed(struct registry *registry)
 {
     registry->changes.machines = true;
     free(registry->sorted_machines);
@@ -515,6 +536,7 @@ void registry_machine_set(struct registry_machine *machine, const Fleet__Registe
     machine->server_id = message->server_id;
     machine->disable_engine = message->disable_engine;
     registry_set_credentials(machine, message);
+    machine->no_store = message->no_store;
     labels_free(machine->fixed, machine->fixed_count);
     machine->fixed = NULL;
     machine->fixed_count = 0;
@@ -544,12 +566,15 @@ static int apply_register_machine(struct registry *registry, const Fleet__Regist
     registry->version++;
     machine = registry_machine_get(registry, command->machine_id);
     registry_note_join(registry, machine, command);
-    if (!machine->registered) {
+    if (!machine->registered || machine->awaited) {
         machine->registered = true;
         machine->joined_wall_ms = wall_ms;
     }
+    if (machine->server_id != command->server_id)
+        machine->leaving = false; /* It has joined anew. */
+    machine->awaited = false;
     registry_machine_set(machine, command);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -564,7 +589,7 @@ static int apply_remove_machine(struct registry *registry, const Fleet__RemoveMa
     registry->version++;
     registry_remember_removed(registry, machine->id, machine->hostname, machine->server_id, wall_ms);
     machine_remove(registry, machine);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -587,7 +612,7 @@ static int apply_change_metadata(struct registry *registry, const Fleet__ChangeM
     registry->version++;
     for (size_t i = 0; i < command->n_changes; i++)
         registry_change_metadata(registry, command->changes[i]);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -609,6 +634,15 @@ enum machine_availability registry_availability_of(Fleet__Availability availabil
     }
 }
 
+enum vote_wish registry_vote_of(Fleet__VoteWish vote)
+{
+    switch (vote) {
+    case FLEET__VOTE_WISH__VOTE_WISH_ALWAYS: return VOTE_ALWAYS;
+    case FLEET__VOTE_WISH__VOTE_WISH_NEVER: return VOTE_NEVER;
+    default: return VOTE_AUTOMATIC;
+    }
+}
+
 static void change_machine(struct registry *registry, const Fleet__MachineChange *change, uint64_t wall_ms)
 {
     struct registry_machine *machine = registry_machine_get(registry, change->machine_id);
@@ -616,11 +650,18 @@ static void change_machine(struct registry *registry, const Fleet__MachineChange
 
     if (change->availability != FLEET__AVAILABILITY__AVAILABILITY_UNCHANGED)
         machine->availability = registry_availability_of(change->availability);
+    if (change->vote != FLEET__VOTE_WISH__VOTE_WISH_UNCHANGED)
+        machine->vote = registry_vote_of(change->vote);
+    if (change->leaving != FLEET__LEAVING__LEAVING_UNCHANGED)
+        machine->leaving = change->leaving == FLEET__LEAVING__LEAVING_YES;
     if (change->daemon != FLEET__DAEMON_STATE__DAEMON_UNCHANGED)
         machine->daemon_stopped = change->daemon == FLEET__DAEMON_STATE__DAEMON_STOPPED;
     if (change->verdict != FLEET__VERDICT__VERDICT_UNCHANGED)
         machine->daemon_stopped = false; /* It has called again, or it is more than that. */
-    if (change->verdict == FLEET__VERDICT__VERDICT_UNCHANGED || lost == machine->lost)
+    if (change->verdict == FLEET__VERDICT__VERDICT_UNCHANGED)
+        return;
+    machine->lost_confirmed = lost && (change->confirmed || machine->lost_confirmed);
+    if (lost == machine->lost)
         return;
     machine->lost = lost;
     machine->lost_wall_ms = lost ? wall_ms : 0;
@@ -638,7 +679,7 @@ static int apply_change_machines(struct registry *registry, const Fleet__ChangeM
     registry->version++;
     for (size_t i = 0; i < command->n_changes; i++)
         change_machine(registry, command->changes[i], wall_ms);
-    machines_changed(registry);
+    registry_machines_changed(registry);
     return 0;
 }
 
@@ -730,6 +771,17 @@ void registry_request_remember(struct registry *registry, const void *id,
     }
 }
 
+void registry_requests_forget(struct registry *registry)
+{
+    while (registry->requests != NULL) {
+        struct request *request = registry->requests;
+
+        HASH_DEL(registry->requests, request);
+        free(request->result.text);
+        free(request);
+    }
+}
+
 const struct registry_result *registry_request(const struct registry *registry, const void *request_id)
 {
     struct request *request;
@@ -784,11 +836,26 @@ int command_encode(const Fleet__Command *command, uint8_t **ret, size_t *ret_siz
     return 0;
 }
 
+uint64_t command_wall_ms(const void *bytes, size_t size)
+{
+    Fleet__Command *command = command_decode(bytes, size);
+    uint64_t wall_ms = command != NULL ? command->wall_ms : 0;
+
+    if (command != NULL)
+        fleet__command__free_unpacked(command, NULL);
+    return wall_ms;
+}
+
 /* ---- asking ---- */
 
 const uint8_t *registry_cluster_id(const struct registry *registry)
 {
     return registry->cluster_id;
+}
+
+const struct cluster_history *registry_history(const struct registry *registry)
+{
+    return &registry->history;
 }
 
 uint64_t registry_version(const struct registry *registry)
@@ -905,13 +972,7 @@ void registry_clear(struct registry *registry)
         departed_remove(registry, registry->departed);
     registry_security_clear(registry);
     registry_clients_clear(registry);
-    while (registry->requests != NULL) {
-        struct request *request = registry->requests;
-
-        HASH_DEL(registry->requests, request);
-        free(request->result.text);
-        free(request);
-    }
+    registry_requests_forget(registry);
     /* What is left is held by a snapshot in progress. */
     for (struct registry_content *content = registry->contents, *next; content != NULL; content = next) {
         next = content->hh.next;

@@ -30,7 +30,9 @@
 #include "base/err.h"
 #include "base/str.h"
 #include "raftstore/fleet.pb-c.h"
+#include "raftstore/history.h"
 #include "raftstore/limits.h"
+#include "raftstore/servers.h"
 #include "raftstore/settings.h"
 #include "units/file.h"
 #include "units/requirements.h"
@@ -64,7 +66,8 @@ struct registry_unit {
     char target[MACHINE_ID_SIZE]; /* "": nowhere. */
     struct strlist former;        /* Where it was before, and may still be: a machine must let go of it before
                                      another one gets it. The leader knows which ones have; a new leader waits
-                                     for them to call. */
+                                     for them to call. One that is lost may still run it. */
+    bool anywhere;                /* It was global before: so each machine is one of the former ones. */
     bool handover;    /* A planned move: former machines keep what they run until it is active at its
                          target. Ends when they have let go. */
     uint64_t stop_ms; /* The longest that a copy which may still run may take to stop when its lease ends: the
@@ -100,11 +103,17 @@ struct registry_machine {
                     */
     uint64_t server_id;
     bool disable_engine;
+    bool no_store; /* It has no room for a copy of the data. */
+    enum vote_wish vote;
+    bool leaving; /* It is about to be removed: it is to have no part in consensus. */
     uint64_t joined_wall_ms;
     bool lost; /* It was given up, and has not called since. Not "it does not answer": that nobody stores. */
     uint64_t lost_wall_ms;
+    bool lost_confirmed; /* A person has said so: nothing runs there any more. Until it has called. */
     enum machine_availability availability;
     bool daemon_stopped; /* Its fleetd was stopped on purpose, and has not called since; its units run on. */
+    bool awaited; /* It was a machine of the cluster that this one was restored from, and has not joined this
+                     one yet. It may run what it ran there. */
     struct registry_label *labels; /* What holds now: static ones, overridden by changed ones; by key. */
     size_t label_count;
     struct registry_label *fixed; /* From its configuration, by key. */
@@ -153,12 +162,18 @@ const struct registry_result *registry_apply(struct registry *registry, const vo
  * loses entries of other lengths). -EMSGSIZE over COMMAND_MAX. The caller frees *ret. */
 int command_encode(const Fleet__Command *command, uint8_t **ret, size_t *ret_size);
 
+/* When the leader took an encoded command, by its wall clock: for people; 0: unknown. */
+uint64_t command_wall_ms(const void *bytes, size_t size);
+
 const uint8_t *
 registry_cluster_id(const struct registry *registry); /* CLUSTER_ID_SIZE bytes, zero if there is none. */
+const struct cluster_history *registry_history(const struct registry *registry);
 uint64_t registry_version(const struct registry *registry);
 
-/* What a setting is now: a number, or a duration in milliseconds. */
+/* What a setting is now: a number, or a duration in milliseconds; of any type, its one form. The caller owns
+ * the text. */
 uint64_t registry_setting_number(const struct registry *registry, enum setting_id id);
+char *registry_setting_text(const struct registry *registry, enum setting_id id);
 /* What was set, also by a version that knows more settings than this one; NULL: it has its default. And all
  * of that, by name. Borrowed until the next command. */
 const char *registry_setting(const struct registry *registry, const char *name);
@@ -200,6 +215,32 @@ struct registry_snapshot {
 struct registry_snapshot *registry_snapshot_new(struct registry *registry);
 void registry_snapshot_free(struct registry *registry, struct registry_snapshot *snapshot);
 
-/* Replaces everything by what a snapshot holds. -EBADMSG with a text: it is damaged, and nothing was changed.
- */
+/* Replaces everything by what a snapshot holds. -EBADMSG with a text: it is damaged; -EPROTONOSUPPORT: a
+ * later version wrote it, in a format that is not known here. Nothing was changed then. */
 int registry_restore(struct registry *registry, const void *bytes, size_t size, struct err *err);
+
+/* ---- registry_renew.c: data that begin a new history ---- */
+
+/* By so much 'version' leaps: more than whatever may be missing can have used up, so no generation and no
+ * token is ever given twice. */
+#define REGISTRY_VERSION_LEAP (UINT64_C(1) << 32)
+
+struct registry_renewal {
+    struct cluster_history history; /* What begins. */
+    const char *machine_id; /* The host that it begins on, and its new id as a server: as the only one. */
+    uint64_t server_id;
+    const uint8_t *cluster_id; /* Of a new cluster, for which these data were restored from a backup; NULL: it
+                                  is the same cluster as ever. */
+};
+
+/* Makes what the registry holds the beginning of a new history. Units, contents, desired states, places,
+ * tokens, settings and what is known of machines stay. In a new cluster the machines of the old one are
+ * awaited; nobody there is a member before it has joined, and nobody's requests are remembered. */
+void registry_renew(struct registry *registry, const struct registry_renewal *renewal);
+
+/* As registry_snapshot_new(), without what is of no use in another cluster: the requests, and whatever gives
+ * power over this one. */
+struct registry_snapshot *registry_snapshot_for_backup(struct registry *registry);
+
+/* Bytes of all pieces together. */
+uint64_t registry_snapshot_size(const struct registry_snapshot *snapshot);

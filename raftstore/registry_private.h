@@ -21,7 +21,8 @@ struct request {
 struct departed {
     char *name;
     struct strlist machines;
-    uint64_t stop_ms; /* This and the next two: as of struct registry_unit. */
+    bool anywhere; /* This and the next three: as of struct registry_unit. */
+    uint64_t stop_ms;
     bool leased;
     uint64_t leased_since;
     UT_hash_handle hh;
@@ -29,6 +30,7 @@ struct departed {
 
 struct registry {
     uint8_t cluster_id[CLUSTER_ID_SIZE];
+    struct cluster_history history;
     uint64_t version;
     struct registry_setting *settings; /* By name. */
     size_t setting_count, setting_capacity;
@@ -72,6 +74,7 @@ int registry_refuse(struct registry *registry, int status, const char *format, .
 enum unit_state registry_state_of(Fleet__DesiredState desired);
 Fleet__DesiredState registry_desired_of(enum unit_state state);
 enum machine_availability registry_availability_of(Fleet__Availability availability);
+enum vote_wish registry_vote_of(Fleet__VoteWish vote);
 
 /* One snapshot record with its length before it. The caller frees it. */
 uint8_t *registry_pack_record(const Fleet__SnapshotRecord *record, size_t *ret_size);
@@ -86,8 +89,10 @@ struct registry_unit *registry_unit_add(struct registry *registry, const char *n
 
 struct registry_machine *registry_machine_get(struct registry *registry,
                                               const char *id); /* Made if it is missing. */
+void registry_machines_changed(struct registry *registry);
 void registry_machine_set(struct registry_machine *machine, const Fleet__RegisterMachine *message);
 void registry_change_metadata(struct registry *registry, const Fleet__MetadataChange *change);
+void registry_requests_forget(struct registry *registry);
 void registry_request_remember(struct registry *registry, const void *id,
                                const struct registry_result *result);
 /* Takes over what is in 'machines'. Borrowed, for the caller to fill in the rest; there is room for one at

@@ -135,6 +135,14 @@ uint64_t registry_setting_number(const struct registry *registry, enum setting_i
     return registry->setting_numbers[id];
 }
 
+char *registry_setting_text(const struct registry *registry, enum setting_id id)
+{
+    const char *value = registry_setting(registry, settings_row(id)->name);
+    char *text;
+
+    return value != NULL && settings_normalise(id, value, &text, NULL) >= 0 ? text : settings_fallback(id);
+}
+
 const char *registry_setting(const struct registry *registry, const char *name)
 {
     size_t i = place_of(registry, name);

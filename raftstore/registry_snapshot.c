@@ -41,6 +41,7 @@ static void add_unit(struct strbuf *to, const struct registry_unit *unit)
     message.stop_ms = unit->stop_ms;
     message.leased = unit->leased;
     message.leased_since = unit->leased_since;
+    message.anywhere = unit->anywhere;
     message.reason = unit->reason;
     message.placed_wall_ms = unit->placed_wall_ms;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_UNIT;
@@ -56,6 +57,11 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
         [MACHINE_DRAINING] = FLEET__AVAILABILITY__AVAILABILITY_DRAINING,
     };
     static const uint8_t no_fingerprint[FINGERPRINT_SIZE];
+    static const Fleet__VoteWish votes[] = {
+        [VOTE_AUTOMATIC] = FLEET__VOTE_WISH__VOTE_WISH_UNCHANGED,
+        [VOTE_ALWAYS] = FLEET__VOTE_WISH__VOTE_WISH_ALWAYS,
+        [VOTE_NEVER] = FLEET__VOTE_WISH__VOTE_WISH_NEVER,
+    };
     Fleet__RegisterMachine registration = FLEET__REGISTER_MACHINE__INIT;
     Fleet__SnapshotMachine message = FLEET__SNAPSHOT_MACHINE__INIT;
     Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
@@ -91,6 +97,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     registration.version = machine->version;
     registration.server_id = machine->server_id;
     registration.disable_engine = machine->disable_engine;
+    registration.no_store = machine->no_store;
     registration.metadata = label_list;
     registration.n_metadata = machine->fixed_count;
     registration.roots = roots;
@@ -106,8 +113,12 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     message.joined_wall_ms = machine->joined_wall_ms;
     message.lost = machine->lost;
     message.lost_wall_ms = machine->lost_wall_ms;
+    message.lost_confirmed = machine->lost_confirmed;
     message.availability = availability[machine->availability];
     message.daemon_stopped = machine->daemon_stopped;
+    message.vote = votes[machine->vote];
+    message.leaving = machine->leaving;
+    message.awaited = machine->awaited;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_MACHINE;
     record.machine = &message;
     add_record(to, &record);
@@ -138,6 +149,7 @@ static void add_departed(struct strbuf *to, const struct departed *departed)
     message.stop_ms = departed->stop_ms;
     message.leased = departed->leased;
     message.leased_since = departed->leased_since;
+    message.anywhere = departed->anywhere;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_DEPARTED;
     record.departed = &message;
     add_record(to, &record);
@@ -246,7 +258,8 @@ static uint32_t set_voters(const struct registry *registry)
     return (uint32_t)registry_setting_number(registry, SETTING_VOTERS);
 }
 
-static uint8_t *make_header(const struct registry *registry, const struct strbuf *tail, size_t *ret_size)
+static uint8_t *make_header(const struct registry *registry, bool for_backup, const struct strbuf *tail,
+                            size_t *ret_size)
 {
     _cleanup_(freep) Fleet__Setting **settings = NULL;
     const struct registry_authorities *known = &registry->authorities;
@@ -264,14 +277,17 @@ static uint8_t *make_header(const struct registry *registry, const struct strbuf
     message.voters = set_voters(registry);
     message.settings = settings = make_settings(registry, &message.n_settings);
     message.lease_ms = registry->lease_ms;
+    message.recoveries = registry->history.recoveries;
+    message.history = history_id(&registry->history);
+    message.written_by = (char *)PACKAGE_VERSION;
     message.contents = HASH_COUNT(registry->contents);
     message.units = HASH_COUNT(registry->units);
     message.machines = HASH_COUNT(registry->machines);
-    message.requests = HASH_COUNT(registry->requests);
+    message.requests = for_backup ? 0 : HASH_COUNT(registry->requests);
     message.departed = HASH_COUNT(registry->departed);
     message.join_tokens = HASH_COUNT(registry->join_tokens);
     message.removed = HASH_COUNT(registry->removed);
-    message.clients = HASH_COUNT(registry->clients);
+    message.clients = for_backup ? 0 : HASH_COUNT(registry->clients);
     authorities.issuing = &issuing;
     authorities.next = known->next.certificate != NULL ? &next : NULL;
     authorities.old = known->old.certificate != NULL ? &old : NULL;
@@ -291,7 +307,9 @@ static void add_piece(struct registry_snapshot *snapshot, const void *base, size
     snapshot->pieces[snapshot->count++] = (struct registry_piece){.base = base, .size = size};
 }
 
-struct registry_snapshot *registry_snapshot_new(struct registry *registry)
+/* What a backup is for stands in docs/RECOVERY.md: whatever gives power over this cluster (keys, secrets) is
+ * left out of it, and comes here behind 'for_backup'. */
+static struct registry_snapshot *snapshot_take(struct registry *registry, bool for_backup)
 {
     struct registry_snapshot *snapshot = NEW0(struct registry_snapshot);
     struct strbuf tail = {0};
@@ -301,7 +319,8 @@ struct registry_snapshot *registry_snapshot_new(struct registry *registry)
         add_unit(&tail, unit);
     for (struct registry_machine *machine = registry->machines; machine != NULL; machine = machine->hh.next)
         add_machine(&tail, machine);
-    for (struct request *request = registry->requests; request != NULL; request = request->hh.next)
+    for (struct request *request = registry->requests; request != NULL && !for_backup;
+         request = request->hh.next)
         add_request(&tail, request);
     for (struct departed *departed = registry->departed; departed != NULL; departed = departed->hh.next)
         add_departed(&tail, departed);
@@ -309,10 +328,11 @@ struct registry_snapshot *registry_snapshot_new(struct registry *registry)
         add_join_token(&tail, token);
     for (struct registry_removed *removed = registry->removed; removed != NULL; removed = removed->hh.next)
         add_removed(&tail, removed);
-    for (struct registry_client *client = registry->clients; client != NULL; client = client->hh.next)
+    for (struct registry_client *client = registry->clients; client != NULL && !for_backup;
+         client = client->hh.next)
         add_client(&tail, client);
     tail_size = tail.size;
-    snapshot->head = make_header(registry, &tail, &head_size);
+    snapshot->head = make_header(registry, for_backup, &tail, &head_size);
     snapshot->tail = (uint8_t *)strbuf_take(&tail);
 
     add_piece(snapshot, snapshot->head, head_size);
@@ -325,6 +345,25 @@ struct registry_snapshot *registry_snapshot_new(struct registry *registry)
     if (tail_size > 0)
         add_piece(snapshot, snapshot->tail, tail_size);
     return snapshot;
+}
+
+struct registry_snapshot *registry_snapshot_new(struct registry *registry)
+{
+    return snapshot_take(registry, false);
+}
+
+struct registry_snapshot *registry_snapshot_for_backup(struct registry *registry)
+{
+    return snapshot_take(registry, true);
+}
+
+uint64_t registry_snapshot_size(const struct registry_snapshot *snapshot)
+{
+    uint64_t size = 0;
+
+    for (size_t i = 0; i < snapshot->count; i++)
+        size += snapshot->pieces[i].size;
+    return size;
 }
 
 void registry_snapshot_free(struct registry *registry, struct registry_snapshot *snapshot)
@@ -411,6 +450,7 @@ static int restore_unit(struct registry *registry, const Fleet__SnapshotUnit *me
     unit->stop_ms = message->stop_ms;
     unit->leased = message->leased;
     unit->leased_since = message->leased_since;
+    unit->anywhere = message->anywhere;
     unit->placed_wall_ms = message->placed_wall_ms;
     free(unit->reason);
     unit->reason = xstrdup(message->reason);
@@ -430,8 +470,12 @@ static int restore_machine(struct registry *registry, const Fleet__SnapshotMachi
     machine->joined_wall_ms = message->joined_wall_ms;
     machine->lost = message->lost;
     machine->lost_wall_ms = message->lost_wall_ms;
+    machine->lost_confirmed = message->lost_confirmed;
     machine->availability = registry_availability_of(message->availability);
     machine->daemon_stopped = message->daemon_stopped;
+    machine->vote = registry_vote_of(message->vote);
+    machine->leaving = message->leaving;
+    machine->awaited = message->awaited;
     for (size_t i = 0; i < message->n_changed_metadata; i++) {
         Fleet__MetadataChange change = *message->changed_metadata[i];
 
@@ -468,6 +512,7 @@ static int restore_departed(struct registry *registry, const Fleet__SnapshotDepa
     departed->stop_ms = message->stop_ms;
     departed->leased = message->leased;
     departed->leased_since = message->leased_since;
+    departed->anywhere = message->anywhere;
     return 0;
 }
 
@@ -611,6 +656,20 @@ static void release_contents(struct registry *registry)
         registry_content_put(registry, content);
 }
 
+/* A format that this version does not know, and would have known had it written it itself: a wrong bit. */
+static int check_format(const Fleet__SnapshotHeader *header, struct err *err)
+{
+    if (header->format == SNAPSHOT_FORMAT)
+        return 0;
+    if (header->format == 0 || header->written_by[0] == '\0' || streq(header->written_by, PACKAGE_VERSION))
+        return err_set(err, -EBADMSG, "the snapshot's format, %u, makes no sense: it is damaged",
+                       header->format);
+    return err_set(err, -EPROTONOSUPPORT,
+                   "the snapshot has format %u and was written by fleetd %s; this is fleetd " PACKAGE_VERSION
+                   ", which knows format %u only: install fleetd %s or later",
+                   header->format, header->written_by, SNAPSHOT_FORMAT, header->written_by);
+}
+
 int registry_restore(struct registry *registry, const void *bytes, size_t size, struct err *err)
 {
     struct reader reader = {.at = bytes, .end = (const uint8_t *)bytes + size, .err = err};
@@ -621,12 +680,11 @@ int registry_restore(struct registry *registry, const void *bytes, size_t size, 
     if (record == NULL)
         return -EBADMSG;
     fresh = registry_new();
-    if (record->header->format != SNAPSHOT_FORMAT)
-        r = err_set(err, -EBADMSG, "the snapshot has format %u, this version knows %u: upgrade fleetd",
-                    record->header->format, SNAPSHOT_FORMAT);
-    else if (record->header->cluster_id.len != CLUSTER_ID_SIZE)
+    r = check_format(record->header, err);
+    if (r >= 0 && (record->header->cluster_id.len != CLUSTER_ID_SIZE ||
+                   !history_read(record->header->recoveries, &record->header->history, &fresh->history)))
         r = err_set(err, -EBADMSG, "the snapshot's header makes no sense");
-    else
+    if (r >= 0)
         r = restore_all(fresh, record->header, &reader);
     fleet__snapshot_record__free_unpacked(record, NULL);
     release_contents(fresh);

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "base/times.h"
+#include "raftstore/limits.h"
 #include "units/requirements.h"
 
 /* In the order of enum pki_role. */
@@ -31,6 +32,11 @@ static const struct setting rows[SETTING_COUNT] = {
                            "What one may do through a host that does not hold the cluster's data", roles},
     [SETTING_VOTERS] = {"voters", SETTING_NUMBER, 5, 1, SETTING_VOTERS_MAX, true,
                         "How many hosts vote, as far as there are so many", NULL},
+    [SETTING_VOTERS_GRACE] = {"voters_grace", SETTING_DURATION, 300000, 1000, 30 * 86400000ull, false,
+                              "A voter that is away for so long is replaced by another host", NULL},
+    [SETTING_VOTERS_SPREAD_BY] = {"voters_spread_by", SETTING_TEXT, 0, 0, SETTING_VALUE_MAX, false,
+                                  "A metadata key: voters have as many different values of it as possible",
+                                  NULL},
 };
 
 const struct setting *settings_row(enum setting_id id)
@@ -72,12 +78,28 @@ static bool read_word(const struct setting *row, const char *text, uint64_t *ret
     return false;
 }
 
+static int parse_text(const struct setting *row, const char *text, uint64_t *ret, struct err *err)
+{
+    size_t size = strlen(text);
+
+    for (const char *c = text; *c != '\0'; c++)
+        if ((unsigned char)*c <= ' ' || *c == 127)
+            return err_set(err, -EINVAL, "it has blanks, or characters that nobody could see");
+    if (size < row->min || size > row->max)
+        return err_set(err, -EINVAL, "it has %zu bytes, and not %" PRIu64 " to %" PRIu64, size, row->min,
+                       row->max);
+    *ret = size;
+    return 0;
+}
+
 int settings_parse(enum setting_id id, const char *text, uint64_t *ret, struct err *err)
 {
     const struct setting *row = settings_row(id);
     _cleanup_(freep) char *limits = NULL;
     uint64_t value;
 
+    if (row->type == SETTING_TEXT)
+        return parse_text(row, text, ret, err);
     if (row->type == SETTING_DURATION) {
         int r = duration_parse(text, &value, err);
 
@@ -98,6 +120,22 @@ int settings_parse(enum setting_id id, const char *text, uint64_t *ret, struct e
     return 0;
 }
 
+int settings_normalise(enum setting_id id, const char *text, char **ret, struct err *err)
+{
+    uint64_t value;
+    int r = settings_parse(id, text, &value, err);
+
+    if (r >= 0)
+        *ret = settings_row(id)->type == SETTING_TEXT ? xstrdup(text) : settings_format(id, value);
+    return r;
+}
+
+char *settings_fallback(enum setting_id id)
+{
+    return settings_row(id)->type == SETTING_TEXT ? xstrdup("")
+                                                  : settings_format(id, settings_row(id)->fallback);
+}
+
 char *settings_format(enum setting_id id, uint64_t value)
 {
     const struct setting *row = settings_row(id);
@@ -105,7 +143,8 @@ char *settings_format(enum setting_id id, uint64_t value)
     switch (row->type) {
     case SETTING_DURATION: return duration_format(value);
     case SETTING_WORD: return xstrdup(row->words[value]);
-    case SETTING_NUMBER: break;
+    case SETTING_NUMBER:
+    case SETTING_TEXT: break;
     }
     return xasprintf("%" PRIu64, value);
 }
@@ -123,6 +162,8 @@ char *settings_limits(enum setting_id id)
 
             strbuf_addf(&text, "%s%s", value == row->min ? "" : value + step > row->max ? " or " : ", ", one);
         }
+    } else if (row->type == SETTING_TEXT) {
+        strbuf_addf(&text, "%" PRIu64 " to %" PRIu64 " bytes without blanks", row->min, row->max);
     } else {
         _cleanup_(freep) char *min = settings_format(id, row->min), *max = settings_format(id, row->max);
 

@@ -23,8 +23,10 @@ enum setting_id {
     SETTING_FAILURE_LIMIT_BURST, /* After so many failures on one machine a unit is tried elsewhere; 0: never.
                                   */
     SETTING_FAILURE_LIMIT_INTERVAL, /* Within so many milliseconds. */
-    SETTING_HOST_ROLE, /* What one may do through a host without the cluster's data: an enum pki_role. */
-    SETTING_VOTERS,    /* How many hosts vote: an odd number, so that half of them is no majority. */
+    SETTING_HOST_ROLE,    /* What one may do through a host without the cluster's data: an enum pki_role. */
+    SETTING_VOTERS,       /* How many hosts vote: an odd number, so that half of them is no majority. */
+    SETTING_VOTERS_GRACE, /* A voter that is away for so many milliseconds is replaced. */
+    SETTING_VOTERS_SPREAD_BY, /* The metadata key by which voters are spread; "": by none. */
     SETTING_COUNT,
 };
 
@@ -32,6 +34,7 @@ enum setting_type {
     SETTING_NUMBER,
     SETTING_DURATION, /* In milliseconds; as text, systemd.time(7)'s. */
     SETTING_WORD,     /* One of some words; the number is its place among them. */
+    SETTING_TEXT,     /* Of 'min' to 'max' bytes, none of them blank. Its default is the empty one. */
 };
 
 struct setting {
@@ -50,9 +53,15 @@ const struct setting *settings_row(enum setting_id id);
 /* Whether there is a setting of that name, and which. */
 bool settings_find(const char *name, enum setting_id *ret);
 
-/* -EINVAL with a text that says what is allowed, where 'text' is no value of the setting. */
+/* -EINVAL with a text that says what is allowed, where 'text' is no value of the setting. Of a text, *ret is
+ * its size. */
 int settings_parse(enum setting_id id, const char *text, uint64_t *ret, struct err *err);
 
-/* The one form of a value; and what values are allowed, for people ("0 to 32"). The caller owns them. */
+/* As settings_parse(); *ret is the value in its one form. The caller owns it. */
+int settings_normalise(enum setting_id id, const char *text, char **ret, struct err *err);
+
+/* The one form of a number or a duration; of any setting's default; and what values are allowed, for people
+ * ("0 to 32"). The caller owns them. */
 char *settings_format(enum setting_id id, uint64_t value);
+char *settings_fallback(enum setting_id id);
 char *settings_limits(enum setting_id id);

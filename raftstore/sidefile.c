@@ -10,43 +10,29 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include <nettle/sha2.h>
-
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/hex.h"
 #include "base/str.h"
+#include "raftstore/digest.h"
 
-#define FORMAT_VERSION  1
-#define LINE_MAX_SIZE   256
-#define DIGEST_HEX_SIZE (SHA256_DIGEST_SIZE + 1)
-#define ADVICE          "wipe it and let this host join again as a new server"
-
-/* The first half of the SHA-256 of 'bytes', in hex: what is damaged by chance is noticed. */
-static void digest(const char *bytes, size_t size, char ret[DIGEST_HEX_SIZE])
-{
-    uint8_t sum[SHA256_DIGEST_SIZE / 2];
-    struct sha256_ctx ctx;
-
-    sha256_init(&ctx);
-    sha256_update(&ctx, size, (const uint8_t *)bytes);
-    sha256_digest(&ctx, sizeof sum, sum);
-    id_to_hex(sum, sizeof sum, ret);
-}
+#define FORMAT_VERSION 1
+#define LINE_MAX_SIZE  256
+#define ADVICE         "wipe it and let this host join again as a new server"
 
 /* ---- Writing ---- */
 
 static size_t format_line(const struct sidefile *file, char *line)
 {
-    char id[2 * SIDEFILE_CLUSTER_ID_SIZE + 1], sum[DIGEST_HEX_SIZE];
+    char id[2 * SIDEFILE_CLUSTER_ID_SIZE + 1], sum[DIGEST_TEXT_SIZE];
     int n;
 
     id_to_hex(file->cluster_id, sizeof file->cluster_id, id);
     n = snprintf(line, LINE_MAX_SIZE,
                  "fleet-progress %d cluster=%s server=%016" PRIx64 " term=%" PRIu64 " committed=%" PRIu64,
                  FORMAT_VERSION, id, file->server_id, file->term, file->committed);
-    digest(line, (size_t)n, sum);
+    digest_text(line, (size_t)n, sum);
     n += snprintf(line + n, LINE_MAX_SIZE - (size_t)n, " digest=%s\n", sum);
     return (size_t)n;
 }
@@ -64,6 +50,18 @@ int sidefile_write(const char *directory, const struct sidefile *file, struct er
 
 /* ---- Reading ---- */
 
+/* Whether the line is what somebody wrote who knows more than we do: its checksum is right. */
+static bool is_sound(const char *line)
+{
+    const char *last = strstr(line, " digest=");
+    char sum[DIGEST_TEXT_SIZE];
+
+    if (last == NULL)
+        return false;
+    digest_text(line, (size_t)(last - line), sum);
+    return str_has_prefix(last + strlen(" digest="), sum);
+}
+
 static int parse_line(const char *line, struct sidefile *ret)
 {
     char id[2 * SIDEFILE_CLUSTER_ID_SIZE + 1], again[LINE_MAX_SIZE];
@@ -73,7 +71,7 @@ static int parse_line(const char *line, struct sidefile *ret)
     if (sscanf(line, "fleet-progress %u ", &version) != 1)
         return -EBADMSG;
     if (version != FORMAT_VERSION)
-        return -EPROTONOSUPPORT;
+        return is_sound(line) ? -EPROTONOSUPPORT : -EBADMSG;
     if (sscanf(line, "fleet-progress %*u cluster=%32s server=%" SCNx64 " term=%" SCNu64 " committed=%" SCNu64,
                id, &file.server_id, &file.term, &file.committed) != 4 ||
         !id_from_hex(id, file.cluster_id, sizeof file.cluster_id))
@@ -111,11 +109,26 @@ int sidefile_read(const char *directory, struct sidefile *ret, struct err *err)
     if (r >= 0)
         r = parse_line(line, ret);
     if (r == -EPROTONOSUPPORT)
-        return err_set(err, r, "%s was written by a later version of fleet", path);
+        return err_set(err, r,
+                       "%s was written by a later version of fleetd than this one (" PACKAGE_VERSION
+                       "), which does not know its format: install that version",
+                       path);
     if (r < 0)
         return err_set(err, r, "%s is damaged: it is unknown how far the log in %s had come; %s", path,
                        directory, ADVICE);
     return 0;
+}
+
+/* Segments are set aside full of zeroes; the first entry brings a header (raft/uv.h). After a power cut the
+ * newest entries, and of a young server all of them, are in such a file. */
+static bool is_begun(int directory_fd, const char *name)
+{
+    static const uint8_t none[8];
+    _cleanup_(closep) int fd = openat(directory_fd, name, O_RDONLY | O_CLOEXEC);
+    uint8_t head[sizeof none];
+
+    return fd >= 0 && read(fd, head, sizeof head) == (ssize_t)sizeof head &&
+           memcmp(head, none, sizeof none) != 0;
 }
 
 int sidefile_look(const char *directory, struct sidefile_state *state, struct err *err)
@@ -131,8 +144,9 @@ int sidefile_look(const char *directory, struct sidefile_state *state, struct er
 
         if (streq(name, "metadata1") || streq(name, "metadata2"))
             state->has_metadata = true;
-        /* Closed segments are FIRST-LAST; open-N are preallocated, and mean nothing by themselves. */
-        else if (str_has_prefix(name, "snapshot-") || (name[0] >= '0' && name[0] <= '9'))
+        /* Closed segments are FIRST-LAST. */
+        else if (str_has_prefix(name, "snapshot-") || (name[0] >= '0' && name[0] <= '9') ||
+                 (str_has_prefix(name, "open-") && is_begun(dirfd(dir), name)))
             state->has_log = true;
     }
     return 0;

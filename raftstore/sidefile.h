@@ -40,7 +40,7 @@ struct sidefile_state {
     uint64_t term; /* These two after raft_start(), and before anything is sent: the loop has not run. */
     uint64_t last_index; /* 0: the log is empty. */
     bool has_metadata;   /* metadata1 or metadata2 exists. */
-    bool has_log;        /* A segment or a snapshot exists. */
+    bool has_log;        /* A segment with something in it, or a snapshot, exists. */
 };
 
 /* Replaces the side file in 'directory'. On failure the old one is still there. */

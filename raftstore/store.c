@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "raftstore/address.h"
+#include "raftstore/last_words.h"
 #include "raftstore/store_private.h"
 
 /* A planned failover costs 1.4 to 2 times this (docs/RAFT.md §3); with 700 ms a new leader is there in
@@ -23,7 +25,8 @@
 #define ELECTION_MS_DEFAULT      700u
 #define HEARTBEATS_PER_ELECTION  5u
 
-#define CATCH_UP_ROUND_MS 60000u
+/* Only a standby that has nearly all gets a vote, and meanwhile nothing else can be changed. */
+#define CATCH_UP_ROUND_MS 10000u
 #define CLOSE_MS          10000u
 #define REFUSED_TOLD_MS   10000u
 
@@ -34,6 +37,11 @@ static_assert((int)SERVER_STANDBY == RAFT_STANDBY && (int)SERVER_VOTER == RAFT_V
 const struct registry *store_registry(const struct store *store)
 {
     return store->registry;
+}
+
+bool store_has_log(const struct store *store)
+{
+    return store->started && !store->raft_closed && raft_last_index((struct raft *)&store->raft) > 0;
 }
 
 void store_changes_take(struct store *store, struct registry_changes *ret)
@@ -53,9 +61,10 @@ static int on_resolve(uint64_t server_id, char *address, void *data)
     return 0;
 }
 
-const struct conn_callbacks *store_accept(struct store *store, uint64_t server_id, void **ret_data)
+const struct conn_callbacks *store_accept(struct store *store, const Fleet__Hello *hello, void **ret_data)
 {
-    return store->raft_closed ? NULL : raftnet_accept(store->net, server_id, ret_data);
+    return store->raft_closed ? NULL
+                              : raftnet_accept(store->net, hello->server_id, hello->boot_id.data, ret_data);
 }
 
 /* ---- what the world is told ---- */
@@ -247,12 +256,20 @@ static int bootstrap(struct store *store, const struct store_config *config)
 
 static int start_raft(struct store *store, const struct store_config *config, struct err *err)
 {
-    int r = open_raft(store, config);
+    _cleanup_(freep) char *words =
+        xasprintf("fleetd died while it was reading the log in %s: that is damaged; if the cluster has other "
+                  "voters, wipe it and let this host join again as a new server",
+                  store->directory);
+    int r;
+
+    last_words_set(words);
+    r = open_raft(store, config);
 
     if (r == 0 && config->bootstrap)
         r = bootstrap(store, config);
     if (r == 0)
         r = raft_start(&store->raft);
+    last_words_clear();
     return r == 0 ? 0 : store_disk_error(store, r, err);
 }
 
@@ -298,6 +315,27 @@ static void store_free(struct store *store)
     free(store);
 }
 
+/* The log knows whose it is, too. One without a cluster's first command is not asked. */
+static int check_registry(const struct store *store, const struct store_config *config, struct err *err)
+{
+    static const uint8_t none[CLUSTER_ID_SIZE];
+    const uint8_t *id = registry_cluster_id(store->registry);
+
+    if (memcmp(id, none, sizeof none) == 0)
+        return 0;
+    if (memcmp(id, config->cluster_id, sizeof none) != 0)
+        return err_set(err, -EXDEV,
+                       "the log in %s is another cluster's; move %s away and join this host again",
+                       store->directory, config->directory);
+    if (!history_equal(registry_history(store->registry), &config->history))
+        return err_set(err, -EXDEV,
+                       "the log in %s is not of the history that this host follows (recovery %llu instead of "
+                       "%llu); move %s away and join this host again",
+                       store->directory, (unsigned long long)registry_history(store->registry)->recoveries,
+                       (unsigned long long)config->history.recoveries, config->directory);
+    return 0;
+}
+
 static int check_address(const char *text, struct err *err)
 {
     struct address address;
@@ -329,6 +367,8 @@ int store_open(uv_loop_t *loop, struct port *port, const struct store_config *co
     r = start_raft(store, config, err);
     if (r >= 0)
         r = store_disk_check(store, config, err);
+    if (r >= 0)
+        r = check_registry(store, config, err);
     /* There is no way back into a clean loop from a half-open libraft 0.15: the caller ends the process. */
     if (r < 0)
         return r;

@@ -56,7 +56,9 @@ struct store_config {
     const char *directory; /* Made if missing. */
     uint64_t server_id;    /* Never 0, never used twice. */
     uint8_t cluster_id[CLUSTER_ID_SIZE];
-    const char *address;  /* What the others dial: "host:port". */
+    const char *address;            /* What the others dial: "host:port". */
+    struct cluster_history history; /* That the log must be of, if there is one... */
+    bool has_log;                   /* ...as there must be. */
     bool bootstrap;       /* The first server of a new cluster. Later it is ignored; but once the log is lost
                              it is refused: never the same cluster twice. */
     unsigned election_ms; /* 0: the default. */
@@ -67,12 +69,18 @@ struct store_config {
  * and a text if not. Opened without, it could only fail, or end the process with its first writes. */
 int store_check_room(const char *directory, struct err *err);
 
+/* Whether there is a log in this directory: a segment or a snapshot. */
+bool store_directory_has_log(const char *directory);
+
 /* Opens the directory and starts Raft. A server that is in no configuration waits silently until a leader
  * adds it. No callback comes from inside this call. -EXDEV: the directory is another server's or cluster's;
  * -ESTALE: it went back in time; -EBADMSG: it is damaged; -ENOSPC; each with a text that says what to do.
  * After a failure the loop may be left with handles of libraft: end the process. */
 int store_open(uv_loop_t *loop, struct port *port, const struct store_config *config,
                const struct store_callbacks *callbacks, void *data, struct store **ret, struct err *err);
+
+/* Whether it has a log with anything in it. That never becomes false again. */
+bool store_has_log(const struct store *store);
 
 const struct registry *store_registry(const struct store *store);
 void store_changes_take(struct store *store, struct registry_changes *ret);
@@ -107,7 +115,7 @@ struct store_stats {
 void store_stats(const struct store *store, struct store_stats *ret);
 
 /* Callbacks for an incoming connection of PURPOSE_RAFT: for port_callbacks.on_accept. */
-const struct conn_callbacks *store_accept(struct store *store, uint64_t server_id, void **ret_data);
+const struct conn_callbacks *store_accept(struct store *store, const Fleet__Hello *hello, void **ret_data);
 
 /* One change of the configuration at a time (dissertation §4.1); this host must lead. 'role' as in struct
  * store_server, or -1 to remove. A server that is new is added first; one that is removed as a voter is made
@@ -115,6 +123,10 @@ const struct conn_callbacks *store_accept(struct store *store, uint64_t server_i
  * may have been added; or STORE_UNKNOWN. The leader cannot change itself. */
 void store_change_server(struct store *store, uint64_t id, const char *address, enum server_role role,
                          store_done *done, void *data);
+
+/* The leader has said that this server has no part in consensus (any more): it asks nobody for votes, until
+ * it hears from a leader's store again. */
+void store_retire(struct store *store);
 
 /* Gives leadership to one of these voters (their ids; not more than RAFT_SERVERS_MAX) if one can take it, and
  * goes on leading otherwise. Until that is known, new proposals are refused. */

@@ -3,17 +3,32 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/registry.c raftstore/registry.h raftstore/registry_private.h \
 	raftstore/registry_clients.c raftstore/registry_clients.h \
 	raftstore/registry_security.c raftstore/registry_security.h \
-	raftstore/registry_settings.c raftstore/registry_snapshot.c \
+	raftstore/registry_renew.c raftstore/registry_settings.c raftstore/registry_snapshot.c \
 	raftstore/settings.c raftstore/settings.h \
 	raftstore/defer.c raftstore/defer.h \
+	raftstore/digest.c raftstore/digest.h \
+	raftstore/history.c raftstore/history.h \
+	raftstore/last_words.c raftstore/last_words.h \
+	raftstore/offline.c raftstore/offline.h \
 	raftstore/servers.h \
 	raftstore/store.c raftstore/store.h raftstore/store_private.h \
 	raftstore/store_disk.c raftstore/store_fsm.c raftstore/store_members.c raftstore/store_propose.c \
 	raftstore/store_text.c raftstore/store_text.h
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-store tests/unit/test-store-kill
-TESTS += tests/unit/test-store tests/unit/test-store-kill
+check_PROGRAMS += tests/unit/test-damage
+TESTS += tests/unit/test-damage
+tests_unit_test_damage_SOURCES = tests/unit/test-damage.c tests/unit/store-node.c tests/unit/store-node.h
+tests_unit_test_damage_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_damage_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_damage_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/test-offline tests/unit/test-store tests/unit/test-store-kill
+TESTS += tests/unit/test-offline tests/unit/test-store tests/unit/test-store-kill
+tests_unit_test_offline_SOURCES = tests/unit/test-offline.c tests/unit/store-node.c tests/unit/store-node.h
+tests_unit_test_offline_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) \
+	-DSTORE_1='"$(top_srcdir)/tests/data/store-1"'
+tests_unit_test_offline_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_offline_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_store_SOURCES = tests/unit/test-store.c tests/unit/store-node.c tests/unit/store-node.h
 tests_unit_test_store_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_store_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

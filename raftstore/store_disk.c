@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "raftstore/offline.h"
 #include "raftstore/store_private.h"
 
 #define TURN_MS    1000u
@@ -218,6 +219,26 @@ static int remember_founding(const struct store_config *config, struct err *err)
     return 0;
 }
 
+/* What the sidefile notices only as long as it is there itself. */
+static int check_log(const struct store *store, const struct store_config *config, struct err *err)
+{
+    if (!config->has_log || store->disk.had_log)
+        return 0;
+    return err_set(
+        err, -ESTALE,
+        "the log in %s is gone, which this host has kept: it might vote twice; move %s away and let "
+        "this host join again as a new server",
+        store->directory, config->directory);
+}
+
+bool store_directory_has_log(const char *directory)
+{
+    _cleanup_(freep) char *log = xasprintf("%s/" STORE_LOG_DIRECTORY, directory);
+    struct sidefile_state state = {0};
+
+    return sidefile_look(log, &state, NULL) >= 0 && state.has_log;
+}
+
 int store_check_room(const char *directory, struct err *err)
 {
     _cleanup_(freep) char *log = xasprintf("%s/" STORE_LOG_DIRECTORY, directory);
@@ -230,12 +251,26 @@ int store_check_room(const char *directory, struct err *err)
                    free_bytes / DISK_WATCH_MIB, log, DISK_WATCH_LOW_BYTES / DISK_WATCH_MIB);
 }
 
+/* A power cut has come between the steps of a recovery: the rest of them. */
+static int finish_recovery(const struct store_config *config, struct err *err)
+{
+    _cleanup_(freep) char *aside = NULL;
+    int r = offline_finish(config->directory, config->cluster_id, config->server_id, &aside, err);
+
+    if (r > 0)
+        log_notice("The new log in %s has taken its place%s%s", config->directory,
+                   aside != NULL ? "; the old one is " : "", aside != NULL ? aside : "");
+    return r;
+}
+
 int store_disk_prepare(struct store *store, const struct store_config *config, struct err *err)
 {
     struct sidefile_state state = {.server_id = config->server_id};
     struct sidefile file;
-    int r = make_directories(store, config, err);
+    int r = finish_recovery(config, err);
 
+    if (r >= 0)
+        r = make_directories(store, config, err);
     memcpy(state.cluster_id, config->cluster_id, sizeof state.cluster_id);
     if (r >= 0)
         r = sidefile_look(store->directory, &state, err);
@@ -252,6 +287,8 @@ int store_disk_prepare(struct store *store, const struct store_config *config, s
         r = 0;
     if (r >= 0)
         r = check_founder(store, config, err);
+    if (r >= 0)
+        r = check_log(store, config, err);
     if (r < 0)
         return r;
 
@@ -290,6 +327,8 @@ int store_disk_error(struct store *store, int status, struct err *err)
         detail = store->restore_error.text;
     else if (detail[0] == '\0')
         detail = store->io.errmsg[0] != '\0' ? store->io.errmsg : store_raft_text(status);
+    if (store->restore_status == -EPROTONOSUPPORT)
+        return err_set(err, -EPROTONOSUPPORT, "cannot read the log in %s: %s", directory, detail);
     switch (status) {
     case RAFT_NOSPACE:
         return err_set(err, -ENOSPC,

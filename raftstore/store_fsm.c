@@ -82,6 +82,7 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
     struct store *store = fsm->data;
     int r = registry_restore(store->registry, buf->base, buf->len, &store->restore_error);
 
+    store->restore_status = r;
     if (r < 0) {
         log_error("Cannot restore the snapshot: %s", err_text(&store->restore_error, r));
         return RAFT_CORRUPT;

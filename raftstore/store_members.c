@@ -5,8 +5,15 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "raftstore/address.h"
 #include "raftstore/store_private.h"
+
+#define CAUGHT_UP_ENTRIES 256u
+
+/* How long one that answers, and is removed, may take to get the log, in election timeouts; another one has
+ * two. */
+#define REMOVAL_ELECTIONS 20u
 
 /* ---- the configuration ---- */
 
@@ -20,15 +27,35 @@ const struct raft_server *store_find_server(const struct store *store, uint64_t 
     return NULL;
 }
 
+/* What was written while a whole batch travels is no reason to call a server behind. */
+static bool has_caught_up(const struct store *store, raft_id id)
+{
+    struct raft *raft = (struct raft *)&store->raft;
+
+    raft_index match = raft_compat_match_index(raft, id);
+
+    return match > 0 && match + CAUGHT_UP_ENTRIES >= raft_compat_commit_index(raft);
+}
+
 size_t store_servers(const struct store *store, struct store_server *servers, size_t max)
 {
+    bool leads = store_leads(store);
     size_t count = 0;
 
     for (unsigned i = 0; !store->raft_closed && i < store->raft.configuration.n && count < max; i++) {
         const struct raft_server *server = &store->raft.configuration.servers[i];
+        bool self = server->id == store->server_id;
+        uint64_t heard_ms = raftnet_last_heard_ms(store->net, server->id);
 
         servers[count++] = (struct store_server){
-            .id = server->id, .address = server->address, .role = (enum server_role)server->role};
+            .id = server->id,
+            .address = server->address,
+            .role = (enum server_role)server->role,
+            .caught_up = self || (leads && has_caught_up(store, server->id)),
+            .silent_ms = self           ? 0
+                         : heard_ms > 0 ? uv_now(store->loop) - heard_ms
+                                        : UINT64_MAX,
+        };
     }
     return count;
 }
@@ -71,20 +98,23 @@ static void on_changed(struct raft_change *request, int status)
     defer_call(store->defer, change_next, store);
 }
 
-/* One that is removed before it has heard that it does not vote any more never learns it, and campaigns for
- * ever (docs/RAFT.md §5). So whoever follows the log gets a moment to hear it. */
+/* One that is removed before it has heard that it does not vote any more does not learn it by itself, and
+ * campaigns (docs/RAFT.md §5), until its session's leader tells it (store_retire()). So whoever follows the
+ * log gets the time to hear it. */
 static bool removal_must_wait(struct store *store, const struct raft_server *server)
 {
     struct server_change *change = &store->change;
+    uint64_t now = uv_now(store->loop), heard_ms = raftnet_last_heard_ms(store->net, server->id);
+    uint64_t elections = heard_ms + store->election_ms >= now ? REMOVAL_ELECTIONS : 2;
 
     if (server->role == RAFT_SPARE)
         return false;
     if (change->wait_index == 0) {
         change->wait_index = raft_compat_commit_index(&store->raft);
-        change->wait_until_ms = uv_now(store->loop) + 2u * store->election_ms;
+        change->wait_from_ms = now;
     }
     return raft_compat_match_index(&store->raft, server->id) < change->wait_index &&
-           uv_now(store->loop) < change->wait_until_ms;
+           now - change->wait_from_ms < elections * store->election_ms;
 }
 
 /* Submits the next step, which is one entry of the log (dissertation §4.1). -1: not yet. */
@@ -130,6 +160,8 @@ void store_members_turn(struct store *store)
 {
     if (store->change.waits)
         change_step(store);
+    if (store->handover.waits)
+        store_handover_step(store);
 }
 
 struct refusal {
@@ -175,6 +207,12 @@ void store_change_server(struct store *store, uint64_t id, const char *address, 
     store->change = (struct server_change){
         .id = id, .address = xstrdup(address), .role = role, .done = done, .data = data, .active = true};
     defer_call(store->defer, change_step, store);
+}
+
+void store_retire(struct store *store)
+{
+    if (!store->raft_closed && raft_state(&store->raft) != RAFT_LEADER)
+        guard_retire(&store->guard);
 }
 
 /* ---- handing over ---- */
@@ -223,6 +261,21 @@ static void on_transferred(struct raft_transfer *transfer)
     defer_call(store->defer, store_handover_step, store);
 }
 
+/* libraft takes what it has sent for what the other one has, and so offers leadership to one that is still
+ * writing, which must not take it (canonical/raft 64b0b8b). Nothing new is written meanwhile, so it is a
+ * matter of moments. */
+static bool handover_must_wait(struct store *store, raft_id heir)
+{
+    struct handover *handover = &store->handover;
+    uint64_t now = uv_now(store->loop);
+
+    if (raft_compat_match_index(&store->raft, heir) >= raft_last_index(&store->raft))
+        return false;
+    if (handover->wait_from_ms == 0)
+        handover->wait_from_ms = now;
+    return now - handover->wait_from_ms < store->election_ms;
+}
+
 static bool handover_submit(struct store *store)
 {
     struct handover *handover = &store->handover;
@@ -232,6 +285,10 @@ static bool handover_submit(struct store *store)
 
         if (heir == 0)
             return false;
+        handover->waits = handover_must_wait(store, heir);
+        if (handover->waits)
+            return true;
+        handover->wait_from_ms = 0;
         handover->tried[handover->tries++] = heir;
         handover->request.data = store;
         handover->in_flight = true;
@@ -249,6 +306,7 @@ void store_handover_step(void *data)
     struct store *store = data;
     struct handover *handover = &store->handover;
 
+    handover->waits = false;
     if (!handover->wanted || handover->in_flight)
         return;
     if (raft_state(&store->raft) == RAFT_LEADER) {
@@ -256,8 +314,12 @@ void store_handover_step(void *data)
             return;
         if (handover_submit(store))
             return;
+        if (!store->closing)
+            log_warn("Nobody has taken leadership over (%u offers): this host goes on leading",
+                     handover->tries);
     }
     handover->wanted = false;
+    handover->wait_from_ms = 0;
     handover->tries = 0;
     handover->heir_count = 0;
     if (store->closing)

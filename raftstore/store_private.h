@@ -47,7 +47,7 @@ struct server_change {
     /* One that is to be removed must have the log up to here first, if it can before the deadline. */
     bool waits;
     raft_index wait_index;
-    uint64_t wait_until_ms;
+    uint64_t wait_from_ms;
 };
 
 /* Giving leadership away. As long as it is wanted no new proposal is taken. */
@@ -55,6 +55,8 @@ struct handover {
     bool wanted, in_flight;
     struct raft_transfer request; /* libraft 0.15 may touch it after its callback (canonical/raft #396): it
                                      lives as long as we do. */
+    bool waits;                   /* For the heir's log, since... */
+    uint64_t wait_from_ms;
     raft_id tried[HANDOVER_TRIES_MAX];
     unsigned tries;
     raft_id heirs[RAFT_SERVERS_MAX]; /* Who may have it; none named: any voter. */
@@ -111,6 +113,7 @@ struct store {
     uint64_t log_bytes;                 /* and there is this much since the last, */
     unsigned log_entries;               /* in so many commands. */
     struct err restore_error;
+    int restore_status;
     bool changed_early; /* Before store_open() had returned. */
 
     struct proposal *queued; /* Not yet handed to raft: the window is full. */

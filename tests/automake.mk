@@ -10,10 +10,13 @@ tests_sim_test_sim_SOURCES = \
 	tests/sim/sim.c \
 	tests/sim/sim-consensus.c \
 	tests/sim/sim-host.c \
+	tests/sim/sim-keeper.c \
 	tests/sim/sim-laws.c \
 	tests/sim/sim-menu.c \
+	tests/sim/sim-message.c \
 	tests/sim/sim-net.c \
-	tests/sim/sim-systemd.c \
+	tests/sim/sim-systemd.c tests/sim/sim-systemd.h \
+	tests/sim/sim-tmpfs.c \
 	tests/sim/sim-uv.c \
 	fleetd/admission.c \
 	fleetd/certifier.c \
@@ -23,32 +26,37 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/downlink.c \
 	fleetd/farewell.c \
 	fleetd/gate.c \
+	fleetd/going_down.c \
 	fleetd/hosting.c \
 	fleetd/joiner.c \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/leading_voters.c \
 	fleetd/membership.c \
 	fleetd/observing.c \
 	fleetd/removal.c \
 	fleetd/renewal.c \
+	fleetd/reload.c \
 	fleetd/uplink.c
 tests_sim_test_sim_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS) $(JANSSON_CFLAGS) \
 	$(INIH_CFLAGS)
 tests_sim_test_sim_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) -O2
 tests_sim_test_sim_LDFLAGS = \
-	-Wl,--wrap=now_ms -Wl,--wrap=wall_ms -Wl,--wrap=getrandom -Wl,--wrap=downlink_send
+	-Wl,--wrap=now_ms -Wl,--wrap=wall_ms -Wl,--wrap=getrandom -Wl,--wrap=downlink_send \
+	-Wl,--wrap=config_load_strict -Wl,--wrap=_exit
 # Neither libuv nor libsystemd: a function that nobody pretends is noticed here.
 tests_sim_test_sim_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libaccess.a fleetd/libconfig.a raftstore/libraftstore.a \
 	raftstore/libschema.a units/libunits.a $(PKI_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 endif
-EXTRA_DIST += tests/sim/README.md
+EXTRA_DIST += tests/sim/README.md tests/data
 
 # The lab: hosts with real systemd on one machine, and the scenarios that run there (tests/lab/README.md).
 EXTRA_DIST += tests/valgrind.supp
 EXTRA_DIST += tests/lab/README.md tests/lab/faults.c $(LAB_FILES) tools/check tools/demo tools/fuzz tools/lab-host tools/lint tools/setup
 LAB_FILES = \
 	tests/lab/demo.py \
+	tests/lab/breath.py \
 	tests/lab/disks.py \
 	tests/lab/faults.py \
 	tests/lab/fleet.py \
@@ -79,9 +87,11 @@ LAB_FILES = \
 	tests/lab/test_liveness.py \
 	tests/lab/test_machines.py \
 	tests/lab/test_placement.py \
+	tests/lab/test_recovery.py \
 	tests/lab/test_remote.py \
 	tests/lab/test_scheduling.py \
 	tests/lab/test_settings.py \
+	tests/lab/test_shutdown.py \
 	tests/lab/test_speed.py \
 	tests/lab/test_story.py \
 	tests/lab/test_units.py \

@@ -47,6 +47,17 @@ static void mark_unplaced(struct core *core)
             core_mark(core, units[i]->name);
 }
 
+/* Units that wait for a machine that was lost: a person may have confirmed that. */
+static void mark_kept_by_lost(struct core *core)
+{
+    size_t count;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    for (size_t i = 0; i < count; i++)
+        if (core_needs_lease(units[i]) && !units[i]->leased)
+            core_mark(core, units[i]->name);
+}
+
 /* All that a host has or may have. */
 static void mark_held(struct core *core, const struct host *host)
 {
@@ -69,14 +80,14 @@ static void mark_waiting(struct core *core, struct host *host)
 }
 
 /* Everything that concerns a host whose standing has changed: its own units, and what it has. */
-static void mark_host(struct core *core, const struct host *host)
+void core_mark_host(struct core *core, const struct host *host)
 {
     size_t count;
     const struct registry_unit *const *units = registry_units(core->registry, &count);
 
     for (size_t i = 0; i < count; i++)
         if (units[i]->requirements->global || streq(units[i]->target, host->id) ||
-            strlist_has(&units[i]->former, host->id) || core_needs_lease(units[i]))
+            core_is_former(units[i], host) || core_needs_lease(units[i]))
             core_mark(core, units[i]->name);
     mark_held(core, host);
     core->plan_wanted = true;
@@ -107,7 +118,7 @@ static void dirty_clear(struct core *core)
 
 /* ---- shares ---- */
 
-static bool runs(const struct core_report *report)
+bool core_runs(const struct core_report *report)
 {
     return streq(report->active_state, "active") || streq(report->active_state, "activating") ||
            streq(report->active_state, "reloading");
@@ -143,12 +154,14 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
         return target;
     if (unit->requirements->global)
         return NULL;
-    /* It runs there already: nothing begins, so nothing can be doubled by it. What a lease has stopped
-     * begins. */
+    /* It runs there already, though its fleetd may have been cut short before it could note that: nothing
+     * begins, so nothing can be doubled by it. What a lease has stopped begins. */
     own = target != NULL ? host_report(target, unit->name) : NULL;
-    if (own != NULL && own->launched && (!core_needs_lease(unit) || runs(own)))
+    if (own != NULL && (core_runs(own) || (own->launched && !core_needs_lease(unit))))
         return NULL;
     holder = held_by_lease(core, unit, target);
+    if (holder == NULL)
+        holder = core_lost_with(core, unit, target);
     if (holder != NULL)
         return holder;
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
@@ -158,25 +171,28 @@ const struct host *core_held_by(const struct core *core, const struct registry_u
     if (unit->handover)
         return NULL; /* Whoever it was may have it. */
     /* One that has not called since this leader began may still have it. */
-    for (size_t i = 0; i < unit->former.count; i++) {
-        const struct host *former = host_find(core->hosts, unit->former.items[i]);
-
-        if (former != NULL && host_is_unknown(former) && !streq(former->id, machine_id) &&
-            !core_lease_ends(former, unit))
-            return former;
-    }
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (core_is_former(unit, host) && host_is_unknown(host) && !streq(host->id, machine_id) &&
+            !core_lease_ends(host, unit))
+            return host;
     return NULL;
+}
+
+bool core_is_former(const struct registry_unit *unit, const struct host *host)
+{
+    return (unit->anywhere && !streq(unit->target, host->id)) || strlist_has(&unit->former, host->id);
 }
 
 bool core_former_gone(const struct core *core, const struct registry_unit *unit)
 {
-    for (size_t i = 0; i < unit->former.count; i++) {
-        const struct host *former = host_find(core->hosts, unit->former.items[i]);
-
-        if (former != NULL && former->state != MACHINE_LOST &&
-            (host_is_unknown(former) || host_may_have(former, unit->name)))
+    if (unit->former.count == 0 && !unit->anywhere)
+        return true;
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
+        if (!core_is_former(unit, host))
+            continue;
+        if (host->state != MACHINE_LOST && (host_is_unknown(host) || host_may_have(host, unit->name)))
             return false;
-        if (former != NULL && may_run_unheard(core, former, unit))
+        if (may_run_unheard(core, host, unit))
             return false;
     }
     return true;
@@ -379,8 +395,9 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
         dirty_clear(core);
         return;
     }
-    if (core->braking) /* Whoever has called may have ended it. */
-        core_judge_silence(core, out);
+    if (core->braking || core->awaited > 0) /* Whoever has called may have ended it. */
+        core_judge_given_up(core, out);
+    core_shutdown_look(core, out);
     core_declare(core, out);
     core_judge_failures(core, out);
     if (now_ms >= core->ends_due_ms) {
@@ -393,6 +410,7 @@ static void settle(struct core *core, uint64_t now_ms, struct effects *out)
     }
     core_lease_decide(core, out);
     update_shares(core, out);
+    core_shutdown_answer(core, out);
     forget_leaving(core, out);
     for (const struct dirty *dirty = core->dirty; dirty != NULL; dirty = dirty->hh.next)
         strlist_add(&effects_add(out, EFFECT_SETTLED)->names, dirty->unit);
@@ -418,7 +436,8 @@ void core_yield(struct core *core)
     core->schedule_in_flight = false;
     core->plan_wanted = false;
     core->ends_due_ms = UINT64_MAX;
-    core->braking = false;
+    core->braking = core->shutdown_brake = false;
+    core->awaited = 0;
     while (core->hosts != NULL)
         host_remove(&core->hosts, core->hosts);
     core_forget_all_failures(core);
@@ -471,7 +490,7 @@ static void expect_machines(struct core *core, uint64_t now_ms)
         if (leaving == host->leaving)
             continue;
         host->leaving = leaving;
-        mark_host(core, host);
+        core_mark_host(core, host);
     }
 }
 
@@ -544,7 +563,7 @@ void core_set_host_state(struct core *core, struct host *host, enum machine_stat
         return;
     host->state = state;
     core_forget_plan(core);
-    mark_host(core, host);
+    core_mark_host(core, host);
 }
 
 /* The host says that the unit fails, which is new. */
@@ -571,8 +590,8 @@ static void find_failures(struct core *core, const struct host *host, struct eff
 }
 
 void core_session_open(struct core *core, const char *machine_id, uint64_t session_id,
-                       Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
-                       struct effects *out)
+                       Fleet__UnitReport *const *reports, size_t report_count, bool shuts_down,
+                       uint64_t now_ms, struct effects *out)
 {
     const struct registry_machine *machine = registry_machine(core->registry, machine_id);
     struct host *host;
@@ -597,8 +616,9 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     host_find_again(host);
     for (size_t i = 0; i < report_count; i++)
         host_set_report(host, reports[i]);
+    core_shutdown_set(core, host, shuts_down);
     core_set_host_state(core, host, MACHINE_READY);
-    mark_host(core, host);
+    core_mark_host(core, host);
     find_failures(core, host, out);
     send_whole_share(core, host, out);
     settle(core, now_ms, out);
@@ -647,7 +667,7 @@ static void take_report(struct core *core, const struct host *host, const char *
     }
     if (unit != NULL && report != NULL && !was_failing && core_is_failing(report))
         take_failure(core, host, unit, out);
-    if (unit != NULL && unit->handover && core->ends_due_ms == UINT64_MAX && core_former_gone(core, unit))
+    if (unit != NULL && core->ends_due_ms == UINT64_MAX && core_has_ended(core, unit))
         core->ends_due_ms = core->now_ms + CORE_ENDS_MS;
 }
 
@@ -686,6 +706,27 @@ void core_session_heard(struct core *core, const char *machine_id, uint64_t sess
         return;
     advance(core, now_ms, 0);
     host->heard_ms = now_ms;
+}
+
+void core_session_shutdown(struct core *core, const char *machine_id, uint64_t session_id, bool begins,
+                           uint64_t now_ms, struct effects *out)
+{
+    const struct registry_machine *machine = registry_machine(core->registry, machine_id);
+    struct host *host = host_of_session(core, machine_id, session_id);
+
+    if (host == NULL || machine == NULL)
+        return;
+    advance(core, now_ms, 0);
+    host->heard_ms = now_ms;
+    if (begins != (host->shutdown != SHUTDOWN_NONE))
+        effects_add_log(out, NEWS_SHUTDOWN, LOG_NOTICE, host->id, NULL, "",
+                        begins ? "Machine %s (%s) is being shut down: what can move goes to others"
+                               : "Machine %s (%s) is not being shut down after all: it takes units again",
+                        host->id, machine->hostname);
+    core_shutdown_set(core, host, begins);
+    core_mark_host(core, host);
+    mark_unplaced(core);
+    settle(core, now_ms, out);
 }
 
 void core_session_closed(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms,
@@ -748,6 +789,8 @@ uint64_t core_deadline_ms(const struct core *core)
     if (!core->leads)
         return UINT64_MAX;
     deadline = core_silence_deadline_ms(core);
+    if (core_shutdown_deadline_ms(core) < deadline)
+        deadline = core_shutdown_deadline_ms(core);
     if (core_failures_deadline_ms(core) < deadline)
         deadline = core_failures_deadline_ms(core);
     if (core->ends_due_ms < deadline)
@@ -789,8 +832,9 @@ void core_registry_changed(struct core *core, const struct registry_changes *cha
         expect_machines(core, now_ms);
         mark_globals(core);
         mark_unplaced(core);
+        mark_kept_by_lost(core);
         core->plan_wanted = true;
-        core_judge_silence(core, out); /* A person may have given one up. */
+        core_judge_given_up(core, out);
     }
     if (changes->everything)
         mark_all(core);

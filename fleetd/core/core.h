@@ -104,6 +104,7 @@ enum effect_kind {
     EFFECT_VERDICT,  /* Propose that the machines 'names' are lost, and 'removed' are back, with if_term =
                         'term'.  The registry tells how that went. */
     EFFECT_DROP,     /* End the session of machine_id: it is lost, or no member, or was not taken in. */
+    EFFECT_SHUTDOWN_READY, /* Tell machine_id that it need not wait with its shutdown any longer. */
     EFFECT_LOG, /* A decision that has come true, for the journal: 'text', about machine_id or names[0] where
                    they are set. */
 };
@@ -119,6 +120,8 @@ enum core_news {
     NEWS_DAEMON_SILENT,
     NEWS_BRAKE_ON,
     NEWS_BRAKE_OFF,
+    NEWS_SHUTDOWN,
+    NEWS_STAYS,
 };
 
 struct core_placement {
@@ -128,6 +131,7 @@ struct core_placement {
     bool handover;    /* The machines that have it keep it until it is active on 'to'. 'from' = 'to': not any
                          more. */
     bool former_gone; /* Nobody else has anything of it: the registry may forget where it was earlier. */
+    bool leased;      /* 'from' = 'to': nobody runs it without a lease any more. */
 };
 
 struct effect {
@@ -172,15 +176,20 @@ void core_lead(struct core *core, uint64_t term, uint64_t now_ms, struct effects
 void core_yield(struct core *core);
 bool core_leads(const struct core *core);
 
-/* A host's session begins: it reports everything it has. An older session of the same machine has ended
- * thereby. Where it is not taken in (this host does not lead, or it is no member): EFFECT_DROP. */
+/* A host's session begins: it reports everything it has, and whether it is being shut down. An older session
+ * of the same machine has ended thereby. Where it is not taken in (this host does not lead, or it is no
+ * member): EFFECT_DROP. */
 void core_session_open(struct core *core, const char *machine_id, uint64_t session_id,
-                       Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
-                       struct effects *out);
+                       Fleet__UnitReport *const *reports, size_t report_count, bool shuts_down,
+                       uint64_t now_ms, struct effects *out);
 void core_session_report(struct core *core, const char *machine_id, uint64_t session_id,
                          Fleet__UnitReport *const *reports, size_t report_count, uint64_t now_ms,
                          struct effects *out);
 void core_session_heard(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms);
+/* The machine is being shut down in order, and waits for EFFECT_SHUTDOWN_READY as long as it can; or it is
+ * not any more ('begins' false). What fits elsewhere leaves it, as if it were drained. */
+void core_session_shutdown(struct core *core, const char *machine_id, uint64_t session_id, bool begins,
+                           uint64_t now_ms, struct effects *out);
 void core_session_closed(struct core *core, const char *machine_id, uint64_t session_id, uint64_t now_ms,
                          struct effects *out);
 
@@ -213,6 +222,9 @@ void core_local_reports(struct core *core, const char *machine_id, Fleet__UnitRe
 /* ---- questions; they change nothing ---- */
 
 enum machine_state core_machine_state(const struct core *core, const char *machine_id);
+
+/* Whether it has said that it is being shut down, and has not called anew since. */
+bool core_machine_shuts_down(const struct core *core, const char *machine_id);
 
 /* How many machines are MISSING; 0: the brake is off. *ret_of (may be NULL): of how many. */
 size_t core_missing(const struct core *core, size_t *ret_of);

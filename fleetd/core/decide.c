@@ -19,8 +19,11 @@
 
 /* ---- the plan ---- */
 
-static const char *unavailable_text(const struct registry_machine *machine, enum machine_state state)
+static const char *unavailable_text(const struct core *core, const struct registry_machine *machine,
+                                    enum machine_state state)
 {
+    if (state == MACHINE_READY && core_machine_shuts_down(core, machine->id))
+        return "the machine is shutting down";
     if (machine->availability == MACHINE_CORDONED)
         return "the machine is cordoned";
     if (machine->availability == MACHINE_DRAINING)
@@ -41,17 +44,18 @@ static void add_machines(const struct core *core, bool drained, struct decision 
     decision->labels = xcalloc(label_count, sizeof *decision->labels);
     for (size_t i = 0; i < count; i++) {
         enum machine_state state = core_machine_state(core, machines[i]->id);
-        bool leave = drained && machines[i]->availability == MACHINE_DRAINING;
+        const char *left_because = drained ? core_left_because(core, machines[i]) : NULL;
 
         decision->machines[i] = (struct plan_machine){
             .id = machines[i]->id,
             .hostname = machines[i]->hostname,
             .labels = decision->labels + used,
             .label_count = machines[i]->label_count,
-            .available = state == MACHINE_READY && machines[i]->availability == MACHINE_ACTIVE,
-            .unavailable = unavailable_text(machines[i], state),
-            .lost = state == MACHINE_LOST || leave,
-            .drained = state != MACHINE_LOST && leave,
+            .available = state == MACHINE_READY && machines[i]->availability == MACHINE_ACTIVE &&
+                         !core_machine_shuts_down(core, machines[i]->id),
+            .unavailable = unavailable_text(core, machines[i], state),
+            .lost = state == MACHINE_LOST || left_because != NULL,
+            .left_because = state != MACHINE_LOST ? left_because : NULL,
         };
         for (size_t j = 0; j < machines[i]->label_count; j++)
             decision->labels[used++] =
@@ -108,6 +112,7 @@ static void add_units(const struct core *core, bool drained, const bool *stays, 
             .requirements = units[i]->requirements,
             .desired = units[i]->desired,
             .target = away ? NULL : place_of(core, units[i]),
+            .pinned = core_stays_lost(core, units[i]),
         };
     }
     decision->facts.units = decision->units;
@@ -174,8 +179,9 @@ static bool add_placement(struct core *core, struct effect *schedule, const stru
         .unit = xstrdup(unit->name),
         .reason = xstrdup(reason),
         .generation = unit->generation,
-        .former_gone = core_former_gone(core, unit),
+        .former_gone = core_former_forgotten(core, unit),
         .handover = handover,
+        .leased = to != NULL && streq(unit->target, to) && core_becomes_leased(core, unit),
     };
     memcpy(placement->from, unit->target, sizeof placement->from);
     snprintf(placement->to, sizeof placement->to, "%s", to != NULL ? to : "");
@@ -215,7 +221,15 @@ static bool add_moves(struct core *core, struct effect *schedule)
     return true;
 }
 
-/* Handovers that are over, of units that do not move now: the old machines have let go. */
+bool core_has_ended(const struct core *core, const struct registry_unit *unit)
+{
+    if (unit->target[0] == '\0')
+        return false;
+    return (unit->handover && core_former_gone(core, unit)) || core_becomes_leased(core, unit) ||
+           ((unit->former.count > 0 || unit->anywhere) && core_former_forgotten(core, unit));
+}
+
+/* What is over, of units that do not move now: old machines have let go. */
 static void add_ends(struct core *core, struct effect *schedule)
 {
     size_t count, moves = schedule->placement_count;
@@ -224,7 +238,7 @@ static void add_ends(struct core *core, struct effect *schedule)
     for (size_t i = 0; i < count; i++) {
         bool moved = false;
 
-        if (!units[i]->handover || !core_former_gone(core, units[i]))
+        if (!core_has_ended(core, units[i]))
             continue;
         for (size_t j = 0; j < moves && !moved; j++)
             moved = streq(schedule->placements[j].unit, units[i]->name);

@@ -19,7 +19,7 @@ bool core_is_drained(const struct core *core, const struct registry_unit *unit)
 {
     const struct registry_machine *machine = registry_machine(core->registry, unit->target);
 
-    return machine != NULL && machine->availability == MACHINE_DRAINING;
+    return machine != NULL && core_left_because(core, machine) != NULL;
 }
 
 /* ---- what wants to leave ---- */
@@ -219,7 +219,7 @@ static bool is_wanted(const struct core *core)
     const struct registry_machine *const *machines = registry_machines(core->registry, &count);
 
     for (size_t i = 0; i < count; i++)
-        if (machines[i]->availability == MACHINE_DRAINING)
+        if (core_left_because(core, machines[i]) != NULL)
             return true;
     return core->avoided_count > 0;
 }
@@ -243,6 +243,21 @@ const struct plan_change *core_drain_move(const struct core *core, const char *u
         if (drain->leaves[i] && streq(drain->decision->plan->changes[i].unit, unit))
             return &drain->decision->plan->changes[i];
     return NULL;
+}
+
+bool core_drain_goes_on(const struct core *core, const char *machine_id)
+{
+    const struct drain *drain = core_drain(core);
+
+    for (size_t i = 0; drain != NULL && i < drain->decision->plan->change_count; i++) {
+        const struct plan_change *change = &drain->decision->plan->changes[i];
+        const struct registry_unit *unit = registry_unit(core->registry, change->unit);
+
+        if (streq(unit->target, machine_id) && change->to != NULL && !streq(change->to, machine_id) &&
+            (drain->leaves[i] || core_is_being_changed(core, unit)))
+            return true;
+    }
+    return false;
 }
 
 /* ---- handing over ---- */
@@ -279,9 +294,17 @@ bool core_handover_is_through(const struct core *core, const struct registry_uni
     return outcome != OUTCOME_WAITING && outcome != OUTCOME_FAILED;
 }
 
+/* It has let go already, perhaps as another leader has told it: what it has of the unit does not run. */
+static bool has_let_go(const struct host *host, const char *unit)
+{
+    const struct core_report *report = host_report(host, unit);
+
+    return report != NULL && !report->launched && !core_runs(report);
+}
+
 bool core_hands_over(const struct core *core, const struct host *host, const struct registry_unit *unit)
 {
     return unit->handover && host->state != MACHINE_LOST && strlist_has(&unit->former, host->id) &&
            host_may_have(host, unit->name) && !host_lets_go(host, unit->name) &&
-           !core_handover_is_through(core, unit);
+           !has_let_go(host, unit->name) && !core_handover_is_through(core, unit);
 }

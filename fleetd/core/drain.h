@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Planned moves: what leaves a machine that is being drained, or where it keeps failing (failing.h); where it
- * goes; and the handover of a unit from its old machine to its new one. Part of the core.
+/* Planned moves: what leaves a machine that is being drained or shut down (shutdown.c), or where it keeps
+ * failing (failing.h); where it goes; and the handover of a unit from its old machine to its new one. Part of
+ * the core.
  *
  *      runs on A --placed on B, handover--> A runs it, B starts it --active on B--> A stops it
  *                                                |
@@ -15,7 +16,7 @@
 
 #include "fleetd/core/core_private.h"
 
-/* Whether the unit is on a machine that is being drained. */
+/* Whether the unit is on a machine that is left: it is being drained, or shut down. */
 bool core_is_drained(const struct core *core, const struct registry_unit *unit);
 
 /* Whether the unit runs on its machine, which has not said yet that it has done all that is wanted of it. */
@@ -31,6 +32,9 @@ char *core_leave_reason(const struct core *core, const struct registry_unit *uni
 /* Where the plan without the draining machines puts a unit that is drained; NULL: it stays. Both borrowed
  * until anything changes. */
 const struct plan_change *core_drain_move(const struct core *core, const char *unit);
+
+/* Whether anything is about to leave the machine, or would if it were not just being changed. */
+bool core_drain_goes_on(const struct core *core, const char *machine_id);
 
 /* Whether the unit is to be started on its new machine before it is stopped where it is now. */
 bool core_may_hand_over(const struct core *core, const struct registry_unit *unit);

@@ -103,7 +103,7 @@ void host_lose(struct host *host)
     for (const struct host_report *entry = host->reports; entry != NULL; entry = entry->hh.next)
         strlist_add(&host->had, entry->unit);
     for (const struct host_told *told = host->told; told != NULL; told = told->hh.next)
-        if (told->generation != 0 && host_report(host, told->unit) == NULL)
+        if (host_report(host, told->unit) == NULL)
             strlist_add(&host->had, told->unit);
     host_forget_reports(host);
     host_forget_told(host);

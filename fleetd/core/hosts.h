@@ -24,6 +24,20 @@ struct host_told {
     UT_hash_handle hh;
 };
 
+/* What a machine says of its own end, in each of its sessions anew:
+ *
+ *      NONE --it is being shut down--> BEGUN --others may say so, too--> MOVING --nothing more can--> READY
+ *        ^------- given up, or it calls without saying so ----------------'----------------------------'
+ *
+ * From BEGUN on it gets nothing new, from MOVING on what fits elsewhere leaves. READY: it was told that it
+ * need not wait any longer. */
+enum host_shutdown {
+    SHUTDOWN_NONE,
+    SHUTDOWN_BEGUN,
+    SHUTDOWN_MOVING,
+    SHUTDOWN_READY,
+};
+
 struct host {
     char id[MACHINE_ID_SIZE];
     enum machine_state state;
@@ -40,12 +54,15 @@ struct host {
     uint64_t give_up_ms;  /* MISSING: lost then if it has not called, for the brake is off; 0: it is on. */
     uint64_t awaited_ms;  /* The first end of a lease that something here waits for; 0: nothing does. */
     bool leaving;         /* It is registered no more: forgotten as soon as it has nothing, or is lost. */
+    enum host_shutdown shutdown;
+    uint64_t shutdown_ms; /* When it began. */
     struct host_report *reports;
     struct host_told *told;
     uint64_t share_count; /* Sent in this session. */
     size_t leaving_count; /* Of them, those that leave. */
     bool kept_waiting;    /* A unit waits for one that conflicts with it to be stopped here. */
-    struct strlist had;   /* Units that it had, or may have had, when it was lost; empty while it is not. */
+    struct strlist had;   /* Units that it had, or may have had, when it was lost; empty while it is not.
+                             Complete   only if it had called. */
     UT_hash_handle hh;
 };
 

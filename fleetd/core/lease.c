@@ -43,17 +43,93 @@ uint64_t core_lease_end_ms(const struct core *core, const struct host *host, con
     return end_ms;
 }
 
+/* Where a registry of an older version says nothing, it is so at least of the unit as it is now. */
+static uint64_t leased_since(const struct registry_unit *unit)
+{
+    return unit->leased_since != 0 ? unit->leased_since : unit->generation;
+}
+
+static bool is_down(const struct core_report *report)
+{
+    return streq(report->active_state, "inactive") || streq(report->active_state, "failed");
+}
+
 /* Whether what the host runs of the unit, if anything, is surely under a lease. Its content may ask for one
- * only since the host was heard last: then what runs there is an older one. */
+ * only since the host was heard last: then what runs there is an older one. So it is where systemd has
+ * refused the new one. */
 static bool is_leased(const struct host *host, const struct registry_unit *unit)
 {
     const struct core_report *report = host_report(host, unit->name);
     uint64_t told = host_told_generation(host, unit->name);
 
     if (report == NULL || report->generation == 0) /* Nothing is carried out yet, as far as we know. */
-        return unit->leased && (told == 0 || told >= unit->leased_since);
-    return unit->leased_since != 0 && report->generation >= unit->leased_since &&
-           (unit->leased || streq(report->result, "done"));
+        return unit->leased && (told == 0 || told >= leased_since(unit));
+    return report->generation >= leased_since(unit) &&
+           (unit->leased || streq(report->result, "done") || is_down(report));
+}
+
+/* ---- copies without a lease: of an older content, which had OnDisconnect=keep ---- */
+
+/* Whether a lost host may still run a copy for which it needs no lease. What it had is known if it had called
+ * this leader; else it may be whatever was ever given to it, and not taken back. */
+static bool may_run_loose(const struct core *core, const struct host *host, const struct registry_unit *unit)
+{
+    const struct registry_machine *machine = registry_machine(core->registry, host->id);
+
+    if (host->state != MACHINE_LOST || unit->leased || unit->requirements->global || machine == NULL ||
+        !machine->registered || machine->lost_confirmed)
+        return false;
+    return host->called ? strlist_has(&host->had, unit->name)
+                        : streq(unit->target, host->id) || core_is_former(unit, host);
+}
+
+const struct host *core_lost_with(const struct core *core, const struct registry_unit *unit,
+                                  const struct host *except)
+{
+    for (const struct host *host = core->hosts; host != NULL && core_needs_lease(unit); host = host->hh.next)
+        if (host != except && may_run_loose(core, host, unit))
+            return host;
+    return NULL;
+}
+
+bool core_stays_lost(const struct core *core, const struct registry_unit *unit)
+{
+    const struct host *host = unit->target[0] != '\0' ? host_find(core->hosts, unit->target) : NULL;
+
+    return host != NULL && core_needs_lease(unit) && may_run_loose(core, host, unit);
+}
+
+bool core_former_forgotten(const struct core *core, const struct registry_unit *unit)
+{
+    if (unit->former.count == 0 && !unit->anywhere)
+        return true;
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (core_is_former(unit, host) && may_run_loose(core, host, unit))
+            return false;
+    return core_former_gone(core, unit);
+}
+
+/* Anybody who is heard and is to let go of it is waited for, too, wherever it comes from. */
+static bool others_have_let_go(const struct core *core, const struct registry_unit *unit)
+{
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (!streq(host->id, unit->target) && host->state != MACHINE_LOST && host_may_have(host, unit->name))
+            return false;
+    return core_lost_with(core, unit, NULL) == NULL && core_former_forgotten(core, unit);
+}
+
+bool core_becomes_leased(const struct core *core, const struct registry_unit *unit)
+{
+    const struct host *host = unit->target[0] != '\0' ? host_find(core->hosts, unit->target) : NULL;
+    const struct core_report *report = host != NULL ? host_report(host, unit->name) : NULL;
+
+    if (!core_needs_lease(unit) || unit->leased || unit->requirements->global || host == NULL ||
+        host->state == MACHINE_LOST || !host->called)
+        return false;
+    if (host_may_have(host, unit->name) &&
+        (report == NULL || report->generation == 0 || !is_leased(host, unit)))
+        return false;
+    return others_have_let_go(core, unit);
 }
 
 bool core_lease_ends(const struct host *host, const struct registry_unit *unit)

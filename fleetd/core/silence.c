@@ -2,8 +2,11 @@
 /* Who is silent, for how long, and what that makes of it: suspected, missing or lost. */
 #include <config.h>
 
+#include <stdlib.h>
 #include <syslog.h>
 
+#include "base/alloc.h"
+#include "base/cleanup.h"
 #include "fleetd/core/core_private.h"
 
 /* How long a machine that was given up counts as lost together with the next ones. */
@@ -48,6 +51,13 @@ static bool is_given_up(const struct core *core, const struct host *host)
     return machine == NULL || machine->lost;
 }
 
+bool core_is_awaited(const struct core *core, const struct host *host)
+{
+    const struct registry_machine *machine = member_of(core, host);
+
+    return machine != NULL && machine->awaited && !machine->lost;
+}
+
 /* ---- the brake ---- */
 
 /* Given up by this leader, by itself, not long ago. */
@@ -56,7 +66,8 @@ static bool lost_lately(const struct host *host)
     return host->state == MACHINE_LOST && !host->history;
 }
 
-/* Machines that were given up earlier are neither part of the cluster nor of what has happened to it now. */
+/* Machines that were given up earlier are neither part of the cluster nor of what has happened to it now, and
+ * those that have not joined yet are no part of it either. */
 static void count_silent(const struct core *core, size_t *ret_silent, size_t *ret_of)
 {
     *ret_silent = *ret_of = 0;
@@ -64,7 +75,8 @@ static void count_silent(const struct core *core, size_t *ret_silent, size_t *re
         const struct registry_machine *machine = member_of(core, host);
         bool lately = lost_lately(host);
 
-        if (machine == NULL || ((machine->lost || host->state == MACHINE_LOST) && !lately))
+        if (machine == NULL || core_is_awaited(core, host) ||
+            ((machine->lost || host->state == MACHINE_LOST) && !lately))
             continue;
         (*ret_of)++;
         *ret_silent += lately || (silent_ms(core, host) >= core->ttl_ms / 2 && !still_answers(core, host));
@@ -91,10 +103,28 @@ size_t core_missing(const struct core *core, size_t *ret_of)
     return missing;
 }
 
+static size_t count_awaited(const struct core *core)
+{
+    size_t count = 0;
+
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        count += host->state == MACHINE_MISSING && core_is_awaited(core, host);
+    return count;
+}
+
 static void log_brake(struct core *core, struct effects *out)
 {
-    size_t of, missing = core_missing(core, &of);
+    size_t of, missing = core_missing(core, &of), awaited = count_awaited(core);
 
+    if (awaited > 0 && awaited != core->awaited)
+        effects_add_log(
+            out, NEWS_BRAKE_ON, LOG_NOTICE, "", NULL, "",
+            "%zu machines of the cluster that this one was restored from have not joined it: their units "
+            "are not placed anew, until they do, or somebody confirms that they are lost (fleetctl "
+            "confirm-lost)",
+            awaited);
+    core->awaited = awaited;
+    missing -= awaited;
     if ((missing > 0) == core->braking)
         return;
     core->braking = missing > 0;
@@ -111,16 +141,33 @@ static void log_brake(struct core *core, struct effects *out)
 
 /* ---- judging ---- */
 
+/* How many units stay on a lost host. */
+static size_t count_staying(const struct core *core, const struct host *host)
+{
+    size_t count, staying = 0;
+    const struct registry_unit *const *units = registry_units(core->registry, &count);
+
+    for (size_t i = 0; i < count; i++)
+        staying += streq(units[i]->target, host->id) && core_stays_lost(core, units[i]);
+    return staying;
+}
+
 static void lose(struct core *core, struct host *host, struct effects *out)
 {
     const struct registry_machine *machine = registry_machine(core->registry, host->id);
+    _cleanup_(freep) char *but = NULL;
+    size_t staying;
 
     host->history = machine != NULL && machine->lost;
-    effects_add_log(out, NEWS_MACHINE_LOST, LOG_WARNING, host->id, NULL, "",
-                    "Machine %s (%s) is lost: not heard for %.1f s. Its units are placed on others", host->id,
-                    name_of(core, host), (double)silent_ms(core, host) / 1000);
     core_set_host_state(core, host, MACHINE_LOST);
     host_lose(host);
+    staying = count_staying(core, host);
+    if (staying > 0)
+        but = xasprintf(", but for %zu that may run on there (fleetctl explain says why)", staying);
+    effects_add_log(out, NEWS_MACHINE_LOST, LOG_WARNING, host->id, NULL, "",
+                    "Machine %s (%s) is lost: not heard for %.1f s. Its units are placed on others%s",
+                    host->id, name_of(core, host), (double)silent_ms(core, host) / 1000,
+                    but != NULL ? but : "");
     core_drop_session(host, out);
 }
 
@@ -129,9 +176,10 @@ static void miss(struct core *core, struct host *host, struct effects *out)
     host->give_up_ms = 0;
     if (host->state == MACHINE_MISSING)
         return;
-    effects_add_log(out, NEWS_MACHINE_MISSING, LOG_WARNING, host->id, NULL, "",
-                    "Machine %s (%s) is missing, together with others: not heard for %.1f s", host->id,
-                    name_of(core, host), (double)silent_ms(core, host) / 1000);
+    if (!core_is_awaited(core, host)) /* Else all of them are told of at once. */
+        effects_add_log(out, NEWS_MACHINE_MISSING, LOG_WARNING, host->id, NULL, "",
+                        "Machine %s (%s) is missing, together with others: not heard for %.1f s", host->id,
+                        name_of(core, host), (double)silent_ms(core, host) / 1000);
     core_set_host_state(core, host, MACHINE_MISSING);
     core_drop_session(host, out);
 }
@@ -171,7 +219,7 @@ static void judge(struct core *core, struct host *host, bool braking, struct eff
     if (silent_ms(core, host) >= core->ttl_ms) {
         if (!given_up && still_answers(core, host))
             hang(core, host, out);
-        else if (!given_up && braking)
+        else if (!given_up && (braking || core_is_awaited(core, host)))
             miss(core, host, out);
         else if (given_up || !may_still_call(core, host))
             lose(core, host, out);
@@ -181,6 +229,28 @@ static void judge(struct core *core, struct host *host, bool braking, struct eff
                silent_ms(core, host) < core->ttl_ms / 2) {
         core_set_host_state(core, host, MACHINE_READY);
     }
+}
+
+/* Who has been given up by a person is lost at once; and when the brake lets go, whoever is missing has a ttl
+ * to call. */
+static void judge_given_up(struct core *core, struct host *host, bool braking, struct effects *out)
+{
+    if (silent_ms(core, host) < core->ttl_ms)
+        return;
+    if (is_given_up(core, host))
+        lose(core, host, out);
+    else if (!braking)
+        may_still_call(core, host);
+}
+
+void core_judge_given_up(struct core *core, struct effects *out)
+{
+    bool braking = brake_holds(core);
+
+    for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (host->state != MACHINE_LOST)
+            judge_given_up(core, host, braking, out);
+    log_brake(core, out);
 }
 
 void core_judge_silence(struct core *core, struct effects *out)
@@ -201,7 +271,9 @@ bool core_wants_probe(const struct core *core, const char *machine_id)
 {
     const struct host *host = core->leads ? host_find(core->hosts, machine_id) : NULL;
 
-    return host != NULL && host->state != MACHINE_LOST && silent_ms(core, host) >= core->ttl_ms / 2;
+    /* One that is awaited may well be there, as a part of another cluster. */
+    return host != NULL && host->state != MACHINE_LOST && !core_is_awaited(core, host) &&
+           silent_ms(core, host) >= core->ttl_ms / 2;
 }
 
 void core_probed(struct core *core, const char *machine_id, bool accepted, uint64_t now_ms)

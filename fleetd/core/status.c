@@ -139,7 +139,7 @@ static const struct host *who_has(const struct core *core, const char *unit)
         if (host_may_have(host, unit))
             return host;
         if (host->state == MACHINE_EXPECTED ||
-            (host_is_unknown(host) && known != NULL && strlist_has(&known->former, host->id)))
+            (host_is_unknown(host) && known != NULL && core_is_former(known, host)))
             unknown = host;
     }
     return unknown;
@@ -217,6 +217,17 @@ static char *failure_text(const struct core *core, const char *machine_id, const
                      hostname_of(core, machine_id));
 }
 
+/* Of a lost machine that may run an older copy, with OnDisconnect=keep, of what has OnDisconnect=stop. */
+static char *lost_text(const struct core *core, const struct host *host)
+{
+    const char *name = hostname_of(core, host->id);
+
+    return xasprintf(
+        "%s was lost before it had carried out OnDisconnect=stop, and may run an older copy on: nothing "
+        "is started until it is back, or you are sure that it is off (fleetctl confirm-lost %s)",
+        name, name);
+}
+
 static char *waiting_text(const struct core *core, const struct registry_unit *unit, const struct host *host,
                           const struct core_report *report)
 {
@@ -234,6 +245,11 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
     if (host->state == MACHINE_HUNG)
         return xasprintf("fleetd does not answer on %s, though the machine does: what runs there runs on",
                          name);
+    if (host->state == MACHINE_MISSING && core_is_awaited(core, host))
+        return xasprintf(
+            "%s was a machine of the cluster that this one was restored from, and has not joined "
+            "it: nothing is moved unless it is confirmed lost",
+            name);
     if (host->state == MACHINE_MISSING)
         return xasprintf("%s is missing, together with others: nothing is moved unless it is confirmed lost",
                          name);
@@ -243,6 +259,8 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
         return xasprintf("%s %s, and may run it for another %" PRIu64 " s", hostname_of(core, holder->id),
                          holder->state == MACHINE_LOST ? "is lost" : "has not called the leader yet",
                          (core_lease_end_ms(core, holder, unit) - core->now_ms + 999) / 1000);
+    if (holder != NULL && holder->state == MACHINE_LOST)
+        return lost_text(core, holder);
     if (holder != NULL)
         return xasprintf("%s must let go of it first", hostname_of(core, holder->id));
     if (peer != NULL)
@@ -259,13 +277,15 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
     return xasprintf("%s is at it (%s/%s)", name, report->active_state, report->sub_state);
 }
 
-/* The machine that runs a unit on until its new one does, or still stops it after that; NULL: none. */
+/* The machine that runs a unit on until its new one does, or still stops it after that; NULL: none. One that
+ * is being shut down and need not wait any longer stops everything, and says of it what it still can. */
 static const struct host *old_home(const struct core *core, const struct registry_unit *unit)
 {
     for (size_t i = 0; i < unit->former.count; i++) {
         const struct host *host = host_find(core->hosts, unit->former.items[i]);
 
-        if (host != NULL && host->state != MACHINE_LOST && host_may_have(host, unit->name))
+        if (host != NULL && host->state != MACHINE_LOST && host->shutdown != SHUTDOWN_READY &&
+            host_may_have(host, unit->name))
             return host;
     }
     return NULL;
@@ -277,6 +297,7 @@ static void status_settled(struct core_status *status, const struct core *core,
 {
     const struct plan_change *move = core_is_drained(core, unit) ? core_drain_move(core, unit->name) : NULL;
     const struct host *old = unit->handover ? old_home(core, unit) : NULL;
+    const struct host *lost = core_lost_with(core, unit, NULL);
 
     if (move != NULL)
         set(status, OUTCOME_WAITING,
@@ -286,8 +307,15 @@ static void status_settled(struct core_status *status, const struct core *core,
         set(status, OUTCOME_WAITING, xasprintf("%s still stops it", hostname_of(core, old->id)));
     else if (core_is_drained(core, unit))
         set(status, outcome,
-            xasprintf("%s is being drained, but it fits on no other machine (fleetctl explain %s)",
-                      hostname_of(core, unit->target), unit->name));
+            xasprintf("%s %s, but it fits on no other machine (fleetctl explain %s)",
+                      hostname_of(core, unit->target),
+                      core_left_because(core, registry_machine(core->registry, unit->target)), unit->name));
+    else if (lost != NULL)
+        set(status, outcome,
+            xasprintf("%s; but %s was lost before it had carried out OnDisconnect=stop, and may run an older "
+                      "copy on "
+                      "(if it is off: fleetctl confirm-lost %s)",
+                      unit->reason, hostname_of(core, lost->id), hostname_of(core, lost->id)));
     else
         set(status, outcome, xstrdup(unit->reason));
 }
@@ -316,6 +344,10 @@ static void status_placed(struct core_status *status, const struct core *core,
     memcpy(status->machine_id, unit->target, sizeof status->machine_id);
     status->wanted_count = 1;
     set_report(status, report);
+    if (core_stays_lost(core, unit)) {
+        set(status, OUTCOME_WAITING, lost_text(core, host));
+        return;
+    }
     if (host == NULL || host->state == MACHINE_LOST) {
         set(status, OUTCOME_WAITING,
             xasprintf("%s is lost, %s", hostname_of(core, unit->target),
@@ -350,11 +382,11 @@ static int compare_pending(const void *name, const void *pending)
     return strcmp(name, ((const struct plan_pending *)pending)->unit);
 }
 
-static const char *pending_reason(const struct plan *plan, const char *name)
+const char *core_pending_reason(const struct plan *plan, const char *unit)
 {
     const struct plan_pending *found =
         plan->pending_count > 0
-            ? bsearch(name, plan->pending, plan->pending_count, sizeof *plan->pending, compare_pending)
+            ? bsearch(unit, plan->pending, plan->pending_count, sizeof *plan->pending, compare_pending)
             : NULL;
 
     return found != NULL ? found->reason : "";
@@ -383,7 +415,7 @@ static void status_unplaced(struct core_status *status, const struct core *core,
     }
     status->machines = machines;
     status->machine_count = count;
-    set(status, OUTCOME_UNPLACED, xstrdup(pending_reason(core_plan(core), unit->name)));
+    set(status, OUTCOME_UNPLACED, xstrdup(core_pending_reason(core_plan(core), unit->name)));
 }
 
 /* Adds what one machine has made of a global unit. Returns whether it is still at it. */

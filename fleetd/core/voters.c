@@ -3,68 +3,72 @@
 
 #include "fleetd/core/voters.h"
 
-static const struct voters_machine *find_machine(const struct voters_machine *machines, size_t count,
-                                                 uint64_t id)
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "fleetd/core/voters_private.h"
+
+/* ---- who is there ---- */
+
+static const struct store_server *find_server(const struct voters_facts *facts, uint64_t id)
 {
-    for (size_t i = 0; i < count; i++)
-        if (machines[i].server_id == id)
-            return &machines[i];
+    for (size_t i = 0; i < facts->server_count; i++)
+        if (facts->servers[i].id == id)
+            return &facts->servers[i];
     return NULL;
 }
 
-static const struct store_server *find_server(const struct store_server *servers, size_t count, uint64_t id)
+static bool has_machine(const struct voters_facts *facts, uint64_t id)
 {
-    for (size_t i = 0; i < count; i++)
-        if (servers[i].id == id)
-            return &servers[i];
-    return NULL;
-}
-
-/* A machine that lost its disk has come back under another id, or it has left. */
-static bool next_removal(const struct store_server *servers, size_t server_count,
-                         const struct voters_machine *machines, size_t machine_count, uint64_t self,
-                         struct voters_step *ret)
-{
-    for (size_t i = 0; i < server_count; i++) {
-        if (servers[i].id == self || find_machine(machines, machine_count, servers[i].id) != NULL)
-            continue;
-        *ret = (struct voters_step){servers[i].id, servers[i].address, SERVER_REMOVED};
-        return true;
-    }
+    for (size_t i = 0; i < facts->machine_count; i++)
+        if (facts->machines[i].server_id == id)
+            return true;
     return false;
 }
 
-/* How things are, counted. */
-struct tally {
-    size_t voters, standbys;
-    size_t standbys_alive; /* Can be made voters now. */
-    size_t standbys_here;  /* Not lost. */
-    size_t others_here;    /* Machines that are not lost and neither voters nor standbys. */
-};
-
-static struct tally count(const struct store_server *servers, size_t server_count,
-                          const struct voters_machine *machines, size_t machine_count)
+static void add_seat(struct voters_view *view, const struct voters_machine *machine,
+                     const struct store_server *server)
 {
-    struct tally tally = {0};
+    struct seat *seat = &view->seats[view->count++];
 
-    for (size_t i = 0; i < server_count; i++) {
-        tally.voters += servers[i].role == SERVER_VOTER;
-        tally.standbys += servers[i].role == SERVER_STANDBY;
-    }
-    for (size_t i = 0; i < machine_count; i++) {
-        const struct store_server *server = find_server(servers, server_count, machines[i].server_id);
-
-        if (server == NULL || server->role == SERVER_SPARE) {
-            tally.others_here += !machines[i].lost;
-        } else if (server->role == SERVER_STANDBY) {
-            tally.standbys_alive += machines[i].alive;
-            tally.standbys_here += !machines[i].lost;
-        }
-    }
-    return tally;
+    seat->machine = machine;
+    seat->server = server;
+    seat->self = (machine != NULL ? machine->server_id : server->id) == view->facts->self;
+    seat->voter = server != NULL && server->role == SERVER_VOTER;
+    seat->standby = server != NULL && server->role == SERVER_STANDBY;
+    view->voters += seat->voter;
+    view->answering += seat->voter && seat_answers(seat);
 }
 
-/* The most voters that 'able' hosts make: an odd number, not more than wanted. */
+const char *seat_name(const struct seat *seat)
+{
+    return seat->machine != NULL ? seat->machine->name : seat->server->address;
+}
+
+bool seat_has_moved(const struct seat *seat)
+{
+    return seat->server != NULL && seat->machine != NULL && seat->machine->alive &&
+           !streq(seat->server->address, seat->machine->address);
+}
+
+/* ---- who is to vote ---- */
+
+static bool is_able(const struct seat *seat)
+{
+    return !seat_is_barred(seat) && !seat_is_dead(seat) && (seat->voter || seat->machine->alive);
+}
+
+static bool may_call(const struct seat *seat)
+{
+    return !seat_is_barred(seat) && !seat_is_dead(seat) && !seat->voter && !seat->machine->alive &&
+           !seat->machine->lost;
+}
+
+/* The most voters that so many hosts make: an odd number, not more than wanted. */
 static size_t goal_of(size_t able, size_t wanted)
 {
     size_t goal = able < wanted ? able : wanted;
@@ -72,154 +76,380 @@ static size_t goal_of(size_t able, size_t wanted)
     return goal % 2 == 0 && goal > 0 ? goal - 1 : goal;
 }
 
-/* With 'leaders' only one that may lead. */
-static bool find_voter(const struct store_server *servers, size_t server_count,
-                       const struct voters_machine *machines, size_t machine_count, bool leaders,
-                       struct voters_step *ret)
+static unsigned count_value(const struct voters_view *view, const char *value)
 {
-    for (size_t i = 0; i < server_count; i++) {
-        const struct voters_machine *machine = find_machine(machines, machine_count, servers[i].id);
+    unsigned count = 0;
 
-        if (servers[i].role != SERVER_STANDBY || machine == NULL || !machine->alive ||
-            (leaders && machine->no_leader))
+    for (size_t i = 0; i < view->chosen_count; i++)
+        count += streq(view->chosen[i]->machine->value, value);
+    return count;
+}
+
+static void choose(struct voters_view *view, struct seat *seat)
+{
+    view->chosen[view->chosen_count++] = seat;
+    seat->order = (unsigned)view->chosen_count;
+}
+
+/* What is so stays so. */
+static int rank_of(const struct seat *seat)
+{
+    if (seat->voter)
+        return seat->self ? 0 : seat_answers(seat) ? 1 : 2;
+    return seat->standby ? (seat_is_ready(seat) ? 3 : 4) : 5;
+}
+
+static int compare(int a, int b)
+{
+    return (a > b) - (a < b);
+}
+
+/* Negative: 'a' is the better one. The order of the list decides between equals. */
+static int compare_voters(const struct voters_view *view, const struct seat *a, const struct seat *b)
+{
+    int r = compare(a->machine->no_leader, b->machine->no_leader);
+
+    if (r == 0)
+        r = compare(a->machine->wish != VOTE_ALWAYS, b->machine->wish != VOTE_ALWAYS);
+    if (r == 0)
+        r = compare((int)count_value(view, a->machine->value), (int)count_value(view, b->machine->value));
+    return r != 0 ? r : compare(rank_of(a), rank_of(b));
+}
+
+/* A standby costs a copy of everything: one that is there stays. */
+static int compare_standbys(const struct voters_view *view, const struct seat *a, const struct seat *b)
+{
+    int r = compare(a->machine->no_leader, b->machine->no_leader);
+
+    if (r == 0)
+        r = compare(!a->standby, !b->standby);
+    return r != 0 ? r : compare_voters(view, a, b);
+}
+
+/* The voter whose vote is kept for want of another host, so that their number stays odd. */
+static struct seat *find_filler(const struct voters_view *view)
+{
+    for (size_t i = 0; i < view->count; i++)
+        if (view->seats[i].voter && !seat_is_barred(&view->seats[i]) && seat_is_dead(&view->seats[i]))
+            return &view->seats[i];
+    return NULL;
+}
+
+static void choose_voters(struct voters_view *view)
+{
+    size_t able = 0, silent = 0;
+    size_t wanted = view->facts->wanted < VOTERS_MAX ? view->facts->wanted : VOTERS_MAX;
+    struct seat *filler = find_filler(view);
+
+    for (size_t i = 0; i < view->count; i++) {
+        able += is_able(&view->seats[i]);
+        silent += may_call(&view->seats[i]);
+    }
+    if (filler != NULL && able > 0 && able % 2 == 0 && able < wanted) {
+        choose(view, filler); /* All that are able are chosen besides, so the order means nothing. */
+        able++;
+    }
+    view->goal = goal_of(able, wanted);
+    view->possible = goal_of(able + silent, wanted);
+    while (view->chosen_count < view->goal) {
+        struct seat *best = NULL;
+
+        for (size_t i = 0; i < view->count; i++) {
+            struct seat *seat = &view->seats[i];
+
+            if (seat->order == 0 && is_able(seat) && (best == NULL || compare_voters(view, seat, best) < 0))
+                best = seat;
+        }
+        choose(view, best);
+    }
+}
+
+/* ---- who stands by ---- */
+
+/* It may not be needed, but it is not known to be lost. */
+static bool stands_by(const struct seat *seat)
+{
+    return seat->standby && seat->order == 0 && !seat_is_barred(seat) && !seat_is_dead(seat) &&
+           !seat->machine->lost;
+}
+
+static void choose_standbys(struct voters_view *view)
+{
+    struct seat *best;
+
+    for (unsigned n = 0; n < STANDBYS_WANTED; n++) {
+        best = NULL;
+        for (size_t i = 0; i < view->count; i++) {
+            struct seat *seat = &view->seats[i];
+
+            if (seat->order == 0 && !seat->spare && !seat->voter && (is_able(seat) || stands_by(seat)) &&
+                (best == NULL || compare_standbys(view, seat, best) < 0))
+                best = seat;
+        }
+        if (best != NULL)
+            best->spare = true;
+    }
+}
+
+void voters_view_init(struct voters_view *view, const struct voters_facts *facts)
+{
+    *view = (struct voters_view){.facts = facts};
+    view->seats = xcalloc(facts->machine_count + facts->server_count, sizeof *view->seats);
+    for (size_t i = 0; i < facts->machine_count; i++)
+        add_seat(view, &facts->machines[i], find_server(facts, facts->machines[i].server_id));
+    for (size_t i = 0; i < facts->server_count; i++)
+        if (!has_machine(facts, facts->servers[i].id))
+            add_seat(view, NULL, &facts->servers[i]);
+    choose_voters(view);
+    choose_standbys(view);
+}
+
+void voters_view_done(struct voters_view *view)
+{
+    free(view->seats);
+}
+
+/* ---- steps ---- */
+
+static bool change(struct voters_plan *plan, const struct seat *seat, enum server_role role)
+{
+    plan->act = VOTERS_CHANGE;
+    plan->server_id = seat->machine != NULL ? seat->machine->server_id : seat->server->id;
+    plan->address = seat->machine != NULL ? seat->machine->address : seat->server->address;
+    plan->role = role;
+    return true;
+}
+
+/* One that is ready for its vote, the first of those chosen; *ret_count of them. */
+static const struct seat *next_ready(const struct voters_view *view, size_t *ret_count)
+{
+    const struct seat *best = NULL;
+
+    *ret_count = 0;
+    for (size_t i = 0; i < view->count; i++) {
+        const struct seat *seat = &view->seats[i];
+
+        if (!seat_joins(seat) || !seat_is_ready(seat))
             continue;
-        *ret = (struct voters_step){machine->server_id, machine->address, SERVER_VOTER};
-        return true;
+        (*ret_count)++;
+        if (best == NULL || seat->order < best->order)
+            best = seat;
     }
-    return false;
+    return best;
 }
 
-static bool next_voter(const struct store_server *servers, size_t server_count,
-                       const struct voters_machine *machines, size_t machine_count, struct voters_step *ret)
+/* How well a voter can be done without. */
+static int dispensable(const struct seat *seat)
 {
-    return find_voter(servers, server_count, machines, machine_count, true, ret) ||
-           find_voter(servers, server_count, machines, machine_count, false, ret);
+    if (seat_is_dead(seat))
+        return 4;
+    if (!seat_answers(seat))
+        return 3;
+    return seat_is_barred(seat) ? 2 : seat->machine->no_leader;
 }
 
-static bool find_standby(const struct store_server *servers, size_t server_count,
-                         const struct voters_machine *machines, size_t machine_count, bool leaders,
-                         struct voters_step *ret)
+/* Another than the leader that votes and is not to: the one that is missed least, the last of equals. */
+static const struct seat *next_dropout(const struct voters_view *view)
 {
-    for (size_t i = 0; i < machine_count; i++) {
-        const struct store_server *server = find_server(servers, server_count, machines[i].server_id);
+    const struct seat *best = NULL;
 
-        if (!machines[i].alive || (leaders && machines[i].no_leader) ||
-            (server != NULL && server->role != SERVER_SPARE))
+    for (size_t i = 0; i < view->count; i++) {
+        const struct seat *seat = &view->seats[i];
+
+        if (seat_drops_out(seat) && !seat->self && (best == NULL || dispensable(seat) >= dispensable(best)))
+            best = seat;
+    }
+    return best;
+}
+
+static const struct seat *find_self(const struct voters_view *view)
+{
+    for (size_t i = 0; i < view->count; i++)
+        if (view->seats[i].self)
+            return &view->seats[i];
+    return NULL;
+}
+
+bool voters_can_spare(const struct voters_view *view, const struct seat *seat)
+{
+    size_t left = view->voters - 1;
+
+    return !seat_answers(seat) || view->answering - 1 >= left / 2 + 1;
+}
+
+/* So many voters are too many only until somebody calls who is silent now. */
+static bool is_held(const struct voters_view *view, size_t voters)
+{
+    return voters > view->goal && voters <= view->possible;
+}
+
+/* It will not vote again, whoever calls. */
+static bool is_out(const struct seat *seat)
+{
+    return seat_is_barred(seat) || seat_is_dead(seat);
+}
+
+/* Whether a vote too many can be taken away at once. */
+static bool can_follow(const struct voters_view *view)
+{
+    bool dropouts = false, out = false;
+
+    for (size_t i = 0; i < view->count; i++)
+        if (seat_drops_out(&view->seats[i])) {
+            dropouts = true;
+            out = out || is_out(&view->seats[i]);
+        }
+    return out || (dropouts && !is_held(view, view->voters + 1));
+}
+
+static bool promote(const struct voters_view *view, struct voters_plan *plan)
+{
+    size_t ready;
+    const struct seat *seat = next_ready(view, &ready);
+    bool even = view->voters % 2 == 0;
+
+    if (ready == 0)
+        return false;
+    /* Not into an even number, but with a next step that leads out of it. */
+    if (even ? view->voters >= view->goal
+             : view->voters > view->goal || (!can_follow(view) && (view->voters == view->goal || ready < 2)))
+        return false;
+    return change(plan, seat, SERVER_VOTER);
+}
+
+static bool demote(const struct voters_view *view, struct voters_plan *plan)
+{
+    const struct seat *seat = next_dropout(view);
+    bool even = view->voters % 2 == 0, held = is_held(view, view->voters);
+
+    if (seat == NULL || !(even ? is_out(seat) || !held : view->voters > view->goal && !held) ||
+        !voters_can_spare(view, seat))
+        return false;
+    return change(plan, seat, seat->machine != NULL ? SERVER_STANDBY : SERVER_REMOVED);
+}
+
+/* Those that are there, and go on voting. */
+static void add_heirs(const struct voters_view *view, bool no_leaders, struct voters_plan *plan)
+{
+    for (size_t i = 0; i < view->count && plan->heir_count < RAFT_SERVERS_MAX; i++) {
+        const struct seat *seat = &view->seats[i];
+
+        if (seat->voter && !seat->self && seat->order != 0 && seat->machine->alive &&
+            seat->machine->no_leader == no_leaders)
+            plan->heirs[plan->heir_count++] = seat->machine->server_id;
+    }
+}
+
+static bool hand_over(struct voters_plan *plan)
+{
+    plan->act = plan->heir_count > 0 ? VOTERS_HAND_OVER : VOTERS_NOTHING;
+    return plan->heir_count > 0;
+}
+
+/* This leader is not to vote: one of those that are goes on. */
+static bool resign(const struct voters_view *view, const struct seat *self, struct voters_plan *plan)
+{
+    if (self == NULL || !seat_drops_out(self))
+        return false;
+    add_heirs(view, false, plan);
+    if (plan->heir_count == 0)
+        add_heirs(view, true, plan);
+    return hand_over(plan);
+}
+
+static bool voter_step(const struct voters_view *view, struct voters_plan *plan)
+{
+    if (view->goal == 0)
+        return false; /* Nobody could vote in their place. */
+    return promote(view, plan) || demote(view, plan) || resign(view, find_self(view), plan);
+}
+
+/* One that is to become a voter first, then the one beyond. */
+static bool add_standby(const struct voters_view *view, struct voters_plan *plan)
+{
+    const struct seat *best = NULL;
+
+    for (size_t i = 0; i < view->count; i++) {
+        const struct seat *seat = &view->seats[i];
+
+        if (seat->voter || seat->standby || !(seat->order != 0 || seat->spare))
             continue;
-        *ret = (struct voters_step){machines[i].server_id, machines[i].address, SERVER_STANDBY};
-        return true;
+        if (best == NULL || (seat->order != 0 && (best->order == 0 || seat->order < best->order)))
+            best = seat;
     }
+    return best != NULL && change(plan, best, SERVER_STANDBY);
+}
+
+/* One that is silent stays until it is known what has become of it. */
+static bool is_surplus(const struct seat *seat)
+{
+    return seat->server != NULL && !seat->voter && seat->order == 0 && !seat->spare &&
+           (seat_is_barred(seat) || seat_is_dead(seat) || seat->machine->lost || seat->machine->alive);
+}
+
+static bool remove_standby(const struct voters_view *view, struct voters_plan *plan)
+{
+    const struct seat *best = NULL;
+    bool spare = false;
+
+    for (size_t i = 0; i < view->count; i++)
+        spare = spare || (view->seats[i].spare && view->seats[i].standby);
+    for (size_t i = 0; i < view->count; i++) {
+        const struct seat *seat = &view->seats[i];
+
+        /* The last copy beyond the voters is kept, also of a host that is lost. */
+        if (is_surplus(seat) && (spare || seat_is_barred(seat)))
+            best = seat;
+    }
+    return best != NULL && change(plan, best, SERVER_REMOVED);
+}
+
+/* What is no machine's, and has no vote. */
+static bool remove_stranger(const struct voters_view *view, struct voters_plan *plan)
+{
+    for (size_t i = 0; i < view->count; i++)
+        if (view->seats[i].machine == NULL && !view->seats[i].voter)
+            return change(plan, &view->seats[i], SERVER_REMOVED);
     return false;
 }
 
-static bool next_standby(const struct store_server *servers, size_t server_count,
-                         const struct voters_machine *machines, size_t machine_count, struct voters_step *ret)
+/* It is added anew like any other. */
+static bool remove_moved(const struct voters_view *view, struct voters_plan *plan)
 {
-    return find_standby(servers, server_count, machines, machine_count, true, ret) ||
-           find_standby(servers, server_count, machines, machine_count, false, ret);
-}
+    for (size_t i = 0; i < view->count; i++) {
+        const struct seat *seat = &view->seats[i];
 
-/* Whether there is a server of this role that may lead (or must not), 'here': and is not lost. */
-static bool have(const struct store_server *servers, size_t server_count,
-                 const struct voters_machine *machines, size_t machine_count, enum server_role role,
-                 bool no_leader, bool here)
-{
-    for (size_t i = 0; i < server_count; i++) {
-        const struct voters_machine *machine = find_machine(machines, machine_count, servers[i].id);
-
-        if (servers[i].role == role && machine != NULL && machine->no_leader == no_leader &&
-            (!here || !machine->lost))
-            return true;
-    }
-    return false;
-}
-
-/* A voter that must not lead makes room for a host that may: that one becomes a standby, then a voter; then
- * there is a voter too many. */
-static bool next_replacement(const struct store_server *servers, size_t server_count,
-                             const struct voters_machine *machines, size_t machine_count,
-                             struct voters_step *ret)
-{
-    if (!have(servers, server_count, machines, machine_count, SERVER_VOTER, true, false))
-        return false;
-    if (find_voter(servers, server_count, machines, machine_count, true, ret))
-        return true;
-    return !have(servers, server_count, machines, machine_count, SERVER_STANDBY, false, true) &&
-           find_standby(servers, server_count, machines, machine_count, true, ret);
-}
-
-static bool waits_for_leader(const struct store_server *servers, size_t server_count,
-                             const struct voters_machine *machines, size_t machine_count, uint64_t self)
-{
-    const struct voters_machine *own = find_machine(machines, machine_count, self);
-
-    if (own == NULL || !own->no_leader)
-        return false;
-    for (size_t i = 0; i < server_count; i++) {
-        const struct voters_machine *machine = find_machine(machines, machine_count, servers[i].id);
-
-        if (servers[i].role == SERVER_VOTER && machine != NULL && machine->alive && !machine->no_leader)
-            return true;
-    }
-    return false;
-}
-
-/* How well a server of this role can be done without: one that is lost, or at least silent; among voters
- * first of all one that must not lead. */
-static int dispensable(const struct voters_machine *machine, enum server_role role)
-{
-    if (machine == NULL || machine->lost)
-        return 2 + (role == SERVER_VOTER && machine != NULL && machine->no_leader ? 3 : 0);
-    return !machine->alive + (machine->no_leader ? (role == SERVER_VOTER ? 3 : 1) : 0);
-}
-
-/* The one of this role that is missed least, the last of equals. */
-static void step_down(const struct store_server *servers, size_t server_count,
-                      const struct voters_machine *machines, size_t machine_count, uint64_t self,
-                      enum server_role from, enum server_role to, struct voters_step *ret)
-{
-    int best = -1;
-
-    for (size_t i = 0; i < server_count; i++) {
-        const struct voters_machine *machine = find_machine(machines, machine_count, servers[i].id);
-        int rank = dispensable(machine, from);
-
-        if (servers[i].role != from || servers[i].id == self || rank < best)
+        if (seat->self || !seat_has_moved(seat) || (seat->voter && !voters_can_spare(view, seat)))
             continue;
-        best = rank;
-        *ret = (struct voters_step){servers[i].id, servers[i].address, to};
-    }
-}
-
-bool voters_next(const struct store_server *servers, size_t server_count,
-                 const struct voters_machine *machines, size_t machine_count, unsigned wanted, uint64_t self,
-                 struct voters_step *ret)
-{
-    size_t most = wanted + STANDBYS_WANTED;
-    struct tally tally;
-
-    if (next_removal(servers, server_count, machines, machine_count, self, ret))
-        return true;
-    if (waits_for_leader(servers, server_count, machines, machine_count, self))
-        return false;
-    tally = count(servers, server_count, machines, machine_count);
-    /* A voter that is away still counts: it is not replaced for being away. */
-    if (tally.voters < goal_of(tally.voters + tally.standbys_alive, wanted))
-        return next_voter(servers, server_count, machines, machine_count, ret);
-    if (next_replacement(servers, server_count, machines, machine_count, ret))
-        return true;
-    if (tally.voters + tally.standbys_here < most &&
-        next_standby(servers, server_count, machines, machine_count, ret))
-        return true;
-    /* Not as long as somebody might still call who makes the number odd by joining the voters. */
-    if (tally.voters > 1 &&
-        tally.voters > goal_of(tally.voters + tally.standbys_here + tally.others_here, wanted)) {
-        step_down(servers, server_count, machines, machine_count, self, SERVER_VOTER, SERVER_STANDBY, ret);
-        return true;
-    }
-    if (tally.standbys > 0 && tally.voters + tally.standbys > most) {
-        step_down(servers, server_count, machines, machine_count, self, SERVER_STANDBY, SERVER_REMOVED, ret);
+        change(plan, seat, SERVER_REMOVED);
+        plan->address = seat->server->address;
         return true;
     }
     return false;
+}
+
+/* This leader must not lead, and somebody else could. */
+static bool waits_for_leader(const struct voters_view *view, struct voters_plan *plan)
+{
+    const struct seat *self = find_self(view);
+
+    if (self == NULL || self->machine == NULL || !self->machine->no_leader)
+        return false;
+    add_heirs(view, false, plan);
+    return hand_over(plan);
+}
+
+void voters_plan(const struct voters_facts *facts, struct voters_plan *ret)
+{
+    struct voters_view view;
+
+    *ret = (struct voters_plan){.act = VOTERS_NOTHING};
+    if (!has_machine(facts, facts->self))
+        return; /* It is about to be registered. */
+    voters_view_init(&view, facts);
+    if (!remove_stranger(&view, ret) && !remove_moved(&view, ret) && !waits_for_leader(&view, ret) &&
+        !voter_step(&view, ret) && !add_standby(&view, ret))
+        remove_standby(&view, ret);
+    voters_say(&view, ret);
+    voters_view_done(&view);
 }

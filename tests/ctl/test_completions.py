@@ -43,6 +43,8 @@ CASES = [
     ("verify files/a", ["files/a.service"]),
     ("start files/a", ["files/a.service"]),
     ("explain --re", ["--request-timeout="]),
+    ("promote --aut", ["--automatic"]),
+    ("transfer-leadership n", ["node1", "node2"]),
     ("set vot", ["voters="]),
     ("set failure_limit_burst=3 v", ["voters="]),
     ("nosuch ", None),  # Whatever it is, it is no unit.

@@ -5,6 +5,8 @@
 
 Ends with the line "N passed, N failed"; exit 1 if one failed."""
 
+import base64
+import hashlib
 import json
 import os
 import shutil
@@ -618,6 +620,81 @@ def test_a_machine_that_is_not_there_changes_nothing(b):
     assert not b.fake.requests("POST", "/availability") and not b.fake.requests("POST", "/confirm-lost")
 
 
+# --- backup ---
+
+BACKUP = {"id": "0123456789abcdef", "cluster": "c" * 32, "made": "2026-07-29T12:00:03Z", "version": "2.0", "host": "node1",
+          "changes": 77, "units": 3, "contents": 2, "machines": 1, "size": 10}
+
+
+def backup_piece(offset, data):
+    return {"offset": offset, "data": base64.b64encode(data).decode()}
+
+
+def test_backup_is_fetched_in_pieces(b):
+    path = os.path.join(b.folder, "cluster.backup")
+    b.fake.on("GET", "/backup", json=BACKUP)
+    b.fake.on("GET", "/backup/0123456789abcdef", json=backup_piece(0, b"01234"), times=1)
+    b.fake.on("GET", "/backup/0123456789abcdef", json=backup_piece(5, b"56789"), times=1)
+    says = (f"3 units, 1 machines, as of 2026-07-29T12:00:03Z (change 77), cluster {'c' * 32}, by node1 (fleet 2.0)\n")
+    old = open(path, "w")  # Whatever has that name is replaced, whoever has it open.
+    b.expect(["backup", path], 0, f"{path} written: {says}", "")
+    assert os.fstat(old.fileno()).st_nlink == 0
+    assert [request[2]["offset"] for request in b.fake.requests("GET", "/backup/0123456789abcdef")] == ["0", "5"]
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    content = open(path, "rb").read()
+    head, _, tail = content.partition(b"\n\n")
+    assert head.startswith(b"fleet-backup 1\ncluster: cccc") and b"\nsize: 10" in head
+    assert tail == b"0123456789sha256: " + hashlib.sha256(content[:-73]).hexdigest().encode() + b"\n"
+    assert os.listdir(b.folder).count("cluster.backup") == len([n for n in os.listdir(b.folder) if n.startswith("cluster")]) == 1
+
+    b.expect(["backup", "--verify", path], 0, f"{path} is whole: {says}", "")
+    open(path, "wb").write(content[:-80] + b"X" + content[-79:])
+    b.expect(["backup", "--verify", path], 1, "", f"{path} is damaged: its checksum does not match\n")
+    open(path, "wb").write(content[:-1])
+    b.expect(["backup", "--verify", path], 1, "", f"{path} is damaged: it ends too early\n")
+    b.expect(["backup", "--verify", "/etc/hostname"], 1, "", "/etc/hostname is no backup of fleet's\n")
+    open(path, "wb").write(content.replace(b"fleet-backup 1", b"fleet-backup 2").replace(b"version: 2.0", b"version: 9.9"))
+    b.expect(["backup", "--verify", path], 1, "", ["was written by fleet 9.9", "use fleet 9.9 or later"])
+
+
+def test_backup_to_standard_output(b):
+    b.fake.on("GET", "/backup", json=BACKUP)
+    b.fake.on("GET", "/backup/0123456789abcdef", json=backup_piece(0, b"abcdefghij"))
+    b.expect(["backup", "-"], 0, ["fleet-backup 1\n", "\n\nabcdefghijsha256: "], ["backup written: 3 units"])
+
+
+def test_backup_begins_anew_with_another_leader(b):
+    path = os.path.join(b.folder, "cluster.backup")
+    b.fake.on("GET", "/backup", json=BACKUP)
+    b.fake.on("GET", "/backup/0123456789abcdef", json=backup_piece(0, b"01234"), times=1)
+    b.fake.on("GET", "/backup/0123456789abcdef", status=404, message="there is no such backup (any more)", times=1)
+    b.fake.on("GET", "/backup/0123456789abcdef", json=backup_piece(0, b"0123456789"))
+    b.expect(["backup", path], 0, [" written: 3 units"], "")
+    b.expect(["backup", "--verify", path], 0, [" is whole: "], "")
+
+
+def test_backup_that_fails_leaves_the_old_one(b):
+    path = os.path.join(b.folder, "cluster.backup")
+    open(path, "w").write("the old one")
+    for answer in (dict(status=503, message="no leader: nobody answers"), dict(status=429, message="4 backups"),
+                   dict(json=dict(BACKUP, size=0)), dict(json=dict(BACKUP, host="two\nlines")), dict(json={}),
+                   dict(json=dict(BACKUP, size=1 << 40))):
+        b.fake.on("GET", "/backup", times=1, **answer)
+        b.expect(["backup", path], 1, "", [f"Error making a backup in {path}: "])
+    b.fake.on("GET", "/backup", status=404, message="", times=1)
+    b.expect(["backup", path], 1, "", ["the leader's fleetd is too old to make a backup"])
+    for piece in (backup_piece(1, b"01234"), backup_piece(0, b""), backup_piece(0, b"01234567890"), {},
+                  {"offset": 0, "data": "???="}):
+        b.fake.on("GET", "/backup", json=BACKUP, times=1)
+        b.fake.on("GET", "/backup/0123456789abcdef", json=piece, times=1)
+        b.expect(["backup", path], 1, "", [f"Error making a backup in {path}: "])
+    b.expect(["backup", b.folder], 1, "", f"Error making a backup in {b.folder}: {b.folder} is no file; - is standard output\n")
+    b.expect(["backup", "/nowhere/at/all"], 1, "", ["No such file or directory"])
+    b.expect(["backup"], 2, "", ["One file must be provided"])
+    assert open(path).read() == "the old one"
+    assert [n for n in os.listdir(b.folder) if n.startswith("cluster")] == ["cluster.backup"]
+
+
 def test_drain_waits_until_all_have_left(b):
     b.fake.add("a.service", SERVICE, "launched")
     b.fake.add("b.service", SERVICE, "launched")
@@ -631,6 +708,66 @@ def test_drain_waits_until_all_have_left(b):
     b.expect(["drain", "--deadline=200ms", "node2"], 1, f"Unit a.service active on {LEGEND}\n",
              ["timed out waiting for unit b.service to report state elsewhere"])
     b.expect(["drain", "--no-block", "node2"], 0, "Machine bbbbbbbb... is being drained\n", "")
+
+
+def members(leader, *roles, doing=""):
+    ids = [machine["id"] for machine in fake_fleetd.MACHINES]
+    return {"members": [{"machineID": id, "role": role, "leader": number == leader}
+                        for number, (id, role) in enumerate(zip(ids, roles))], "doing": doing}
+
+
+def test_votes_are_wished_and_waited_for(b):
+    ids = [machine["id"] for machine in b.fake.machines]
+    b.fake.on("POST", "/members", status=204)
+    b.fake.on("GET", "/members", times=2, json=members(0, "voter", "standby"))
+    b.fake.on("GET", "/members", times=1, status=503, message="no leader: x")
+    b.fake.on("GET", "/members", json=members(0, "voter", "voter"))
+    b.expect(["promote", "node2", "bbbb"], 0, "Machine bbbbbbbb... votes\n", "")
+    assert b.fake.requests("POST", "/members")[-1][3] == {"machines": [ids[1]], "preference": "voter"}
+    assert len(b.fake.requests("GET", "/members")) == 4
+    b.fake.rules.pop()
+    b.fake.on("GET", "/members", json=members(1, "host", "voter", doing="x keeps its vote for now"))
+    b.expect(["demote", "node1"], 0, f"Machine {LEGEND} does not vote\n", "")
+    assert b.fake.requests("POST", "/members")[-1][3] == {"machines": [ids[0]], "preference": "never"}
+    b.expect(["demote", "--deadline=300ms", "node2"], 1, "",
+             "timed out waiting for it: x keeps its vote for now (it goes on: fleetctl list-members)\n")
+    asked = len(b.fake.requests("GET", "/members"))
+    b.expect(["promote", "--no-block", "node1"], 0, f"Machine {LEGEND} is to vote\n", "")
+    b.expect(["demote", "--automatic", "node1"], 0,
+             f"Machine {LEGEND} votes or does not vote as the cluster needs it\n", "")
+    assert b.fake.requests("POST", "/members")[-1][3] == {"machines": [ids[0]], "preference": "automatic"}
+    assert len(b.fake.requests("GET", "/members")) == asked
+
+
+def test_a_wish_that_is_refused(b):
+    b.fake.on("POST", "/members", status=409, message="that would leave 1 voter of 3")
+    b.expect(["demote", "node1"], 1, "", "Error changing who votes: that would leave 1 voter of 3\n")
+    for verb in ("promote", "demote"):
+        b.expect([verb, "node1", "node7"], 4, "", 'there is no machine "node7" (fleetctl list-machines)\n')
+        b.expect([verb], 2, "", ["No machines given"])
+    assert len(b.fake.requests("POST", "/members")) == 1
+
+
+def test_leadership_is_transferred(b):
+    ids = [machine["id"] for machine in b.fake.machines]
+    b.fake.on("POST", "/leadership", json={"leader": ids[0]})
+    b.fake.on("GET", "/members", times=2, json=members(0, "voter", "voter"))
+    b.fake.on("GET", "/members", times=1, json=members(None, "voter", "voter"))
+    b.fake.on("GET", "/members", json=members(1, "voter", "voter"))
+    b.expect(["transfer-leadership", "node2"], 0, "Machine bbbbbbbb... leads now\n", "")
+    assert b.fake.requests("POST", "/leadership")[-1][3] == {"from": ids[0], "to": ids[1]}
+    b.expect(["transfer-leadership", "node2"], 0, "Machine bbbbbbbb... leads already\n", "")
+    assert len(b.fake.requests("POST", "/leadership")) == 1
+    b.expect(["transfer-leadership", "--deadline=300ms"], 1, "",
+             "timed out waiting for it (it goes on: fleetctl list-members)\n")
+    assert b.fake.requests("POST", "/leadership")[-1][3] == {"from": ids[1]}
+    b.expect(["transfer-leadership", "node1", "--no-block"], 0, "Machine bbbbbbbb... hands leadership over\n", "")
+    b.expect(["transfer-leadership", "node7"], 4, "", 'there is no machine "node7" (fleetctl list-machines)\n')
+    b.expect(["transfer-leadership", "node1", "node2"], 2, "", None)
+    b.fake.rules = [rule for rule in b.fake.rules if rule["path"] != "/leadership"]
+    b.fake.on("POST", "/leadership", status=409, message="node1 cannot lead: it does not vote")
+    b.expect(["transfer-leadership", "node1"], 1, "",
+             "Error transferring leadership: node1 cannot lead: it does not vote\n")
 
 
 def test_lists_to_the_byte(b):
@@ -714,8 +851,16 @@ def test_no_cluster(b):
 
 def test_members_and_explain(b):
     b.fake.on("GET", "/members", json={"members": [
-        {"machineID": "a" * 32, "serverID": "1f", "address": "n1:7390", "role": "voter", "leader": True, "state": "ready"}]})
-    b.expect(["list-members"], 0, "MACHINE\t\tADDRESS\tROLE\tLEADER\tSTATE\naaaaaaaa...\tn1:7390\tvoter\tyes\tready\n", "")
+        {"machineID": "a" * 32, "hostname": "n1", "serverID": "1f", "address": "n1:7390", "role": "voter", "leader": True,
+         "state": "ready", "preference": "automatic", "value": "z"},
+        {"machineID": "b" * 32, "hostname": "n2", "serverID": "2f", "address": "n2:7390", "role": "host", "leader": False,
+         "state": "ready", "preference": "never", "leaving": True}], "doing": "from 1 to 3 voters"})
+    b.expect(["list-members"], 0, "MACHINE\t\tHOSTNAME\tROLE\tLEADER\tSTATE\tPREFERENCE\tSPREAD\n"
+             "aaaaaaaa...\tn1\t\tvoter\tyes\tready\tautomatic\tz\nbbbbbbbb...\tn2\t\t-\tno\tready\tleaves\t\t-\n",
+             "Voters: from 1 to 3 voters\n")
+    b.expect(["list-members", "--no-legend", "--fields=address,server"], 0, "n1:7390\t1f\nn2:7390\t2f\n",
+             "Voters: from 1 to 3 voters\n")
+    assert json.loads(b.run("list-members", "-o", "json")[1])[1]["role"] == "host"
     b.fake.on("GET", "/explain/x.service", json={"name": "x.service", "target": "b" * 32, "reason": "fewest units", "machines": [
         {"machineID": "a" * 32, "hostname": "n1", "units": 3, "reason": "conflicts with y.service"},
         {"machineID": "b" * 32, "hostname": "n2", "units": 0, "reason": ""}]})

@@ -53,11 +53,19 @@ static size_t world_servers(struct store_server *servers, size_t max, void *data
     return 0;
 }
 
-static void world_hand_over(void *data)
+static uint64_t world_leader(void *data)
 {
+    return 0;
 }
 
-static uint64_t world_leader(void *data)
+static const struct voters_facts *world_voters(void *data)
+{
+    static const struct voters_facts facts = {.spread_by = "", .wanted = 5};
+
+    return &facts;
+}
+
+static int world_hand_over(const uint64_t *server_ids, size_t count, struct err *err, void *data)
 {
     return 0;
 }
@@ -141,6 +149,7 @@ static const struct api_backend backend = {
     .secure = world_secure,
     .servers = world_servers,
     .leader_id = world_leader,
+    .voters = world_voters,
     .hand_over = world_hand_over,
     .ask = world_ask,
     .ask_cancel = world_ask_cancel,

@@ -50,7 +50,7 @@ static void try_core(struct registry *registry)
 
     core_lead(core, 1, 1000, &effects);
     for (size_t i = 0; i < machine_count; i++)
-        core_session_open(core, machines[i]->id, i + 1, NULL, 0, 1000, &effects);
+        core_session_open(core, machines[i]->id, i + 1, NULL, 0, false, 1000, &effects);
     core_tick(core, 1000 + TTL_MS / 2, &effects);
     for (size_t i = 0; i < unit_count; i++)
         core_status_free(core_status_new(core, units[i]->name));

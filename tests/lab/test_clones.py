@@ -75,6 +75,40 @@ def test_a_copied_disk_of_a_follower(cluster: Cluster) -> None:
 
 
 @lab_test(deadline_s=120)
+def test_a_copied_disk_has_no_vote(cluster: Cluster) -> None:
+    """Of three voters two go on together, the third is left alone with a copy of one of those two. If the copy had a
+    vote, or could ask for one, the two of them would be a majority as well."""
+    before = start_jobs(cluster, NAMES)
+    leader = cluster.wait_leader()
+    original, third = cluster.others_of(leader)
+    clone = cluster.lab.hosts[3]
+    boot_as(cluster, clone, original, with_data=True)
+    wait_until(lambda: cluster.status(clone), 15, "the clone to be refused", accept=lambda s: "is in use by" in s)
+    try:
+        for host in (leader, original):
+            for other in (third, clone):
+                host.block(other)
+        wait_until(lambda: cluster.status(third), 20, "the third to miss its leader", accept=lambda s: "no leader" in s)
+        assert_stays(lambda: [cluster.status(host).startswith("leader") for host in (leader, third, clone)], 12,
+                     "who leads")
+        assert cluster.status(leader).startswith("leader")
+        cluster.ctl(leader, "start", write_service(leader, "one.service"))
+        refused = cluster.ctl(third, "start", write_service(third, "two.service"), check=False)
+        assert refused.returncode == 1 and "no leader" in refused.stderr, refused
+    finally:
+        for host in (leader, original):
+            host.unblock()
+    cluster.wait_ready(3)
+    assert cluster.ctl(third, "cat", "two.service", check=False).returncode == 4
+    cluster.ctl(third, "cat", "one.service")
+    wait_once_each(cluster.hosts, NAMES, 20)
+    kept = {unit: copies for unit, copies in before.items() if copies[0].host != third.name}
+    now = lives(cluster.hosts, "job@*")
+    assert {unit: now[unit] for unit in kept} == kept
+    assert "another host answers as this server at" in third.journal("fleetd", 1000)
+
+
+@lab_test(deadline_s=120)
 def test_a_copy_takes_the_place_of_a_dead_original(cluster: Cluster) -> None:
     """A disk that was moved into another case is that host; the old case, if it is switched on, is not any more."""
     before = start_jobs(cluster, NAMES)

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OnDisconnect=stop: whatever is cut, killed or frozen, no two copies of a unit ever run at one time, on any hosts.
-
-Each copy writes down when it began and when it was last alive, by the kernel's clock, which all hosts of a lab share.
-"""
+"""OnDisconnect=stop: whatever is cut, killed or frozen, no two copies of a unit ever run at one time, on any hosts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable
 
 import patience
+from breath import assert_alone, copies, prepare
 from fleet import Cluster, write_service
 from lab import Host, wait_until
 from testing import Needs, lab_test
@@ -22,48 +19,6 @@ STOP_S = 2
 MOVED_S = AGENT_TTL_S + STOP_S + 2 + 4
 NEW_LEADER_S = 3
 NEEDS = Needs(hosts=3, conf={"agent_ttl": f"{AGENT_TTL_S}s"})
-
-# Says that it lives a hundred times in a second; 'ignores': also while it is asked to stop.
-COPY = """\
-import os, signal, sys, time
-if sys.argv[2] == "ignores":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-begin = time.clock_gettime(time.CLOCK_MONOTONIC)
-with open(f"/root/copies/{sys.argv[1]}-{begin:.6f}", "w") as f:
-    while True:
-        now = time.clock_gettime(time.CLOCK_MONOTONIC)
-        os.pwrite(f.fileno(), f"{begin:016.6f} {now:016.6f} {os.environ['FLEET_TOKEN']}\\n".encode(), 0)
-        time.sleep(0.01)
-"""
-
-
-class Copy(NamedTuple):
-    """One copy of a unit, from its first breath to its last."""
-
-    begin: float
-    end: float
-    token: int
-    host: str
-
-
-def copies(hosts: Iterable[Host], unit: str) -> list[Copy]:
-    """All that there ever were, by their begin."""
-    found = []
-    for host in hosts:
-        for line in host.run(["sh", "-c", f"cat /root/copies/{unit}-* 2>/dev/null || true"]).stdout.splitlines():
-            begin, end, token = line.split()
-            found.append(Copy(float(begin), float(end), int(token), host.name))
-    return sorted(found)
-
-
-def assert_alone(hosts: list[Host], units: Iterable[str], apart_s: float = 0) -> None:
-    """No copy began while another one lived, or until so long after that; and each new place has a greater token."""
-    for unit in units:
-        found = copies(hosts, unit)
-        assert found, f"{unit} never ran"
-        for earlier, later in zip(found, found[1:]):
-            assert earlier.end + apart_s < later.begin, f"two copies of {unit} at a time: {earlier} and {later}"
-            assert later.token > earlier.token if earlier.host != later.host else later.token >= earlier.token, found
 
 
 def start_all(cluster: Cluster, count: int = 6, behaviour: str = "obeys",
@@ -78,9 +33,7 @@ def start_all(cluster: Cluster, count: int = 6, behaviour: str = "obeys",
     cluster.wait_voters(3)
     one = cluster.hosts[0]
     cluster.ctl(one, "destroy", "*")
-    for host in cluster.hosts:
-        host.run(["sh", "-c", "rm -rf /root/copies; mkdir /root/copies"])
-        host.write("/root/copy.py", COPY)
+    prepare(cluster.hosts)
     write_service(one, "leased@.service", {"OnDisconnect": "stop"},
                   execstart=f"/usr/bin/python3 /root/copy.py %n {behaviour}",
                   service={"TimeoutStopSec": str(STOP_S)} | service)
@@ -210,6 +163,29 @@ def test_the_leader_is_cut_off_with_what_it_runs(cluster: Cluster) -> None:
 
 
 @lab_test(deadline_s=90)
+def test_a_leader_that_does_not_know_that_it_is_deposed(cluster: Cluster) -> None:
+    """It stood still while another one was elected and has moved its units; then it goes on where it was, cut off, and
+    takes itself for the leader for as long as libraft does. What it says to its own host must start nothing there."""
+    for _ in range(2):
+        before = start_all(cluster)
+        old = cluster.wait_leader()
+        others = others_of(cluster, old)
+        old.systemctl("kill", "--signal=STOP", "fleetd")
+        old.cut()
+        try:
+            wait_once_each(others, before, NEW_LEADER_S + MOVED_S, f"the units of {old.name} to run elsewhere")
+            assert not lives([old], "leased@*")
+            old.systemctl("kill", "--signal=CONT", "fleetd")
+            assert_stays(lambda: lives([old], "leased@*"), 4, f"what {old.name} runs")
+        finally:
+            old.mend()
+            old.systemctl("kill", "--signal=CONT", "fleetd")
+        cluster.wait_ready(3)
+        wait_once_each(cluster.hosts, before, 10)
+        assert_alone(cluster.hosts, before)
+
+
+@lab_test(deadline_s=90)
 def test_one_way_cuts(cluster: Cluster) -> None:
     for is_deaf in (True, False):
         before = start_all(cluster)
@@ -293,3 +269,63 @@ def test_the_keeper_is_killed(cluster: Cluster) -> None:
                    before, home))
     assert_alone(cluster.hosts, before)
     assert homes(cluster.hosts, "leased@*") == {unit: [life.host for life in here] for unit, here in before.items()}
+
+
+def change_to_stop(cluster: Cluster, asked: Host, unit: str) -> None:
+    path = write_service(asked, unit, {"OnDisconnect": "stop"}, execstart="/usr/bin/python3 /root/copy.py %n obeys",
+                         service={"TimeoutStopSec": str(STOP_S)})
+    cluster.ctl(asked, "start", "--replace", "--no-block", path)
+
+
+def is_changed_behind_its_back(cluster: Cluster, unit: str) -> tuple[Host, Life]:
+    """A host with a unit that keeps running is cut off; then the unit is to stop when it is. It stays where it is, for
+    what runs there knows of no lease, whoever leads and however long. Returns the host, and what runs there."""
+    start_all(cluster)
+    home, other = others_of(cluster, cluster.wait_leader())
+    cluster.ctl(home, "start", write_service(home, unit, {"MachineMetadata": f"hostname={home.name}"},
+                                             execstart="/usr/bin/python3 /root/copy.py %n obeys"))
+    [old] = lives([home], unit)[unit]
+    home.cut()
+    change_to_stop(cluster, other, unit)
+    words = f"{home.name} was lost before it had carried out OnDisconnect=stop"
+    wait_until(lambda: cluster.ctl(other, "explain", unit).stdout, AGENT_TTL_S + 6, "the reason why it stays",
+               accept=lambda said: words in said and f"fleetctl confirm-lost {home.name}" in said)
+    leader = next(host for host in others_of(cluster, home) if host is not other)
+    leader.systemctl("restart", "fleetd")  # The next one has never heard of that host.
+    wait_until(lambda: cluster.ctl(other, "explain", unit, check=False).stdout, 30, "the next leader to know it, too",
+               accept=lambda said: words in said)
+    assert_stays(lambda: lives(cluster.hosts, unit), MOVED_S, f"who runs {unit}")
+    assert lives(cluster.hosts, unit) == {unit: [old]}
+    return home, old
+
+
+@lab_test(deadline_s=120)
+def test_a_change_that_a_host_did_not_hear_of(cluster: Cluster) -> None:
+    unit = "changed.service"
+    home, old = is_changed_behind_its_back(cluster, unit)
+    home.mend()
+    wait_until(lambda: lives([home], unit).get(unit, []), 20, "it to be started anew, under a lease",
+               accept=lambda here: len(here) == 1 and here != [old])
+    cluster.wait_ready(3)
+    assert_stays(lambda: lives(cluster.hosts, unit), 2, f"who runs {unit}")
+    home.cut()  # Now it is one of those that move.
+    wait_once_each(others_of(cluster, home), [unit], NEW_LEADER_S + MOVED_S)
+    home.mend()
+    cluster.wait_ready(3)
+    wait_once_each(cluster.hosts, [unit], 10)
+    assert_alone(cluster.hosts, [unit])
+
+
+@lab_test(deadline_s=120)
+def test_a_change_that_a_dead_host_did_not_hear_of(cluster: Cluster) -> None:
+    unit = "changed.service"
+    home, _ = is_changed_behind_its_back(cluster, unit)
+    home.power_cut()
+    other = others_of(cluster, home)[0]
+    cluster.ctl(other, "confirm-lost", home.name)
+    wait_once_each(others_of(cluster, home), [unit], MOVED_S)
+    home.mend()
+    home.boot()
+    cluster.wait_ready(3)
+    wait_once_each(cluster.hosts, [unit], 10)
+    assert_alone(cluster.hosts, [unit])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random faults, while a client on each host writes down what fleet has acknowledged to it. In the end all of that is
-so: nothing is lost, nothing runs twice; and nothing was moved or restarted that did not have to be.
+so: nothing is lost, nothing runs twice, what asks for that not for a moment; and nothing was moved or restarted that did
+not have to be.
 
 FLEET_LAB_SEED=N draws the same faults again."""
 
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 
 import patience
+from breath import Standstill, assert_alone, copies, prepare
 from fleet import Cluster, write_service
 from lab import Host, wait_until
 from testing import lab_test
@@ -20,6 +22,7 @@ from witness import Life, fleetd_pid, homes, lives, wait_once_each
 AGENT_TTL_S = 3
 CONF = {"agent_ttl": f"{AGENT_TTL_S}s"}
 NAMES = [f"job@{number}.service" for number in range(15)]
+LEASED = [f"leased@{number}.service" for number in range(5)]  # OnDisconnect=stop.
 
 # Starts one unit after the other and destroys each some time later. What it tries is on the disk before it is tried,
 # and what was acknowledged right after. It goes on after a boot, with other names.
@@ -140,10 +143,13 @@ def chaos(cluster: Cluster, seconds: float) -> None:
     one = cluster.hosts[0]
     cluster.wait_voters(5)
     write_service(one, "job@.service")
-    cluster.ctl(one, "start", *(f"/root/units/{name}" for name in NAMES))
+    prepare(cluster.hosts)
+    write_service(one, "leased@.service", {"OnDisconnect": "stop"}, service={"TimeoutStopSec": "1"},
+                  execstart="/usr/bin/python3 /root/copy.py %n obeys")
+    cluster.ctl(one, "start", *(f"/root/units/{name}" for name in NAMES + LEASED))
     running = wait_once_each(cluster.hosts, NAMES, 10)
     start_clients(cluster)
-    told, moved, wrong = [], 0, []
+    told, moved, wrong, standstills = [], 0, [], []
     slowest_s = 0.0
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -156,9 +162,11 @@ def chaos(cluster: Cluster, seconds: float) -> None:
         time.sleep(hold_s)  # The length of the fault itself.
         for ending in endings:
             ending()
-        mended = patience.now()
+        mended, mended_s = patience.now(), time.monotonic()
         cluster.wait_ready(5, deadline_s=60)
         out_s = time.monotonic() - begin
+        standstills += [Standstill(host.name, begin, mended_s) for host, fault in struck.items() if fault is freeze]
+        wait_once_each(cluster.hosts, LEASED, 30, f"what needs a lease to run once each after {what} (seed {seed})")
         now = wait_once_each(cluster.hosts, NAMES, 30, f"all units to run once each after {what} (seed {seed})")
         slowest_s = max(slowest_s, patience.now() - mended)
         moved += sum(now[unit][0].host != copies[0].host for unit, copies in running.items())
@@ -182,6 +190,9 @@ def chaos(cluster: Cluster, seconds: float) -> None:
     wait_until(lambda: sorted(destroyed & set(homes(cluster.hosts, "entry-*"))), 20,
                f"what was destroyed to run no more (seed {seed}, {told})", accept=lambda left: not left)
     assert lives(cluster.hosts, "job@*") == running
+    print(f"       {sum(len(copies(cluster.hosts, unit)) for unit in LEASED)} copies of {len(LEASED)} units that may not "
+          "run twice")
+    assert_alone(cluster.hosts, LEASED, standstills=standstills)
 
 
 @lab_test(hosts=5, conf=CONF, deadline_s=240)

@@ -117,6 +117,33 @@ def test_a_hung_host_that_dies_is_replaced(cluster: Cluster) -> None:
 
 
 @lab_test(deadline_s=120)
+def test_a_hung_host_dies_and_another_one_has_its_address(cluster: Cluster) -> None:
+    """Then somebody accepts connections at its address, but that proves nothing."""
+    before = start_jobs(cluster, NAMES)
+    host, heir = cluster.others_of(cluster.wait_leader())
+    others = cluster.others_of(host)
+    host.run(["systemctl", "kill", "--signal=STOP", "fleetd"])
+    wait_until(lambda: state_of(cluster, host, others[0]), 20, f"{host.name} to be known to hang",
+               accept=lambda state: state == "hung")
+    host.power_cut()
+    device = heir.run(["sh", "-c", f"ip -o -4 address show to {heir.ip} | awk '{{ print $2 }}'"]).stdout.strip()
+    heir.run(["ip", "address", "add", f"{host.ip}/24", "dev", device])
+    try:
+        for other in others:
+            other.run(["ip", "neighbour", "flush", "to", host.ip])
+        after = wait_once_each(others, NAMES, AGENT_TTL_S + 8)
+        assert state_of(cluster, host, others[0]) == "lost"
+    finally:
+        heir.run(["ip", "address", "del", f"{host.ip}/24", "dev", device])
+    kept = of_host(before, *others)
+    assert {unit: after[unit] for unit in kept} == kept
+    host.boot()
+    for other in others:
+        other.run(["ip", "neighbour", "flush", "to", host.ip])
+    cluster.wait_ready(3)
+
+
+@lab_test(deadline_s=120)
 def test_a_host_that_reboots_within_the_ttl(cluster: Cluster) -> None:
     """Nobody has missed it, but nothing runs there any more: its units are started again, there and at once."""
     before = start_jobs(cluster, NAMES)

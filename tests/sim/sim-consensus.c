@@ -10,6 +10,7 @@
 #include <config.h>
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,8 @@
 #include "tests/sim/sim.h"
 
 #define ELECTION_MS   1000u
-#define TICK_MS       100u
+#define TICK_MS       200u
+#define IDLE_TICK_MS  1000u /* Of who has no part in it. */
 #define CATCH_UP_MS   5000u
 #define INSTALL_AFTER 8u /* Entries behind; then perhaps by snapshot. */
 
@@ -40,6 +42,7 @@ struct seat {
     uint64_t server_id;
     char address[ADDRESS_MAX + 1];
     enum server_role role;
+    uint64_t heard_ms; /* By whoever leads. */
 };
 
 /* What a leader has not committed yet. */
@@ -184,12 +187,28 @@ static bool is_open(const struct sim_host *host, uint64_t server_id)
     return host->store != NULL && host->store->server_id == server_id && !host->store->finished;
 }
 
+void sim_consensus_forget(struct sim_host *host)
+{
+    free(host->disk->snapshot);
+    *host->disk = (struct disk){0};
+}
+
+/* A copied log is not what a majority relies on (docs/RAFT.md: never use one). */
+void sim_consensus_copy(struct sim_host *host, const struct sim_host *original)
+{
+    struct disk *from = original->disk, *to = host->disk;
+
+    free(to->snapshot);
+    *to = *from;
+    to->snapshot = from->snapshot != NULL ? xmemdup(from->snapshot, from->snapshot_size) : NULL;
+}
+
 /* Whether the server at that seat takes part, from where 'from' is. */
 static bool takes_part(const struct sim_host *from, const struct seat *seat)
 {
     const struct sim_host *host = host_of(seat);
 
-    if (!is_open(host, seat->server_id) || host->disk_full)
+    if (!is_open(host, seat->server_id) || host->disk_full || host->is_copy)
         return false;
     return host == from ? sim_fleetd_acts(host) : sim_reach(from, host);
 }
@@ -619,8 +638,8 @@ static void follow_on(struct store *store)
     const struct seat *self = find_seat(store->server_id);
     uint64_t silent_ms = sim.now_ms - store->heard_ms;
 
-    if (self != NULL && self->role == SERVER_VOTER && !store->closing && !store->host->disk_full &&
-        silent_ms > store->timeout_ms)
+    if (self != NULL && self->role == SERVER_VOTER && !store->closing && !store->host->is_copy &&
+        !store->host->disk_full && silent_ms > store->timeout_ms)
         campaign(store);
     else if (silent_ms > 2 * ELECTION_MS && store->role == STORE_FOLLOWER)
         set_role(store, STORE_IDLE, store->term, NULL);
@@ -629,6 +648,7 @@ static void follow_on(struct store *store)
 static void on_tick(void *data, bool lost)
 {
     struct store *store = data;
+    uint64_t ms;
 
     if (lost || store->finished)
         return;
@@ -636,8 +656,9 @@ static void on_tick(void *data, bool lost)
         lead_on(store);
     else
         follow_on(store);
+    ms = find_seat(store->server_id) != NULL ? TICK_MS : IDLE_TICK_MS;
     if (!store->finished)
-        sim_after(TICK_MS / 2 + sim_random(TICK_MS), SIM_FLEETD, store->host, on_tick, store);
+        sim_after(ms / 2 + sim_random(ms), SIM_FLEETD, store->host, on_tick, store);
 }
 
 /* ---- the interface ---- */
@@ -695,6 +716,8 @@ void store_propose(struct store *store, const Fleet__Command *command, store_don
         why = "the disk is full";
     else if (!store->leads || (command->if_term != 0 && command->if_term != store->term))
         why = "this host does not lead (any more)";
+    else if (sim_dies_here())
+        why = "dead";
     else if (command_encode(&stamped, &entry.bytes, &entry.size) < 0)
         why = "the request is larger than one command may be (1 MiB)";
     if (why != NULL) {
@@ -747,8 +770,17 @@ size_t store_servers(const struct store *store, struct store_server *servers, si
 {
     size_t count = seat_count < max ? seat_count : max;
 
-    for (size_t i = 0; i < count; i++)
-        servers[i] = (struct store_server){seats[i].server_id, seats[i].address, seats[i].role};
+    for (size_t i = 0; i < count; i++) {
+        bool here = store->leads && takes_part(store->host, &seats[i]);
+
+        if (here)
+            seats[i].heard_ms = sim.now_ms;
+        servers[i] = (struct store_server){.id = seats[i].server_id,
+                                           .address = seats[i].address,
+                                           .role = seats[i].role,
+                                           .caught_up = here,
+                                           .silent_ms = sim.now_ms - seats[i].heard_ms};
+    }
     return count;
 }
 
@@ -758,7 +790,7 @@ void store_stats(const struct store *store, struct store_stats *ret)
 }
 
 /* Consensus does not use the pretended connections. */
-const struct conn_callbacks *store_accept(struct store *store, uint64_t server_id, void **ret_data)
+const struct conn_callbacks *store_accept(struct store *store, const Fleet__Hello *hello, void **ret_data)
 {
     return NULL;
 }
@@ -838,10 +870,28 @@ static void hand_over(const struct store *store)
     }
 }
 
-/* Who has no room stands by; that is not in the menu. */
+/* Who has no room stands by. */
 int store_check_room(const char *directory, struct err *err)
 {
-    return 0;
+    if (!sim.current->disk_full || sim_random(2) == 0)
+        return 0;
+    return err_set(err, -ENOSPC, "there is no room");
+}
+
+/* Whoever has no seat asks nobody for votes here anyway. */
+void store_retire(struct store *store)
+{
+}
+
+/* Nobody recovers a cluster there. */
+bool store_has_log(const struct store *store)
+{
+    return false;
+}
+
+bool store_directory_has_log(const char *directory)
+{
+    return false;
 }
 
 void store_hand_over(struct store *store, const uint64_t *heirs, size_t count)

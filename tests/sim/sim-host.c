@@ -12,6 +12,7 @@
 
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-login.h>
+#include <utlist.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -20,6 +21,7 @@
 #include "fleetd/http_listen.h"
 #include "fleetd/identity.h"
 #include "fleetd/listeners.h"
+#include "fleetd/logind.h"
 #include "fleetd/patience.h"
 #include "tests/sim/sim.h"
 
@@ -97,15 +99,127 @@ gid_t http_find_group(const char *name)
     return HTTP_NO_GROUP;
 }
 
-/* ---- what is not in the menu: signals, and a start that takes long ---- */
+/* ---- its end in order ---- */
 
-void reload_begin(struct daemon *daemon)
+#define WAIT_MS 5000u /* logind's own. */
+#define STOP_MS 300u  /* systemd stops what still runs. */
+
+struct logind {
+    struct sim_host *host;
+    struct logind_callbacks callbacks;
+    void *data;
+    bool told, lock;
+};
+
+static void tell(void *data)
 {
+    struct logind *logind = data;
+    bool begins = logind->host->shutdown != SIM_UP;
+
+    if (begins == logind->told)
+        return;
+    logind->told = begins;
+    logind->callbacks.on_shutdown(begins, logind->lock ? WAIT_MS : 0, logind->data);
+    if (!begins)
+        logind->lock = true;
 }
 
-void reload_cancel(struct daemon *daemon)
+static void on_news(void *data, bool lost)
 {
+    struct sim_host *host = data;
+
+    if (!lost && host->logind != NULL)
+        sim_turn(host, tell, host->logind);
 }
+
+static void spread_news(struct sim_host *host)
+{
+    sim_after(1, SIM_FLEETD, host, on_news, host);
+}
+
+/* One that is started while the host is being shut down gets no lock. */
+struct logind *logind_new(uv_loop_t *loop, const struct logind_callbacks *callbacks, void *data)
+{
+    struct logind *logind = NEW0(struct logind);
+    struct sim_host *host = loop->data;
+
+    *logind = (struct logind){.host = host, .callbacks = *callbacks, .data = data};
+    logind->lock = host->shutdown == SIM_UP;
+    host->logind = logind;
+    spread_news(host);
+    return logind;
+}
+
+static void on_off(void *data, bool lost)
+{
+    struct sim_host *host = data;
+
+    if (lost)
+        return;
+    if (host->shutdown == SIM_GOES_DOWN) {
+        sim_power_cut(host);
+        return;
+    }
+    sim_fleetd_kill(host); /* Faults are over: it is to be there. */
+    sim_fleetd_start(host);
+}
+
+static void on_wait_over(void *data, bool lost)
+{
+    struct sim_host *host = data;
+
+    if (lost || host->shutdown != SIM_WAITS)
+        return;
+    if (host->gives_up) {
+        sim_shutdown_give_up(host);
+        return;
+    }
+    sim_note(host, "is shut down");
+    host->shutdown = SIM_GOES_DOWN;
+    sim_fleetd_stop(host);
+    sim_after(STOP_MS, SIM_HOST, host, on_off, host);
+}
+
+void logind_let_go(struct logind *logind)
+{
+    if (!logind->lock)
+        return;
+    logind->lock = false;
+    sim_after(1, SIM_HOST, logind->host, on_wait_over, logind->host);
+}
+
+void sim_shutdown(struct sim_host *host, bool gives_up)
+{
+    if (!host->powered || host->shutdown != SIM_UP)
+        return;
+    sim_note(host, "is to be shut down");
+    host->shutdown = SIM_WAITS;
+    host->gives_up = gives_up;
+    sim_law_shut_down(host);
+    spread_news(host);
+    sim_after(host->logind != NULL && host->logind->lock ? WAIT_MS : 1, SIM_HOST, host, on_wait_over, host);
+}
+
+void sim_shutdown_give_up(struct sim_host *host)
+{
+    if (host->shutdown == SIM_UP)
+        return;
+    sim_note(host, "is not shut down");
+    sim_law_shut_down(host);
+    host->shutdown = SIM_UP;
+    spread_news(host);
+}
+
+void logind_close(struct logind *logind, void (*done)(void *data), void *data)
+{
+    if (logind->host->logind == logind)
+        logind->host->logind = NULL;
+    free(logind);
+    if (done != NULL)
+        done(data);
+}
+
+/* ---- what is not in the menu: a dump, and a start that takes long ---- */
 
 void dump_begin(struct daemon *daemon)
 {
@@ -184,29 +298,74 @@ void http_server_close(struct http_server *server, void (*done)(void *data), voi
     sim_defer(server->host, on_http_closed, server);
 }
 
-/* ---- host_query.h: nobody asks hosts about their units here ---- */
+/* ---- host_query.h: answers take their time, and some never come ---- */
 
 struct host_queries {
+    struct sim_host *host;
+    host_queries_reply *reply;
+    void *data;
+    struct query *open;
     void (*done)(void *data);
     void *done_data;
 };
 
+struct query {
+    struct host_queries *queries; /* NULL: nobody wants the answer any more. */
+    uint64_t id;
+    struct query *prev, *next;
+};
+
 struct host_queries *host_queries_new(uv_loop_t *loop, bool user, host_queries_reply *reply, void *data)
 {
-    return NEW0(struct host_queries);
+    struct host_queries *queries = NEW0(struct host_queries);
+
+    *queries = (struct host_queries){.host = loop->data, .reply = reply, .data = data};
+    return queries;
+}
+
+static void on_queried(void *data, bool lost)
+{
+    struct query *query = data;
+    struct host_queries *queries = lost ? NULL : query->queries;
+    Fleet__HostReply reply = FLEET__HOST_REPLY__INIT;
+
+    if (queries != NULL) {
+        DL_DELETE(queries->open, query);
+        reply.id = query->id;
+        reply.json = (ProtobufCBinaryData){.len = 2, .data = (uint8_t *)"{}"};
+        queries->reply(&reply, queries->data);
+    }
+    free(query);
 }
 
 void host_queries_begin(struct host_queries *queries, const Fleet__HostRequest *request)
 {
-    assert(false);
+    struct query *query = NEW0(struct query);
+
+    *query = (struct query){.queries = queries, .id = request->id};
+    DL_APPEND(queries->open, query);
+    sim_after(sim_chance(20) ? 60000 : sim_random(2000), SIM_FLEETD, queries->host, on_queried, query);
+}
+
+static void cancel(struct host_queries *queries, struct query *query)
+{
+    query->queries = NULL;
+    DL_DELETE(queries->open, query);
 }
 
 void host_queries_cancel(struct host_queries *queries, uint64_t id)
 {
+    struct query *query, *next;
+
+    DL_FOREACH_SAFE (queries->open, query, next)
+        if (query->id == id)
+            cancel(queries, query);
 }
 
 void host_queries_cancel_all(struct host_queries *queries)
 {
+    while (queries->open != NULL)
+        cancel(queries, queries->open);
 }
 
 static void on_queries_closed(void *data)
@@ -221,9 +380,15 @@ static void on_queries_closed(void *data)
 
 void host_queries_close(struct host_queries *queries, void (*done)(void *data), void *data)
 {
+    host_queries_cancel_all(queries);
     queries->done = done;
     queries->done_data = data;
     sim_defer(sim.current, on_queries_closed, queries);
+}
+
+size_t sim_http_open(const struct sim_host *host)
+{
+    return host->http != NULL ? host->http->open_count : 0;
 }
 
 static void begin(void *data)
@@ -284,14 +449,24 @@ void identity_done(struct identity *identity)
 {
     free(identity->hostname);
     free(identity->public_ip);
+    *identity = (struct identity){0};
 }
 
 static void copy_member(struct member *to, const struct member *from)
 {
     *to = *from;
-    to->peers = (struct strlist){0};
+    to->peers = to->keepers = (struct strlist){0};
     for (size_t i = 0; i < from->peers.count; i++)
         strlist_add(&to->peers, from->peers.items[i]);
+    for (size_t i = 0; i < from->keepers.count; i++)
+        strlist_add(&to->keepers, from->keepers.items[i]);
+}
+
+void sim_member_copy(struct sim_host *host, const struct sim_host *original)
+{
+    host->has_member = original->has_member;
+    if (original->has_member)
+        copy_member(&host->member, &original->member);
 }
 
 int member_load(const char *data_dir, struct member *ret, struct err *err)
@@ -304,12 +479,26 @@ int member_load(const char *data_dir, struct member *ret, struct err *err)
 
 int member_save(const char *data_dir, const struct member *member, struct err *err)
 {
-    if (sim.current->muted)
+    if (sim_dies_here())
         return 0;
     if (sim.current->has_member)
         member_done(&sim.current->member);
     copy_member(&sim.current->member, member);
     sim.current->has_member = true;
+    return 0;
+}
+
+bool member_is_superseded(const char *data_dir, char **ret)
+{
+    return false;
+}
+
+void member_clear_superseded(const char *data_dir)
+{
+}
+
+int member_supersede(const char *data_dir, const char *why, struct err *err)
+{
     return 0;
 }
 
@@ -384,7 +573,17 @@ int credentials_load_authority(const struct credentials *credentials, struct pki
 void member_done(struct member *member)
 {
     strlist_done(&member->peers);
-    member->peers = (struct strlist){0};
+    strlist_done(&member->keepers);
+}
+
+/* ---- the configuration, when it is read again ---- */
+
+int __wrap_config_load_strict(const char *file, struct config *ret, struct err *err);
+
+int __wrap_config_load_strict(const char *file, struct config *ret, struct err *err)
+{
+    sim_config(sim.current, ret);
+    return 0;
 }
 
 /* ---- clocks and chance: the linker puts these in the place of the real ones (--wrap) ---- */
@@ -395,7 +594,7 @@ ssize_t __wrap_getrandom(void *to, size_t size, unsigned flags);
 
 uint64_t __wrap_now_ms(void)
 {
-    return sim.now_ms + (sim.current != NULL ? sim.current->clock_base_ms : 0);
+    return sim.current != NULL ? sim_clock_ms(sim.current) : sim.now_ms;
 }
 
 uint64_t __wrap_wall_ms(void)
@@ -443,13 +642,15 @@ int sd_pid_get_user_unit(pid_t pid, char **ret)
 void sim_log(int priority, const char *message, const char *const *fields)
 {
     static const char machine[] = "FLEET_MACHINE=";
+    bool lost, hung;
 
     if (sim.current != NULL && sim.current->muted)
         return;
     sim_note(sim.current, "%s", message);
-    if (strstr(message, " is lost: not heard for") == NULL)
-        return;
-    for (; fields != NULL && *fields != NULL; fields++)
+    lost = strstr(message, " is lost: not heard for") != NULL;
+    hung = strstr(message, ": fleetd does not answer there") != NULL ||
+           strstr(message, ": fleetd was stopped there") != NULL;
+    for (; (lost || hung) && fields != NULL && *fields != NULL; fields++)
         if (str_has_prefix(*fields, machine))
-            sim_law_lost(sim.current, *fields + strlen(machine));
+            (lost ? sim_law_lost : sim_law_hung)(sim.current, *fields + strlen(machine));
 }

@@ -3,7 +3,9 @@
  * arrived), never at what fleetd believes, but for one thing: when a leader declares a host lost.
  *
  * A unit's name says what its text asks for: "p" nothing, "w" a machine of role web, "c" conflicts with every
- * other "c", "m" where p0.service is, "g" global. So nothing here asks the planner.
+ * other "c", "m" where p0.service is, "g" global, "s" OnDisconnect=stop (in most of its texts), "r" replaces
+ * the "p" of its number, "f" fails on some hosts and is to be tried on others then, "t@web" and "t@db" a
+ * machine of that role. So nothing here asks the planner.
  *
  * Laws at every step:
  *  1. One history: at one version, every registry is the same, also after snapshot and restore.
@@ -14,14 +16,20 @@
  * its goodbye does not count: fleetd says it when it has been told to stop.
  *  4. A unit that is not global never begins to run while another host still runs it. Two exceptions.
  *     OnDisconnect=keep: one of the two was declared lost after it was last told to have the unit. Drain: the
- *     history hands the unit over from the one to the other.
+ *     history hands the unit over from the one to the other. Neither counts where both processes were started
+ *     for OnDisconnect=stop; there it counts if one of the hosts stood still as a whole when its lease ended.
  *  5. fleetd starts only what was decided for its host, and stops or restarts a process only if the history
- *     has, since the generation for which it was started, a version that does not want it there, so. (One
+ *     has, since the generation for which it was started, a version that does not want it there, so; wants it
+ *     restarted; or wants it under a lease that it has not. What differs in [X-Fleet] only is the same. (One
  *     exception: a fleetd that was killed before systemd had answered asks for a restart once more.)
  *  6. A placed unit is moved only off a host that this term's leader has declared lost, that is being
- * drained, or that its text does not allow any more.
+ *     drained or shut down, or that its text does not allow any more; on which it has failed, if it asks for
+ * that; or, with OnDisconnect=stop, where fleetd has been silent for a ttl.
  *  7. No version places two conflicting units together, nor a unit away from what it must be with.
- * And when faults are over: see sim_law_converged(). */
+ *  8. Each process under a lease has a larger fencing token than those on other hosts before it.
+ *  9. A copy of a host, of its disk or of its machine id, is taken in only when that one has been silent.
+ * (Then the two share one name, and laws 4 and 8 say nothing of what ran on either.) And when faults are
+ * over: see sim_law_converged(). */
 #include <config.h>
 
 #include <arpa/inet.h>
@@ -37,14 +45,19 @@
 #include "fleetd/agent_internal.h"
 #include "fleetd/daemon_private.h"
 #include "tests/sim/sim.h"
+#include "units/file.h"
+#include "units/requirements.h"
 
-#define PEER "p0.service" /* Of all "m". */
+#define PEER            "p0.service" /* Of all "m". */
+#define BUS_PATIENCE_MS 900u
+#define TTL_MS_MAX      20000u
 
 /* ---- the history ---- */
 
 struct version {
     uint64_t version, mark;
-    bool exists, handover;
+    bool exists, handover, stops; /* 'stops': its text says OnDisconnect=stop. */
+    uint64_t restart;
     enum unit_state desired;
     char target[MACHINE_ID_SIZE], hash[UNIT_HASH_SIZE];
 };
@@ -53,6 +66,14 @@ struct history {
     char *unit;
     struct version *versions;
     size_t count, capacity;
+    uint64_t token;       /* The largest fencing token that a process of it was given... */
+    unsigned token_index; /* ...and on which host. */
+    UT_hash_handle hh;
+};
+
+struct content {
+    char hash[UNIT_HASH_SIZE];
+    struct unit_file *file;
     UT_hash_handle hh;
 };
 
@@ -60,6 +81,7 @@ struct history {
 struct told {
     char *key; /* Host and unit. */
     uint64_t at_ms;
+    uint64_t failed_ms; /* When its process failed there last, 0: never. */
     UT_hash_handle hh;
 };
 
@@ -90,7 +112,9 @@ static struct asked *asked;
 static size_t asked_count, asked_capacity;
 static struct mark *marks;
 static size_t mark_capacity;
-static uint64_t lost_ms[SIM_HOSTS_MAX], lost_term[SIM_HOSTS_MAX];
+static struct content *contents;
+static bool doubled[SIM_HOSTS_MAX]; /* A copy was taken in, while it ran on. */
+static uint64_t lost_ms[SIM_HOSTS_MAX], lost_term[SIM_HOSTS_MAX], hung_term[SIM_HOSTS_MAX];
 static uint64_t metadata_version;                  /* Of the last change of metadata. */
 static uint64_t drained_version[SIM_HOSTS_MAX];    /* The last one in which the host was drained, */
 static uint64_t lacking_version[SIM_HOSTS_MAX][2]; /* and had not the role "web", "db". */
@@ -100,6 +124,7 @@ void sim_laws_begin(void)
     histories = NULL;
     tellings = NULL;
     requests = NULL;
+    contents = NULL;
     asked = NULL;
     marks = NULL;
     digests = NULL;
@@ -110,6 +135,8 @@ void sim_laws_begin(void)
     memset(lacking_version, 0, sizeof lacking_version);
     memset(lost_ms, 0, sizeof lost_ms);
     memset(lost_term, 0, sizeof lost_term);
+    memset(hung_term, 0, sizeof hung_term);
+    memset(doubled, 0, sizeof doubled);
 }
 
 void sim_laws_end(void)
@@ -117,7 +144,13 @@ void sim_laws_end(void)
     struct history *history, *next_history;
     struct told *told, *next_told;
     struct request *request, *next_request;
+    struct content *content, *next_content;
 
+    HASH_ITER (hh, contents, content, next_content) {
+        HASH_DEL(contents, content);
+        unit_file_free(content->file);
+        free(content);
+    }
     HASH_ITER (hh, requests, request, next_request) {
         HASH_DEL(requests, request);
         free(request);
@@ -185,6 +218,36 @@ static bool wants(const struct version *version, const char *unit, const struct 
 {
     return version->exists && version->desired == UNIT_STATE_LAUNCHED &&
            (is_global(unit) || streq(version->target, host->machine_id));
+}
+
+static struct content *find_content(const char *hash)
+{
+    struct content *content;
+
+    HASH_FIND_STR(contents, hash, content);
+    return content;
+}
+
+static void note_content(const struct registry_unit *unit)
+{
+    struct content *content = find_content(unit->content->hash);
+
+    if (content != NULL)
+        return;
+    content = NEW0(struct content);
+    memcpy(content->hash, unit->content->hash, sizeof content->hash);
+    if (unit_file_parse(unit->content->text, strlen(unit->content->text), &content->file, NULL) < 0)
+        sim_fail("a content in the registry cannot be read");
+    HASH_ADD_STR(contents, hash, content);
+}
+
+/* Nothing but [X-Fleet] differs. */
+static bool means_the_same(const char *hash, const char *other)
+{
+    const struct content *a = find_content(hash), *b = find_content(other);
+
+    return streq(hash, other) ||
+           (a != NULL && b != NULL && requirements_are_all_that_differs(a->file, b->file));
 }
 
 /* ---- law 1 ---- */
@@ -322,21 +385,36 @@ void sim_law_answered(uint64_t ticket, unsigned status)
 
 /* ---- law 3 ---- */
 
-void sim_law_lost(struct sim_host *leader, const char *machine_id)
+static struct sim_host *check_silence(struct sim_host *leader, const char *machine_id, const char *what)
 {
     struct sim_host *host = sim_host_by_id(machine_id);
-    uint64_t silent_ms, led_ms;
+    uint64_t silent_ms, led_ms, ttl_ms;
     bool late;
 
     assert(host != NULL);
     silent_ms = sim.now_ms - sim_net_heard_ms(leader->index, host->index);
     led_ms = sim.now_ms - leader->leads_since_ms;
-    /* It was silent for a ttl, and called again while the leader stood still: that is still to be read. */
-    late = sim_net_gap_ms(leader->index, host->index) >= leader->froze_ms &&
-           (leader->frozen_until_ms == sim.now_ms || leader->suspended_until_ms == sim.now_ms);
-    if ((silent_ms < SIM_TTL_MS && !late) || led_ms < SIM_TTL_MS)
-        sim_fail("law 3: %s is declared lost, but it was heard %llu ms ago, and %s has led for %llu ms",
-                 host->name, (unsigned long long)silent_ms, leader->name, (unsigned long long)led_ms);
+    /* It was silent for a ttl, and called again just now, or while the leader stood still: that is still to
+     * be read. */
+    late = sim_net_gap_ms(leader->index, host->index) == sim.now_ms;
+    late = late || (sim_net_gap_ms(leader->index, host->index) >= leader->froze_ms &&
+                    (leader->frozen_until_ms == sim.now_ms || leader->suspended_until_ms == sim.now_ms));
+    ttl_ms = sim_true_ms(leader, leader->read_ttl_ms) - 1;
+    if ((silent_ms < ttl_ms && !late) || led_ms < ttl_ms)
+        sim_fail("law 3: %s is declared %s, but it was heard %llu ms ago, and %s has led for %llu ms",
+                 host->name, what, (unsigned long long)silent_ms, leader->name, (unsigned long long)led_ms);
+    return host;
+}
+
+void sim_law_hung(struct sim_host *leader, const char *machine_id)
+{
+    hung_term[check_silence(leader, machine_id, "hung")->index] = store_term(leader->store);
+}
+
+void sim_law_lost(struct sim_host *leader, const char *machine_id)
+{
+    struct sim_host *host = check_silence(leader, machine_id, "lost");
+
     lost_ms[host->index] = sim.now_ms;
     lost_term[host->index] = store_term(leader->store);
 }
@@ -348,7 +426,7 @@ static struct told *told_of(const struct sim_host *host, const char *unit)
     char key[300];
     struct told *told;
 
-    snprintf(key, sizeof key, "%u/%s", host->index, unit);
+    snprintf(key, sizeof key, "%s/%s", host->machine_id, unit);
     HASH_FIND_STR(tellings, key, told);
     if (told != NULL)
         return told;
@@ -386,9 +464,16 @@ bool __wrap_downlink_send(struct downlink *downlink, const char *machine_id,
     return __real_downlink_send(downlink, machine_id, message);
 }
 
+static unsigned index_of(const struct sim_host *host)
+{
+    return sim_host_by_id(host->machine_id)->index;
+}
+
 static bool is_excused(const struct sim_host *host, const char *unit)
 {
-    return lost_ms[host->index] > 0 && lost_ms[host->index] >= told_of(host, unit)->at_ms;
+    uint64_t ms = lost_ms[index_of(host)];
+
+    return ms > 0 && ms >= told_of(host, unit)->at_ms;
 }
 
 static bool was_target(const struct history *history, size_t before, const struct sim_host *host)
@@ -412,6 +497,22 @@ static bool is_handed_over(const struct sim_unit *twin, const struct sim_host *t
     return false;
 }
 
+/* A host that stands still as a whole stops nothing meanwhile, and goes on where it was (docs/leases.md). */
+static bool stood_still(const struct sim_host *host)
+{
+    return host->suspended_until_ms > 0 && host->suspended_until_ms >= sim_lease_end_ms(host);
+}
+
+static bool may_be_two(const struct sim_host *host, const struct sim_unit *unit, const struct sim_host *other,
+                       const struct sim_unit *twin)
+{
+    if (index_of(host) == index_of(other) || doubled[index_of(host)] || doubled[index_of(other)])
+        return true; /* A copy was taken for the other one, booted again (docs/leases.md: not covered). */
+    if (unit->leased && twin->leased)
+        return stood_still(host) || stood_still(other);
+    return is_excused(host, unit->name) || is_excused(other, unit->name) || is_handed_over(twin, host, other);
+}
+
 static void check_alone(const struct sim_host *host, const struct sim_unit *unit)
 {
     for (unsigned i = 0; i < sim.host_count; i++) {
@@ -419,11 +520,33 @@ static void check_alone(const struct sim_host *host, const struct sim_unit *unit
         const struct sim_unit *twin;
 
         if (other == host || (twin = sim_systemd_unit(other, unit->name)) == NULL || !twin->running ||
-            is_excused(host, unit->name) || is_excused(other, unit->name) ||
-            is_handed_over(twin, host, other))
+            may_be_two(host, unit, other, twin))
             continue;
-        sim_fail("law 4: %s begins to run on %s while it runs on %s", unit->name, host->name, other->name);
+        sim_fail("law 4: %s begins to run on %s while it runs on %s%s", unit->name, host->name, other->name,
+                 unit->leased && twin->leased ? ", and must never do that" : "");
     }
+}
+
+/* Who was placed later has the larger fencing token. */
+static void check_token(const struct sim_host *host, const struct sim_unit *unit)
+{
+    struct history *history = history_of(unit->name);
+    uint64_t token = unit->loaded_dropin.token;
+
+    if ((token < history->token || (token == history->token && history->token_index != index_of(host))) &&
+        !stood_still(host) && !doubled[index_of(host)] && !doubled[history->token_index])
+        sim_fail("law 8: %s begins on %s with the token %llu, after it had %llu on %s", unit->name,
+                 host->name, (unsigned long long)token, (unsigned long long)history->token,
+                 sim.hosts[history->token_index].name);
+    if (token < history->token)
+        return;
+    history->token = token;
+    history->token_index = index_of(host);
+}
+
+void sim_law_failed(const struct sim_host *host, const struct sim_unit *unit)
+{
+    told_of(host, unit->name)->failed_ms = sim.now_ms;
 }
 
 /* ---- law 5 ---- */
@@ -449,6 +572,8 @@ void sim_law_started(struct sim_host *host, struct sim_unit *unit)
     unit->since_generation = unit->generation;
     if (!is_global(unit->name))
         check_alone(host, unit);
+    if (unit->under_lease)
+        check_token(host, unit);
 }
 
 /* A content that arrives while systemd is about to start an older one may be what is started. */
@@ -456,7 +581,15 @@ static bool is_of_its_generation(const struct history *history, const struct sim
 {
     ssize_t i = index_at(history, unit->since_generation);
 
-    return i >= 0 && streq(history->versions[i].hash, unit->running_hash);
+    return i >= 0 && means_the_same(history->versions[i].hash, unit->running_hash);
+}
+
+/* Whether the version is at odds with the process that the host has. */
+static bool ends_process(const struct version *version, const struct sim_host *host,
+                         const struct sim_unit *unit)
+{
+    return !wants(version, unit->name, host) || !means_the_same(version->hash, unit->running_hash) ||
+           version->restart > unit->since_generation || (version->stops && !unit->under_lease);
 }
 
 void sim_law_stopping(struct sim_host *host, struct sim_unit *unit, bool restart)
@@ -466,12 +599,14 @@ void sim_law_stopping(struct sim_host *host, struct sim_unit *unit, bool restart
     bool repeats = restart && unit->restarted_in != 0 && unit->restarted_in != host->lives;
 
     unit->restarted_in = restart ? host->lives : 0; /* Until it is answered. */
-    if (!unit->running || repeats || !is_of_its_generation(history, unit))
+    /* In doubt whether it runs, a host does not say so, and must let it go (docs/leases.md). */
+    if (unit->leased && host->bus_away_ms > BUS_PATIENCE_MS && sim.now_ms - host->bus_back_ms < TTL_MS_MAX)
+        return;
+    if (!unit->running || unit->job == SIM_JOB_STOP || repeats || !is_of_its_generation(history, unit))
         return;
     for (size_t i = 0; i < history->count; i++)
         if (history->versions[i].version > unit->since_generation &&
-            !(wants(&history->versions[i], unit->name, host) &&
-              streq(history->versions[i].hash, unit->running_hash)))
+            ends_process(&history->versions[i], host, unit))
             return;
     sim_fail("law 5: %s %s %s without a reason", host->name, restart ? "restarts" : "stops", unit->name);
 }
@@ -488,10 +623,38 @@ static bool has_role(const char *machine_id, const char *role)
     return false;
 }
 
-/* The role that the text of a "w" asks for. */
+static bool stops(const struct registry_unit *unit)
+{
+    return strstr(unit->content->text, SIM_STOPS) != NULL;
+}
+
+/* A "p" is driven away by the "r" of its number; "": by nobody. */
+static const char *replacer_name(const char *unit)
+{
+    static char name[] = "r0.service";
+
+    name[1] = unit[1];
+    return unit[0] == 'p' && strlen(unit) == strlen(name) ? name : "";
+}
+
+static const struct registry_unit *replacer_of(const char *unit)
+{
+    return registry_unit(truth, replacer_name(unit));
+}
+
+static bool is_replaced(const char *unit, const char *machine_id)
+{
+    const struct registry_unit *replacer = replacer_of(unit);
+
+    return replacer != NULL && replacer->desired != UNIT_STATE_INACTIVE &&
+           streq(replacer->target, machine_id);
+}
+
+/* The role that the text of a "w", or the name of a "t@web", asks for. */
 static bool wants_db(const struct registry_unit *unit)
 {
-    return strstr(unit->content->text, "role=db") != NULL;
+    return unit->name[0] == 't' ? strstr(unit->name, "@db.") != NULL
+                                : strstr(unit->content->text, "role=db") != NULL;
 }
 
 static bool has_role_for(const char *machine_id, const struct registry_unit *unit)
@@ -517,15 +680,54 @@ static bool peer_is_on(const char *machine_id)
     return peer != NULL && streq(peer->target, machine_id);
 }
 
+static bool is_asking_for_role(const struct registry_unit *unit)
+{
+    return unit->name[0] == 'w' || unit->name[0] == 't';
+}
+
+/* The replacer was there when that may have been decided. */
+static bool was_replaced(const struct registry_unit *unit)
+{
+    const struct history *history = history_of(replacer_name(unit->name));
+
+    if (is_replaced(unit->name, unit->target))
+        return true;
+    for (size_t i = 0; i + 1 < history->count; i++)
+        if (history->versions[i].desired != UNIT_STATE_INACTIVE &&
+            streq(history->versions[i].target, unit->target) &&
+            history->versions[i + 1].version > unit->generation)
+            return true;
+    return false;
+}
+
+/* The replacer comes with the same decision. */
+static bool brings_replacer(const Fleet__Schedule *schedule, const struct registry_unit *unit)
+{
+    const struct registry_unit *replacer = replacer_of(unit->name);
+
+    for (size_t i = 0; replacer != NULL && i < schedule->n_placements; i++)
+        if (streq(schedule->placements[i]->unit, replacer->name) &&
+            streq(schedule->placements[i]->to, unit->target))
+            return true;
+    return false;
+}
+
 /* Before the command is applied. A reason that has gone away since it was decided is an excuse. */
-static bool may_leave(const struct registry_unit *unit, uint64_t term)
+static bool may_leave(const struct registry_unit *unit, const Fleet__Schedule *schedule, uint64_t term)
 {
     const struct sim_host *host = sim_host_by_id(unit->target);
 
     if ((lost_term[host->index] == term && lost_ms[host->index] > 0) ||
-        registry_machine(truth, unit->target) == NULL || drained_version[host->index] >= unit->generation)
+        registry_machine(truth, unit->target) == NULL || drained_version[host->index] >= unit->generation ||
+        host->shutdown != SIM_UP)
         return true;
-    if (unit->name[0] == 'w')
+    if (stops(unit) && hung_term[host->index] == term)
+        return true;
+    if (unit->name[0] == 'f')
+        return told_of(host, unit->name)->failed_ms > 0;
+    if (unit->name[0] == 'p')
+        return was_replaced(unit) || brings_replacer(schedule, unit);
+    if (is_asking_for_role(unit))
         return lacking_version[host->index][wants_db(unit)] >= unit->generation;
     if (unit->name[0] == 'c')
         return conflicting(unit->name, unit->target) != NULL;
@@ -543,7 +745,7 @@ static void check_schedule(const Fleet__Schedule *schedule, uint64_t term)
         if (unit == NULL || unit->generation != placement->if_generation || unit->target[0] == '\0' ||
             streq(unit->target, placement->to))
             continue;
-        if (!may_leave(unit, term))
+        if (!may_leave(unit, schedule, term))
             sim_fail("law 6: %s is moved away from %s without a reason", unit->name,
                      sim_host_by_id(unit->target)->name);
     }
@@ -587,9 +789,48 @@ static void check_new_place(const Fleet__Placement *placement, const Fleet__Sche
     if (unit->name[0] == 'm' && !peer_is_on(unit->target) &&
         (is_decided_with(schedule, PEER) || !has_changed(PEER, placement->if_generation)))
         sim_fail("law 7: %s is placed apart from " PEER, unit->name);
-    if (unit->name[0] == 'w' && !has_role_for(unit->target, unit) &&
+    if (is_asking_for_role(unit) && !has_role_for(unit->target, unit) &&
         metadata_version < placement->if_generation)
         sim_fail("law 7: %s is placed where the role is another", unit->name);
+}
+
+void sim_law_shut_down(const struct sim_host *host)
+{
+    drained_version[host->index] = registry_version(truth);
+}
+
+/* ---- law 9 ---- */
+
+/* The one who has booted as the registry says, and is on. */
+static const struct sim_host *find_boot(const struct registry_machine *machine)
+{
+    char boot_id[33];
+
+    for (unsigned i = 0; machine != NULL && i < sim.host_count; i++) {
+        sim_boot_id(&sim.hosts[i], boot_id);
+        if (sim.hosts[i].powered && streq(boot_id, machine->boot_id))
+            return &sim.hosts[i];
+    }
+    return NULL;
+}
+
+/* Before it is applied. */
+static void check_boot(const Fleet__RegisterMachine *machine)
+{
+    const struct sim_host *there = find_boot(registry_machine(truth, machine->machine_id));
+    unsigned at = sim.current->index;
+    char boot_id[33];
+
+    if (there == NULL)
+        return;
+    sim_boot_id(there, boot_id);
+    if (streq(boot_id, machine->boot_id))
+        return;
+    doubled[index_of(there)] = true;
+    sim_note(sim.current, "a copy of %s is taken in", index_of(there) == there->index ? there->name : "it");
+    if (at != there->index && sim.now_ms - sim_net_heard_ms(at, there->index) < SIM_PAUSE_MS &&
+        sim.now_ms - sim_net_pause_ms(at, there->index) > 10000)
+        sim_fail("law 9: a copy of %s is taken in, though that is heard", there->name);
 }
 
 /* ---- what is committed ---- */
@@ -622,6 +863,9 @@ static void note_version(const char *name)
     if (unit != NULL) {
         version->desired = unit->desired;
         version->handover = unit->handover;
+        version->stops = stops(unit);
+        version->restart = unit->restart;
+        note_content(unit);
         memcpy(version->target, unit->target, sizeof version->target);
         memcpy(version->hash, unit->content->hash, sizeof version->hash);
         mark = strstr(unit->content->text, "MARK=");
@@ -642,6 +886,8 @@ void sim_law_committed(const uint8_t *bytes, size_t size, uint64_t term)
     assert(command != NULL);
     if (command->body_case == FLEET__COMMAND__BODY_SCHEDULE)
         check_schedule(command->schedule, term);
+    if (command->body_case == FLEET__COMMAND__BODY_REGISTER_MACHINE)
+        check_boot(command->register_machine);
     check_request(command, registry_apply(truth, bytes, size));
     note_machines();
     sim_law_applied(NULL, truth);
@@ -684,24 +930,36 @@ static const char *check_unit_on(const struct registry_unit *unit, const struct 
         return UNLIKE("%s has a job on %s", unit->name, host->name);
     if (unit->desired == UNIT_STATE_LOADED)
         return there->running ? UNLIKE("%s still runs on %s", unit->name, host->name) : NULL;
-    runs = strstr(there->text, "/bin/false") == NULL && strstr(there->text, "oneshot") == NULL;
-    if (there->running && !streq(there->running_hash, unit->content->hash))
+    runs = sim_text_runs_on(host, there->text);
+    if (there->running && !means_the_same(there->running_hash, unit->content->hash))
         return UNLIKE("%s runs an old content on %s", unit->name, host->name);
+    if (there->running && unit->restart > there->since_generation)
+        return UNLIKE("%s was not restarted on %s", unit->name, host->name);
+    if (there->running && stops(unit) && !there->under_lease)
+        return UNLIKE("%s runs without a lease on %s", unit->name, host->name);
     if (there->running != runs && !there->meddled)
         return UNLIKE("%s %s on %s", unit->name, runs ? "does not run" : "runs", host->name);
     return NULL;
 }
 
-/* Whether some machine takes new units. */
-static bool is_any_open(void)
+/* How many machines take new units. */
+static size_t open_count(void)
 {
-    size_t count;
+    size_t count, open = 0;
     const struct registry_machine *const *machines = registry_machines(truth, &count);
 
     for (size_t i = 0; i < count; i++)
-        if (machines[i]->availability == MACHINE_ACTIVE)
-            return true;
-    return false;
+        open += machines[i]->availability == MACHINE_ACTIVE;
+    return open;
+}
+
+/* Whether nothing but a lack of machines can be in its way. */
+static bool has_a_place(const struct registry_unit *unit)
+{
+    const struct registry_unit *replacer = replacer_of(unit->name);
+    bool driven = replacer != NULL && replacer->desired != UNIT_STATE_INACTIVE;
+
+    return strchr("prsf", unit->name[0]) != NULL && open_count() > (driven ? 1u : 0u);
 }
 
 static const char *check_unit(const struct sim_host *leader, const struct registry_unit *unit)
@@ -712,11 +970,12 @@ static const char *check_unit(const struct sim_host *leader, const struct regist
 
     if (status->outcome == OUTCOME_WAITING)
         return UNLIKE("%s is waiting: %s", unit->name, status->reason);
-    if (unit->name[0] == 'p' && unit->desired != UNIT_STATE_INACTIVE && unit->target[0] == '\0' &&
-        is_any_open())
+    if (unit->desired != UNIT_STATE_INACTIVE && unit->target[0] == '\0' && has_a_place(unit))
         return UNLIKE("%s is nowhere", unit->name);
+    if (unit->desired != UNIT_STATE_INACTIVE && is_replaced(unit->name, unit->target))
+        return UNLIKE("%s is where it is replaced", unit->name);
     for (unsigned i = 0; i < sim.host_count && fault == NULL; i++)
-        fault = check_unit_on(unit, &sim.hosts[i]);
+        fault = sim.hosts[i].is_copy ? NULL : check_unit_on(unit, &sim.hosts[i]);
     return fault;
 }
 
@@ -732,7 +991,8 @@ static const char *check_leftovers(const struct sim_host *host)
 static const struct sim_host *not_ready(const struct sim_host *leader)
 {
     for (unsigned i = 0; i < sim.host_count; i++)
-        if (core_machine_state(leader->daemon->core, sim.hosts[i].machine_id) != MACHINE_READY)
+        if (!sim.hosts[i].is_copy &&
+            core_machine_state(leader->daemon->core, sim.hosts[i].machine_id) != MACHINE_READY)
             return &sim.hosts[i];
     return NULL;
 }

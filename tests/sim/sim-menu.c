@@ -4,6 +4,7 @@
  * cluster must find its way into the wanted state, and be quiet there. */
 #include <config.h>
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,11 +20,12 @@
                               */
 #define SESSIONS_MS   30000u /* From the end of faults until every host has found the leader. */
 #define QUIET_MS      10000u
+#define LEASE_MS_MAX  25000u
 #define IDLE_MS       30000u
 #define BIG_EVERY     25u /* So many small clusters to a big one. */
 #define REPEATS_MAX   3u
-#define SOME_UNITS    "p0p1p2p3p4w0w1c0c1c2m0m1g0"
 #define VARIANT_COUNT 6u
+#define SHUTDOWN_OF_8 7u /* Which eighth of the power cuts is none, but a shutdown in order. */
 
 struct sim_deed {
     uint64_t at_ms, ms;
@@ -32,6 +34,10 @@ struct sim_deed {
     uint64_t mask;
     char unit[24];
 };
+
+static const char *const some_units[] = {"p0", "p1", "p2", "p3", "w0",    "w1",  "c0", "c1",
+                                         "c2", "m0", "m1", "g0", "s0",    "s1",  "s2", "s3",
+                                         "r0", "r1", "f0", "f1", "t@web", "t@db"};
 
 struct kind {
     const char *name;
@@ -42,6 +48,7 @@ struct kind {
 static struct sim_deed *deeds;
 static size_t deed_count;
 static uint64_t end_ms;
+static uint64_t stretched_ms; /* The deeds are spread over so long; 0: over a minute or two. */
 static uint64_t last_mark;
 
 static struct sim_host *host_a(const struct sim_deed *deed)
@@ -171,6 +178,17 @@ static void on_terminated(void *data, bool lost)
     sim_fleetd_start(host);
 }
 
+static void die_within(const struct sim_deed *deed)
+{
+    sim_fleetd_kill_in(host_a(deed), 1 + (unsigned)(deed->mask % 30));
+}
+
+static void leader_dies_within(const struct sim_deed *deed)
+{
+    if (sim_leader() != NULL)
+        sim_fleetd_kill_in(sim_leader(), 1 + (unsigned)(deed->mask % 30));
+}
+
 static void restart(const struct sim_deed *deed)
 {
     struct sim_host *host = host_a(deed);
@@ -186,10 +204,37 @@ static void on_power(void *data, bool lost)
     sim_power_on(data);
 }
 
+/* Longer than logind waits, at least. */
+static void shutdown_in_order(const struct sim_deed *deed)
+{
+    sim_shutdown(host_a(deed), deed->variant == 5);
+    sim_after(6000 + deed->ms, SIM_NOBODY, NULL, on_power, host_a(deed));
+}
+
 static void power_cut(const struct sim_deed *deed)
 {
+    if (deed->mask % 8 == SHUTDOWN_OF_8) {
+        shutdown_in_order(deed);
+        return;
+    }
     sim_power_cut(host_a(deed));
     sim_after(deed->variant < 2 ? 1000 : deed->ms, SIM_NOBODY, NULL, on_power, host_a(deed));
+}
+
+static void on_copy_ends(void *data, bool lost)
+{
+    sim_power_cut(data);
+}
+
+/* The last host is there for that. */
+static void copy(const struct sim_deed *deed)
+{
+    struct sim_host *host = &sim.hosts[sim.host_count - 1];
+
+    if (host->powered || host == host_a(deed))
+        return;
+    sim_copy(host, host_a(deed), deed->variant < 3);
+    sim_after(deed->ms + 4000, SIM_NOBODY, NULL, on_copy_ends, host);
 }
 
 static void on_slow(void *data, bool lost)
@@ -221,7 +266,7 @@ static void clock_jump(const struct sim_deed *deed)
 
 static void bus_breaks(const struct sim_deed *deed)
 {
-    sim_systemd_hiccup(host_a(deed));
+    sim_systemd_hiccup(host_a(deed), deed->variant < 4 ? 0 : deed->ms);
 }
 
 static struct sim_unit *some_running(const struct sim_deed *deed)
@@ -242,6 +287,67 @@ static void unit_dies(const struct sim_deed *deed)
 {
     if (some_running(deed) != NULL)
         sim_systemd_meddle(host_a(deed), some_running(deed), true);
+}
+
+/* ---- configurations ---- */
+
+static void on_hangup(void *data, bool lost)
+{
+    const struct sim_host *host = data;
+
+    if (!lost && !host->stopping)
+        sim_uv_signal(data, SIGHUP);
+}
+
+/* Who is frozen reads it later. */
+static void read_again(struct sim_host *host)
+{
+    if (host->running)
+        sim_after(0, SIM_FLEETD, host, on_hangup, host);
+}
+
+/* Of all hosts. */
+static void change_ttl(const struct sim_deed *deed)
+{
+    static const uint64_t ttls_ms[VARIANT_COUNT] = {4000, 6000, 8000, 10000, 15000, 20000};
+
+    sim_note(NULL, "agent_ttl = %llu ms", (unsigned long long)ttls_ms[deed->variant]);
+    for (unsigned i = 0; i < sim.host_count; i++) {
+        sim.hosts[i].ttl_ms = ttls_ms[deed->variant];
+        read_again(&sim.hosts[i]);
+    }
+}
+
+static void change_voters(const struct sim_deed *deed)
+{
+    host_a(deed)->voters = deed->variant < 2 ? 3 : 5;
+    read_again(host_a(deed));
+}
+
+/* At most one at a time. */
+static void disable_engine(const struct sim_deed *deed)
+{
+    for (unsigned i = 0; i < sim.host_count; i++) {
+        bool disabled = i == deed->a && deed->variant < 4;
+
+        if (sim.hosts[i].disable_engine == disabled)
+            continue;
+        sim.hosts[i].disable_engine = disabled;
+        read_again(&sim.hosts[i]);
+    }
+}
+
+/* ---- leases ---- */
+
+static void keeper_dies(const struct sim_deed *deed)
+{
+    sim_keeper_kill(host_a(deed));
+}
+
+static void keeper_hangs(const struct sim_deed *deed)
+{
+    sim_keeper_hang(host_a(deed));
+    freeze_host(host_a(deed), deed->ms);
 }
 
 /* ---- the leader, whoever that is ---- */
@@ -302,9 +408,32 @@ static void add_option(struct strbuf *body, const char *section, const char *nam
     strbuf_addf(body, "{\"section\":\"%s\",\"name\":\"%s\",\"value\":\"%s\"},", section, name, value);
 }
 
+/* Mostly to be stopped; and from 4 to 5 and back that is all that changes. */
+static void add_disconnect(struct strbuf *body, unsigned variant)
+{
+    static const char *const times[VARIANT_COUNT] = {"3s", "8s", NULL, "1s", "5s", "5s"};
+
+    add_option(body, "X-Fleet", "OnDisconnect", variant == 5 ? "keep" : "stop");
+    if (times[variant] != NULL)
+        add_option(body, "Service", "TimeoutStopSec", times[variant]);
+}
+
+static const char *program_of(const struct wish *wish)
+{
+    static const char *const flaky[VARIANT_COUNT] = {SIM_FALSE "-0", SIM_FALSE "-1", SIM_FALSE "-2",
+                                                     SIM_FALSE,      SIM_FALSE "-0", SIM_FALSE "-0"};
+
+    if (wish->unit[0] == 'f')
+        return flaky[wish->variant];
+    return wish->variant == 3 ? SIM_FALSE : "/bin/sleep inf";
+}
+
+/* The mark is a part of [X-Fleet] in some of the texts: then they mean the same to systemd. */
 static void add_options(struct strbuf *body, const struct wish *wish, uint64_t mark)
 {
-    _cleanup_(freep) char *environment = xasprintf("MARK=%llu", (unsigned long long)mark);
+    _cleanup_(freep) char *number = xasprintf("%llu", (unsigned long long)mark);
+    _cleanup_(freep) char *environment = xasprintf("MARK=%s", number);
+    char replaced[] = "p0.service";
 
     strbuf_add(body, ",\"options\":[");
     switch (wish->unit[0]) {
@@ -314,15 +443,27 @@ static void add_options(struct strbuf *body, const struct wish *wish, uint64_t m
     case 'c': add_option(body, "X-Fleet", "Conflicts", "c*"); break;
     case 'm': add_option(body, "X-Fleet", "MachineOf", "p0.service"); break;
     case 'g': add_option(body, "X-Fleet", "Global", "true"); break;
+    case 's': add_disconnect(body, wish->variant); break;
+    case 'r':
+        replaced[1] = wish->unit[1];
+        add_option(body, "X-Fleet", "Replaces", replaced);
+        break;
+    case 'f':
+        add_option(body, "X-Fleet", "FailureLimitBurst", "1");
+        add_option(body, "X-Fleet", "FailureLimitIntervalSec", wish->variant < 2 ? "20" : "10min");
+        break;
+    case 't': add_option(body, "X-Fleet", "MachineMetadata", "role=%i"); break;
     default: break;
     }
     if (wish->variant == 1)
         add_option(body, "Service", "Type", "oneshot");
     if (wish->variant == 2)
         add_option(body, "Install", "WantedBy", "multi-user.target");
-    add_option(body, "Service", "Environment", environment);
-    strbuf_addf(body, "{\"section\":\"Service\",\"name\":\"ExecStart\",\"value\":\"%s\"}]",
-                wish->variant == 3 ? "/bin/false" : "/bin/sleep inf");
+    if (wish->variant >= 4)
+        add_option(body, "X-Fleet", "MARK", number);
+    else
+        add_option(body, "Service", "Environment", environment);
+    strbuf_addf(body, "{\"section\":\"Service\",\"name\":\"ExecStart\",\"value\":\"%s\"}]", program_of(wish));
 }
 
 static void ask(const struct wish *original, unsigned host)
@@ -394,8 +535,39 @@ static void burst(const struct sim_deed *deed)
     }
 }
 
+static void restart_unit(const struct sim_deed *deed)
+{
+    _cleanup_(freep) char *body = xasprintf("{\"units\":[{\"name\":\"%s\",\"restart\":true}]}", deed->unit);
+    struct wish *wish = NEW0(struct wish);
+
+    wish->tries = REPEATS_MAX; /* Asked again it would be another restart. */
+    wish->ticket = sim_law_asked(deed->unit, 0, "launched");
+    sim_note(host_a(deed), "client: restart %s", deed->unit);
+    sim_http(host_a(deed), "POST", "/fleet/v1/units", body, on_answer, wish);
+}
+
 static void on_patched(struct sim_request *request, unsigned status, void *data)
 {
+}
+
+/* Questions, and waits: all have an end, which is looked at in the end. */
+static void question(const struct sim_deed *deed)
+{
+    _cleanup_(freep) char *path = xasprintf("/fleet/v1/status/%s", deed->unit);
+
+    sim_note(host_a(deed), "client: how is %s?", deed->unit);
+    sim_http(host_a(deed), "GET", path, NULL, on_patched, NULL);
+}
+
+static void wait_for(const struct sim_deed *deed)
+{
+    static const char *const untils[VARIANT_COUNT] = {"settled",  "placed",  "gone",
+                                                      "inactive", "settled", "gone"};
+    _cleanup_(freep) char *body = xasprintf("{\"units\":[\"%s\"],\"until\":\"%s\",\"timeoutMs\":%d}",
+                                            deed->unit, untils[deed->variant], 8000);
+
+    sim_note(host_a(deed), "client: waits until %s is %s", deed->unit, untils[deed->variant]);
+    sim_http(host_a(deed), "POST", "/fleet/v1/wait", body, on_patched, NULL);
 }
 
 static void metadata(const struct sim_deed *deed)
@@ -439,8 +611,11 @@ static const struct kind kinds[] = {
     {"freeze", 5, freeze},
     {"suspend", 4, suspend},
     {"kill", 5, die},
+    {"die-within", 4, die_within},
+    {"leader-dies-within", 4, leader_dies_within},
     {"restart", 4, restart},
     {"power-cut", 5, power_cut},
+    {"copy", 3, copy},
     {"slow-disk", 3, slow_disk},
     {"full-disk", 3, full_disk},
     {"clock-jump", 2, clock_jump},
@@ -461,6 +636,14 @@ static const struct kind kinds[] = {
     {"metadata", 5, metadata},
     {"availability", 5, availability},
     {"confirm-lost", 2, confirm_lost},
+    {"restart-unit", 5, restart_unit},
+    {"question", 3, question},
+    {"wait", 4, wait_for},
+    {"agent-ttl", 2, change_ttl},
+    {"voters", 1, change_voters},
+    {"disable-engine", 1, disable_engine},
+    {"keeper-dies", 2, keeper_dies},
+    {"keeper-hangs", 2, keeper_hangs},
 };
 
 static const struct kind *some_kind(void)
@@ -494,9 +677,9 @@ static int compare_deeds(const void *x, const void *y)
 
 static void draw(struct sim_deed *deed, unsigned host_count, uint64_t span_ms)
 {
-    size_t unit = 2 * sim_random(strlen(SOME_UNITS) / 2);
+    const char *unit = some_units[sim_random(ARRAY_SIZE(some_units))];
 
-    deed->at_ms = WARM_UP_MS + sim_random(span_ms);
+    deed->at_ms = WARM_UP_MS + sim_random(span_ms) * (stretched_ms > 0 ? stretched_ms / span_ms : 1);
     deed->kind = some_kind();
     deed->a = (unsigned)sim_random(host_count);
     deed->b = (unsigned)sim_random(host_count);
@@ -506,12 +689,18 @@ static void draw(struct sim_deed *deed, unsigned host_count, uint64_t span_ms)
     if (host_count > 20 && sim_random(3) > 0)
         snprintf(deed->unit, sizeof deed->unit, "p%llu.service", (unsigned long long)sim_random(60));
     else
-        snprintf(deed->unit, sizeof deed->unit, "%.2s.service", &SOME_UNITS[unit]);
+        snprintf(deed->unit, sizeof deed->unit, "%s.service", unit);
 }
 
+/* Without the place of copies. */
 static unsigned hosts_of(uint64_t seed)
 {
     return seed % BIG_EVERY == 0 ? 20 + (unsigned)(seed / BIG_EVERY * 37 % 81) : 3 + (unsigned)(seed % 7);
+}
+
+void sim_menu_stretch(uint64_t ms)
+{
+    stretched_ms = ms;
 }
 
 size_t sim_menu_plan(uint64_t seed)
@@ -521,7 +710,7 @@ size_t sim_menu_plan(uint64_t seed)
     sim.chance = seed * 0x9e3779b97f4a7c15u;
     deed_count = 30 + sim_random(50);
     span_ms += sim_random(90000);
-    end_ms = WARM_UP_MS + span_ms + 1000;
+    end_ms = WARM_UP_MS + (stretched_ms > 0 ? stretched_ms : span_ms) + 1000;
     free(deeds);
     deeds = xcalloc(deed_count, sizeof *deeds);
     for (size_t i = 0; i < deed_count; i++)
@@ -558,17 +747,48 @@ static void on_deed(void *data, bool lost)
     deed->kind->act(deed);
 }
 
+/* A copy has joined in its place: it is told that it is no member any more. */
+static bool is_displaced(const struct sim_host *host)
+{
+    const struct registry_machine *machine = registry_machine(sim_truth(), host->machine_id);
+
+    return host->has_member && machine != NULL && machine->server_id != host->member.server_id;
+}
+
 static void end_faults(void)
 {
     sim_note(NULL, "--- faults are over");
     sim.calm = true;
     sim_link_heal_all();
     for (unsigned i = 0; i < sim.host_count; i++) {
+        sim.hosts[i].dies_in = 0;
         sim.hosts[i].disk_full = false;
         sim.hosts[i].disk_slow_ms = 0;
+        sim_shutdown_give_up(&sim.hosts[i]);
+        if (sim.hosts[i].is_copy) {
+            sim_power_cut(&sim.hosts[i]);
+            continue;
+        }
         sim_power_on(&sim.hosts[i]);
         sim_fleetd_start(&sim.hosts[i]);
     }
+}
+
+static void readmit_displaced(void)
+{
+    for (unsigned i = 0; i < sim.host_count - 1; i++)
+        if (is_displaced(&sim.hosts[i])) {
+            sim_forget(&sim.hosts[i]);
+            sim_fleetd_start(&sim.hosts[i]);
+        }
+}
+
+/* A wait that a new leader has to take over begins anew, but has an end. */
+static void check_answers(void)
+{
+    for (unsigned i = 0; i < sim.host_count; i++)
+        if (sim_http_open(&sim.hosts[i]) > 0)
+            sim_fail("somebody has asked %s, and was never answered", sim.hosts[i].name);
 }
 
 /* Until it is as wanted, and has been quiet for a while. */
@@ -577,7 +797,10 @@ static void demand_peace(void)
     uint64_t begin_ms = sim.now_ms, since_ms = begin_ms, until_ms = begin_ms + PATIENCE_MS;
     const char *fault = "";
 
-    while (sim.now_ms < until_ms && (fault != NULL || sim.now_ms - since_ms < QUIET_MS)) {
+    /* The longest lease is noted anew when all longer ones have ended. */
+    while (sim.now_ms < until_ms &&
+           (fault != NULL || sim.now_ms - since_ms < QUIET_MS || sim.now_ms - begin_ms < LEASE_MS_MAX)) {
+        readmit_displaced();
         sim_run_until(sim.now_ms + 500);
         fault = sim_law_converged();
         if (sim.now_ms == begin_ms + SESSIONS_MS && !sim_law_all_called())
@@ -596,9 +819,18 @@ static void demand_peace(void)
     if (sim.messages + sim.doings > 0)
         sim_fail("it is not idle: %llu messages, %llu doings", (unsigned long long)sim.messages,
                  (unsigned long long)sim.doings);
+    check_answers();
     fault = sim_law_converged();
     if (fault != NULL)
         sim_fail("it leaves the wanted state again: %s", fault);
+}
+
+/* In every other seed lost voters are replaced before the faults stop: their power stays off for longer. */
+static void shorten_grace(void *data, bool lost)
+{
+    if (!lost)
+        sim_http(data, "PATCH", "/fleet/v1/settings", "{\"settings\":{\"voters_grace\":\"12s\"}}", on_patched,
+                 NULL);
 }
 
 static void on_first_power(void *data, bool lost)
@@ -614,13 +846,16 @@ bool sim_menu_run(uint64_t seed, const uint8_t *mask)
     sim.fails = &fails;
     sim_menu_plan(seed);
     last_mark = 0;
-    sim_begin(seed, hosts_of(seed), seed % 3 == 0 ? 5 : 3);
+    sim_begin(seed, hosts_of(seed) + 1, seed % 3 == 0 ? 5 : 3);
     if (setjmp(fails) != 0)
         return false; /* What it had is not given back: it is broken anyway. */
-    for (unsigned i = 0; i < sim.host_count; i++) {
+    sim.hosts[sim.host_count - 1].is_copy = true;
+    for (unsigned i = 0; i < sim.host_count - 1; i++) {
         sim.hosts[i].role = i % 3 == 1 ? "web" : NULL;
         sim_after(i == 0 ? 0 : sim_random(2000), SIM_NOBODY, NULL, on_first_power, &sim.hosts[i]);
     }
+    if (seed % 2 == 1)
+        sim_after(WARM_UP_MS / 2, SIM_NOBODY, &sim.hosts[0], shorten_grace, &sim.hosts[0]);
     for (size_t i = 0; i < deed_count; i++)
         if (mask == NULL || mask[i])
             sim_after(deeds[i].at_ms, SIM_NOBODY, host_a(&deeds[i]), on_deed, &deeds[i]);

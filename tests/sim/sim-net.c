@@ -69,7 +69,8 @@ static struct conn *conns; /* All that ever were: they are freed at the end. */
 static bool cut[SIM_HOSTS_MAX][SIM_HOSTS_MAX];
 static uint64_t delays_ms[SIM_HOSTS_MAX];
 static unsigned losses[SIM_HOSTS_MAX];
-static uint64_t heard_ms[SIM_HOSTS_MAX][SIM_HOSTS_MAX], gap_ms[SIM_HOSTS_MAX][SIM_HOSTS_MAX];
+static uint64_t heard_ms[SIM_HOSTS_MAX][SIM_HOSTS_MAX], gap_ms[SIM_HOSTS_MAX][SIM_HOSTS_MAX],
+    pause_ms[SIM_HOSTS_MAX][SIM_HOSTS_MAX];
 
 /* ---- links ---- */
 
@@ -117,12 +118,18 @@ uint64_t sim_net_gap_ms(unsigned at, unsigned from)
     return gap_ms[at][from];
 }
 
+uint64_t sim_net_pause_ms(unsigned at, unsigned from)
+{
+    return pause_ms[at][from];
+}
+
 void sim_net_begin(void)
 {
     conns = NULL;
     sim_link_heal_all();
     memset(heard_ms, 0, sizeof heard_ms);
     memset(gap_ms, 0, sizeof gap_ms);
+    memset(pause_ms, 0, sizeof pause_ms);
 }
 
 /* ---- ends ---- */
@@ -233,8 +240,12 @@ static void stall(struct conn *conn)
 
 static void note_heard(unsigned at, unsigned from)
 {
-    if (sim.now_ms - heard_ms[at][from] >= SIM_TTL_MS)
+    uint64_t silent_ms = sim.now_ms - heard_ms[at][from];
+
+    if (silent_ms >= sim_true_ms(&sim.hosts[at], sim.hosts[at].read_ttl_ms))
         gap_ms[at][from] = sim.now_ms;
+    if (silent_ms >= SIM_PAUSE_MS)
+        pause_ms[at][from] = sim.now_ms;
     heard_ms[at][from] = sim.now_ms;
 }
 
@@ -498,6 +509,17 @@ const char *conn_peer(const struct conn *conn)
     return conn->at->name;
 }
 
+uint64_t conn_peer_server_id(const struct conn *conn)
+{
+    return 0;
+}
+
+/* Of nobody it is known by a certificate who he is. */
+void port_end(struct port *port, bool (*unwanted)(const struct conn *conn, void *data), void *data,
+              const char *why)
+{
+}
+
 /* The wire is not of interest here, so nobody encrypts: all hosts are as with insecure = true. */
 void port_set_credentials(struct port *port, struct tls_credentials *credentials)
 {
@@ -571,7 +593,7 @@ int conn_send(struct conn *conn, const void *bytes, size_t size)
         return -ENOTCONN;
     if (size > FRAME_MAX)
         return -EMSGSIZE;
-    if (conn->host->muted)
+    if (sim_dies_here())
         return 0;
     if (sim.calm && !is_heartbeat(conn, bytes, size))
         sim.messages++;
@@ -616,7 +638,7 @@ struct answer {
     bool accepted;
 };
 
-struct prober *prober_new(uv_loop_t *loop,
+struct prober *prober_new(uv_loop_t *loop, struct port *port,
                           void (*on_answer)(const char *machine_id, bool accepted, void *data), void *data)
 {
     struct prober *prober = NEW0(struct prober);

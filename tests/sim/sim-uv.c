@@ -8,6 +8,7 @@
 #include <utlist.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "tests/sim/sim.h"
 
 #define ITERATIONS_MAX 1000u /* Of one turn, while something wants to go on at once. */
@@ -64,7 +65,7 @@ int uv_timer_start(uv_timer_t *timer, uv_timer_cb cb, uint64_t timeout, uint64_t
 
     own->cb.timer = cb;
     own->active = true;
-    own->due_ms = sim.now_ms + timeout;
+    own->due_ms = sim.now_ms + sim_true_ms(host_of(timer->loop), timeout);
     own->repeat_ms = repeat;
     own->order = timer_order++;
     return 0;
@@ -80,7 +81,9 @@ uint64_t uv_timer_get_due_in(const uv_timer_t *timer)
 {
     const struct sim_handle *own = of(timer);
 
-    return own->active && own->due_ms > sim.now_ms ? own->due_ms - sim.now_ms : 0;
+    if (!own->active || own->due_ms <= sim.now_ms)
+        return 0;
+    return (own->due_ms - sim.now_ms) * host_of(timer->loop)->clock_rate / 1000;
 }
 
 int uv_idle_init(uv_loop_t *loop, uv_idle_t *idle)
@@ -133,12 +136,57 @@ int uv_is_active(const uv_handle_t *handle)
 
 uint64_t uv_now(const uv_loop_t *loop)
 {
-    return sim.now_ms + host_of(loop)->clock_base_ms;
+    return sim_clock_ms(host_of(loop));
 }
 
 uint64_t uv_hrtime(void)
 {
-    return sim.now_ms * 1000000;
+    return (sim.current != NULL ? sim_clock_ms(sim.current) : sim.now_ms) * 1000000;
+}
+
+/* ---- work in a thread ---- */
+
+struct work {
+    uv_work_t *work; /* NULL: cancelled. */
+    uv_work_cb work_cb;
+    uv_after_work_cb after_cb;
+};
+
+static void on_work(void *data, bool lost)
+{
+    struct work *own = data;
+
+    if (!lost && own->work != NULL) {
+        own->work_cb(own->work);
+        own->after_cb(own->work, 0);
+    }
+    free(own);
+}
+
+int uv_queue_work(uv_loop_t *loop, uv_work_t *work, uv_work_cb work_cb, uv_after_work_cb after_cb)
+{
+    struct work *own = NEW0(struct work);
+
+    *own = (struct work){work, work_cb, after_cb};
+    work->reserved[0] = own;
+    work->after_work_cb = after_cb;
+    sim_after(1 + sim_random(20), SIM_FLEETD, host_of(loop), on_work, own);
+    return 0;
+}
+
+static void cancelled(void *data)
+{
+    uv_work_t *work = data;
+
+    work->after_work_cb(work, UV_ECANCELED);
+}
+
+int uv_cancel(uv_req_t *req)
+{
+    struct work *own = req->reserved[0];
+
+    sim_defer(sim.current, cancelled, TAKE_PTR(own->work));
+    return 0;
 }
 
 static void closed(void *data)
@@ -213,19 +261,27 @@ static struct sim_handle *first_timer(struct sim_host *host)
     return first;
 }
 
-/* Timers that are started from here with 0 are for the next turn. */
+struct wake {
+    struct sim_host *host;
+    uint64_t number;
+};
+
+/* Timers that are started from here with 0 are for the next turn. Only what was asked for last counts: after
+ * a standstill several would come at once, and nothing would be read in between. */
 static void on_wake(void *data, bool lost)
 {
-    struct sim_host *host = data;
-    uint64_t order = timer_order;
+    struct wake *wake = data;
+    struct sim_host *host = wake->host;
+    uint64_t order = timer_order, number = wake->number;
     struct sim_handle *own;
 
-    if (lost)
+    free(wake);
+    if (lost || number != host->wake_number)
         return;
     host->wake_ms = UINT64_MAX;
     while ((own = first_timer(host)) != NULL && own->due_ms <= sim.now_ms && own->order < order) {
         own->active = own->repeat_ms > 0;
-        own->due_ms = sim.now_ms + own->repeat_ms;
+        own->due_ms = sim.now_ms + sim_true_ms(host, own->repeat_ms);
         own->order = timer_order++;
         own->cb.timer((uv_timer_t *)own->handle);
     }
@@ -256,9 +312,12 @@ void sim_uv_end_waits(void *data)
 void sim_uv_wake(struct sim_host *host)
 {
     struct sim_handle *own = first_timer(host);
+    struct wake *wake;
 
     if (own == NULL || own->due_ms >= host->wake_ms)
         return;
+    wake = NEW0(struct wake);
+    *wake = (struct wake){host, ++host->wake_number};
     host->wake_ms = own->due_ms;
-    sim_after(own->due_ms > sim.now_ms ? own->due_ms - sim.now_ms : 0, SIM_FLEETD, host, on_wake, host);
+    sim_after(own->due_ms > sim.now_ms ? own->due_ms - sim.now_ms : 0, SIM_FLEETD, host, on_wake, wake);
 }

@@ -14,9 +14,14 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-#define BOOT_MS 3000u /* Between the power and fleetd. */
+#define BOOT_MS    3000u /* Between the power and fleetd. */
+#define RESTART_MS 100u  /* Between the end of fleetd and the next. */
 
 struct sim sim;
+uint64_t sim_total_ms, sim_total_host_ms;
+
+static jmp_buf exits; /* While 'acts': from anywhere in fleetd to where its event began. */
+static bool acts;
 
 /* ---- the queue of events: a binary heap, by time, then by order of making ---- */
 
@@ -63,6 +68,18 @@ static struct queued queue_pop(void)
     }
     queue[i] = last;
     return first;
+}
+
+/* ---- clocks ---- */
+
+uint64_t sim_clock_ms(const struct sim_host *host)
+{
+    return host->clock_base_ms + sim.now_ms * host->clock_rate / 1000;
+}
+
+uint64_t sim_true_ms(const struct sim_host *host, uint64_t ms)
+{
+    return (ms * 1000 + host->clock_rate - 1) / host->clock_rate;
 }
 
 static uint64_t life_of(enum sim_owner owner, const struct sim_host *host)
@@ -131,6 +148,7 @@ void sim_fail(const char *format, ...)
     vsnprintf(sim.fault, sizeof sim.fault, format, ap);
     va_end(ap);
     sim_note(sim.current, "BROKEN: %s", sim.fault);
+    acts = false;
     longjmp(*sim.fails, 1);
 }
 
@@ -181,6 +199,12 @@ void sim_turn(struct sim_host *host, void (*call)(void *data), void *data)
     sim.current = before;
 }
 
+static void on_restart(void *data, bool lost)
+{
+    if (!lost)
+        sim_fleetd_start(data);
+}
+
 /* Once fleetd has closed everything. */
 static void reap(struct sim_host *host)
 {
@@ -198,19 +222,41 @@ static void reap(struct sim_host *host)
     sim_note(host, "fleetd is gone");
 }
 
+static void on_killed(void *data, bool lost);
+
+void __wrap__exit(int status) __attribute__((noreturn));
+void __real__exit(int status) __attribute__((noreturn));
+
+/* fleetd ends here and now; or this program does. */
+void __wrap__exit(int status)
+{
+    if (!acts)
+        __real__exit(status);
+    longjmp(exits, 1);
+}
+
 static void act(const struct queued *item)
 {
     struct sim_host *host = item->host;
 
     sim.current = host;
-    item->event(item->data, false);
+    acts = item->owner == SIM_FLEETD;
+    if (!acts || setjmp(exits) == 0)
+        item->event(item->data, false);
+    else
+        on_killed(host, false);
+    acts = false;
     if (item->owner == SIM_FLEETD && host->running && life_of(SIM_FLEETD, host) == item->life) {
         do
             sim_uv_turn(host);
         while (run_deferred(host));
         sim_uv_wake(host);
-        if (host->stopping)
+        if (host->stopping) {
             reap(host);
+        } else if (host->handles == NULL) {
+            reap(host); /* It has ended by itself: Restart=always. */
+            sim_after(RESTART_MS, SIM_HOST, host, on_restart, host);
+        }
     }
     sim.current = NULL;
 }
@@ -261,17 +307,19 @@ bool sim_fleetd_acts(const struct sim_host *host)
     return sim_host_acts(host) && host->running && !host->muted && host->frozen_until_ms <= sim.now_ms;
 }
 
-static void make_config(const struct sim_host *host, struct config *config)
+void sim_config(struct sim_host *host, struct config *config)
 {
+    host->read_ttl_ms = host->ttl_ms;
     config_init(config);
     config->insecure = true;
-    config->agent_ttl_ms = SIM_TTL_MS;
-    config->voters = sim.voters;
+    config->agent_ttl_ms = host->ttl_ms;
+    config->voters = host->voters;
+    config->disable_engine = host->disable_engine;
     free(config->cluster_address);
     config->cluster_address = xstrdup(host->address);
-    config->bootstrap = host->index == 0;
-    if (host->index > 0)
-        strlist_add(&config->join, sim.hosts[0].address);
+    config->bootstrap = host->index == 0 && sim_truth_version() == 0;
+    if (!config->bootstrap)
+        strlist_add(&config->join, sim.hosts[host->index == 0].address);
     if (host->role != NULL) {
         config->metadata = NEW0(struct config_label);
         config->metadata_count = 1;
@@ -285,7 +333,7 @@ static void start(void *data)
     struct config config;
     struct err err = {0};
 
-    make_config(host, &config);
+    sim_config(host, &config);
     if (daemon_start(&host->loop, &config, NULL, &host->daemon, &err) < 0)
         sim_fail("fleetd does not start: %s", err.text);
 }
@@ -298,6 +346,7 @@ void sim_fleetd_start(struct sim_host *host)
     host->lives++;
     host->running = true;
     host->muted = host->stopping = false;
+    host->dies_in = 0;
     host->frozen_until_ms = 0;
     host->wake_ms = UINT64_MAX;
     host->loop = (uv_loop_t){.data = host};
@@ -348,6 +397,34 @@ void sim_fleetd_kill(struct sim_host *host)
     die(host, false);
 }
 
+static void on_killed(void *data, bool lost)
+{
+    struct sim_host *host = data;
+
+    if (lost)
+        return;
+    die(host, false);
+    sim_after(RESTART_MS, SIM_HOST, host, on_restart, host);
+}
+
+void sim_fleetd_kill_in(struct sim_host *host, unsigned count)
+{
+    if (host->running && !host->muted)
+        host->dies_in = count;
+}
+
+bool sim_dies_here(void)
+{
+    struct sim_host *host = sim.current;
+
+    if (host->muted || host->dies_in == 0 || --host->dies_in > 0)
+        return host->muted;
+    sim_note(host, "fleetd is killed in the middle of it");
+    host->muted = true;
+    sim_after(0, SIM_FLEETD, host, on_killed, host);
+    return true;
+}
+
 void sim_power_cut(struct sim_host *host)
 {
     if (!host->powered)
@@ -358,12 +435,7 @@ void sim_power_cut(struct sim_host *host)
     host->boots++;
     host->suspended_until_ms = 0;
     sim_systemd_off(host);
-}
-
-static void on_booted(void *data, bool lost)
-{
-    if (!lost)
-        sim_fleetd_start(data);
+    sim_tmpfs_off(host);
 }
 
 void sim_power_on(struct sim_host *host)
@@ -373,15 +445,46 @@ void sim_power_on(struct sim_host *host)
     sim_note(host, "boots");
     host->powered = true;
     host->boots++;
-    host->clock_base_ms = 10000 + sim_random(100000) - sim.now_ms; /* It begins anew. */
+    if (host->shutdown != SIM_UP)
+        sim_law_shut_down(host);
+    host->shutdown = SIM_UP;
+    host->clock_base_ms = 10000 + sim_random(100000) - sim.now_ms * host->clock_rate / 1000; /* Anew. */
     sim_systemd_boot(host);
-    sim_after(BOOT_MS, SIM_HOST, host, on_booted, host);
+    sim_tmpfs_boot(host);
+    sim_after(BOOT_MS, SIM_HOST, host, on_restart, host);
+}
+
+void sim_copy(struct sim_host *host, const struct sim_host *original, bool disk)
+{
+    if (host->powered || original->is_copy)
+        return;
+    host->is_copy = true;
+    snprintf(host->machine_id, sizeof host->machine_id, "%s", original->machine_id);
+    host->role = original->role;
+    sim_note(host, "is a copy of the %s of %s", disk ? "disk" : "machine id", original->name);
+    if (host->has_member)
+        member_done(&host->member);
+    host->has_member = false;
+    if (disk) {
+        sim_member_copy(host, original);
+        sim_consensus_copy(host, original);
+    }
+    sim_power_on(host);
+}
+
+void sim_forget(struct sim_host *host)
+{
+    sim_note(host, "an operator has it join anew");
+    die(host, false);
+    member_done(&host->member);
+    host->has_member = false;
+    sim_consensus_forget(host);
 }
 
 struct sim_host *sim_host_by_id(const char *machine_id)
 {
     for (unsigned i = 0; i < sim.host_count; i++)
-        if (streq(sim.hosts[i].machine_id, machine_id))
+        if (!sim.hosts[i].is_copy && streq(sim.hosts[i].machine_id, machine_id))
             return &sim.hosts[i];
     return NULL;
 }
@@ -404,10 +507,10 @@ void sim_begin(uint64_t seed, unsigned host_count, unsigned voters)
     assert(host_count <= SIM_HOSTS_MAX);
     queue = NULL; /* After a run that has failed something is left, here and elsewhere: it is let lie. */
     queue_count = queue_capacity = queue_order = 0;
+    acts = false;
     sim = (struct sim){.seed = seed,
                        .chance = seed * 0x2545f4914f6cdd1du + 1,
                        .host_count = host_count,
-                       .voters = voters,
                        .hash = 0xcbf29ce484222325u,
                        .talks = talks,
                        .fails = fails};
@@ -415,6 +518,10 @@ void sim_begin(uint64_t seed, unsigned host_count, unsigned voters)
         struct sim_host *host = &sim.hosts[i];
 
         host->index = i;
+        /* Of two hosts one may count up to a tenth more than the other. */
+        host->clock_rate = seed % 2 == 0 ? 1000 : 952 + sim_random(96);
+        host->ttl_ms = host->read_ttl_ms = SIM_TTL_MS;
+        host->voters = voters;
         snprintf(host->name, sizeof host->name, "h%02u", i);
         snprintf(host->machine_id, sizeof host->machine_id, "%08x%024x", 0xa0000000u + i * 0x10001u, i + 1);
         snprintf(host->address, sizeof host->address, "10.0.0.%u:7390", i + 1);
@@ -427,6 +534,8 @@ void sim_begin(uint64_t seed, unsigned host_count, unsigned voters)
 
 void sim_end(void)
 {
+    sim_total_ms += sim.now_ms;
+    sim_total_host_ms += sim.now_ms * (sim.host_count - 1);
     for (unsigned i = 0; i < sim.host_count; i++) {
         sim_power_cut(&sim.hosts[i]);
         member_done(&sim.hosts[i].member);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whole clusters, by the hundred: see README.md here.
  *
- *      test-sim                the named seeds, then 200 seeds, as part of "make check"
+ *      test-sim                the named seeds, a hundred hosts, then 200 seeds, as part of "make check"
  *      test-sim FIRST LAST     these seeds; stops at the first that fails
  *      test-sim SEED           one seed; if it fails, its transcript's end, and what it takes to fail
  *      test-sim -v SEED        one seed, with its whole transcript
+ *      test-sim -h HOURS ...   first of all: the same faults, spread over so many hours
  */
 #include <config.h>
 
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -26,6 +28,7 @@
 #include "tests/sim/sim.h"
 
 #define SEEDS_IN_CHECK 200u
+#define HUNDRED_HOSTS  875u /* A seed that has so many. */
 #define SHRINK_MAX     400u /* Runs. */
 #define RUN_SECONDS    120u
 
@@ -128,6 +131,25 @@ static void explain(uint64_t seed)
     fprintf(stderr, "%s\n", sim.fault);
 }
 
+/* ---- how much that was ---- */
+
+static char *describe_time(void)
+{
+    struct timespec used;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return xasprintf("%.1f virtual hours, %.1f of hosts; %.1f s of CPU time", (double)sim_total_ms / 3600000,
+                     (double)sim_total_host_ms / 3600000,
+                     (double)used.tv_sec + (double)used.tv_nsec / 1000000000);
+}
+
+static void print_time(void)
+{
+    _cleanup_(freep) char *text = describe_time();
+
+    print_message("%s\n", text);
+}
+
 /* ---- as a test ---- */
 
 static void run_or_fail(uint64_t seed)
@@ -145,6 +167,12 @@ static void test_named_seeds(void **state)
         print_message("seed %llu: %s\n", (unsigned long long)named[i].seed, named[i].found);
         run_or_fail(named[i].seed);
     }
+}
+
+static void test_a_hundred_hosts(void **state)
+{
+    run_or_fail(HUNDRED_HOSTS);
+    assert_int_equal(sim.host_count, 100 + 1); /* And a place for a copy. */
 }
 
 static void test_seeds(void **state)
@@ -174,14 +202,24 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_named_seeds),
         cmocka_unit_test(test_same_seed_same_run),
+        cmocka_unit_test(test_a_hundred_hosts),
         cmocka_unit_test(test_seeds),
     };
-    bool talks = argc > 1 && strcmp(argv[1], "-v") == 0;
-    uint64_t first, last;
+    bool talks;
+    _cleanup_(freep) char *time_text = NULL;
+    uint64_t first, last, hours = 0;
     int r;
 
+    if (argc > 2 && strcmp(argv[1], "-h") == 0) {
+        hours = strtoull(argv[2], NULL, 10);
+        sim_menu_stretch(hours * 3600 * 1000);
+        argc -= 2;
+        argv += 2;
+    }
+    talks = argc > 1 && strcmp(argv[1], "-v") == 0;
     if (argc <= 1 + talks) {
         r = cmocka_run_group_tests(tests, NULL, NULL);
+        print_time();
         sim_menu_done();
         return r;
     }
@@ -200,7 +238,8 @@ int main(int argc, char **argv)
             explain(seed);
         return 1;
     }
-    printf("%llu seeds hold\n", (unsigned long long)(last - first + 1));
+    time_text = describe_time();
+    printf("%llu seeds hold: %s\n", (unsigned long long)(last - first + 1), time_text);
     sim_menu_done();
     return 0;
 }

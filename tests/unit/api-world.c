@@ -43,21 +43,61 @@ static bool world_secure(void *data)
 
 static size_t world_servers(struct store_server *servers, size_t max, void *data)
 {
-    assert_true(max >= 3);
-    servers[0] = (struct store_server){.id = 1, .address = "10.0.0.1:7390", .role = 1};
-    servers[1] = (struct store_server){
-        .id = 9, .address = "10.0.0.9:7390", .role = ((struct world *)data)->voters == 2};
-    return 2;
-}
+    const struct world *world = data;
 
-static void world_hand_over(void *data)
-{
-    ((struct world *)data)->hand_overs++;
+    assert_true(max >= 3);
+    servers[0] = (struct store_server){.id = 1, .address = "10.0.0.1:7390", .role = SERVER_VOTER};
+    servers[1] = (struct store_server){.id = 9, .address = "10.0.0.9:7390", .role = SERVER_STANDBY};
+    if (!world->two_voters)
+        return 2;
+    servers[2] = (struct store_server){.id = 2, .address = "10.0.0.2:7390", .role = SERVER_VOTER};
+    return 3;
 }
 
 static uint64_t world_leader(void *data)
 {
-    return 1;
+    return ((struct world *)data)->no_leader ? 0 : 1;
+}
+
+/* All are there; those with a server take part as world_servers() says. */
+static const struct voters_facts *world_voters(void *data)
+{
+    struct world *world = data;
+    size_t count;
+    const struct registry_machine *const *machines = registry_machines(world->registry, &count);
+
+    if (!world->leads)
+        return NULL;
+    world->facts = (struct voters_facts){.servers = world->servers,
+                                         .server_count = world_servers(world->servers, 8, world),
+                                         .machines = world->voters,
+                                         .machine_count = count,
+                                         .wanted = 3,
+                                         .self = 1,
+                                         .spread_by = "",
+                                         .grace_ms = 300000};
+    assert_true(count <= ARRAY_SIZE(world->voters));
+    for (size_t i = 0; i < count; i++)
+        world->voters[i] = (struct voters_machine){.server_id = machines[i]->server_id,
+                                                   .address = machines[i]->cluster_address,
+                                                   .name = machines[i]->hostname,
+                                                   .value = "",
+                                                   .wish = machines[i]->vote,
+                                                   .leaving = machines[i]->leaving,
+                                                   .no_leader = machines[i]->disable_engine,
+                                                   .alive = true};
+    return &world->facts;
+}
+
+static int world_hand_over(const uint64_t *server_ids, size_t count, struct err *err, void *data)
+{
+    struct world *world = data;
+
+    assert_true(count <= ARRAY_SIZE(world->heirs));
+    memcpy(world->heirs, server_ids, count * sizeof *server_ids);
+    world->heir_count = count;
+    world->hand_overs++;
+    return 0;
 }
 
 static void world_keep(struct world *world, store_done *done, void *done_data, uint8_t *bytes, size_t size)
@@ -204,6 +244,7 @@ static const struct api_backend backend = {
     .secure = world_secure,
     .servers = world_servers,
     .leader_id = world_leader,
+    .voters = world_voters,
     .hand_over = world_hand_over,
     .ask = world_ask,
     .ask_cancel = world_ask_cancel,

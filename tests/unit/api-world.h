@@ -62,8 +62,15 @@ struct world {
     size_t asked_count;
     uint64_t asked_last;
     unsigned asks_cancelled, hand_overs;
-    unsigned voters;  /* 2: the other one votes, too. */
     const char *mute; /* A machine that cannot be asked. */
+    /* How things are among the voters, made from the registry. */
+    bool two_voters; /* The server with id 2, too. */
+    bool no_leader;
+    struct voters_facts facts;
+    struct store_server servers[8];
+    struct voters_machine voters[8];
+    uint64_t heirs[8]; /* Whom leadership was offered to last. */
+    size_t heir_count;
     /* The last answer. */
     unsigned answers, status;
     char content_type[64];

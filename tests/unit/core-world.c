@@ -76,7 +76,7 @@ static void effect_free(struct effect *effect)
 
 void world_forget(struct world *w)
 {
-    w->schedules = w->shares = w->drops = w->logs = w->placements = w->verdicts = w->leases = 0;
+    w->schedules = w->shares = w->drops = w->logs = w->placements = w->moves = w->verdicts = w->leases = 0;
     strlist_done(&w->settled);
     w->settled = (struct strlist){0};
 }
@@ -297,21 +297,6 @@ static void write_effect(struct world *w, const struct effect *effect)
     fprintf(w->transcript, "\n");
 }
 
-/* The law of OnDisconnect=stop: nobody may be given it while another one may still run it, heard or not. */
-static void check_leases(struct world *w, const struct machine *to, const struct registry_unit *unit)
-{
-    for (size_t i = 0; i < MACHINES_ALL; i++) {
-        const struct machine *m = &w->machines[i];
-        const struct item *item = item_of(m, unit->name);
-        uint64_t stop_ms = item != NULL ? item->stop_ms : 0;
-
-        if (m != to && stop_ms > 0 && w->now_ms < m->lease_until_ms + stop_ms)
-            fail_msg("%llu: %s is given to %.1s while %.1s may run it until %llu",
-                     (unsigned long long)w->now_ms, unit->name, to->id, m->id,
-                     (unsigned long long)(m->lease_until_ms + stop_ms));
-    }
-}
-
 /* Whether the machine runs the unit without a lease, or may begin to. */
 static bool may_run_loose(const struct machine *m, const char *unit)
 {
@@ -323,6 +308,25 @@ static bool may_run_loose(const struct machine *m, const char *unit)
             if (streq(mail->names.items[i], unit) && mail->stop_ms[i] == 0)
                 return true;
     return item != NULL && (item->loose || item->wants_loose);
+}
+
+/* The law of OnDisconnect=stop: nobody may be given it while another one may still run it, heard or not, lost
+ * or not; and who runs an older copy without a lease may do so for ever, unless a person knows better. */
+static void check_leases(struct world *w, const struct machine *to, const struct registry_unit *unit)
+{
+    for (size_t i = 0; i < MACHINES_ALL; i++) {
+        const struct machine *m = &w->machines[i];
+        const struct item *item = item_of(m, unit->name);
+        uint64_t stop_ms = item != NULL ? item->stop_ms : 0;
+
+        if (m != to && stop_ms > 0 && w->now_ms < m->lease_until_ms + stop_ms)
+            fail_msg("%llu: %s is given to %.1s while %.1s may run it until %llu",
+                     (unsigned long long)w->now_ms, unit->name, to->id, m->id,
+                     (unsigned long long)(m->lease_until_ms + stop_ms));
+        if (m != to && !m->dead && may_run_loose(m, unit->name))
+            fail_msg("%llu: %s is given to %.1s while %.1s may run it without a lease",
+                     (unsigned long long)w->now_ms, unit->name, to->id, m->id);
+    }
 }
 
 /* The law: who is given a unit anew is alone with it. What a host has that has not called this leader yet is
@@ -472,6 +476,7 @@ static void apply_schedule(struct world *w, const struct effect *effect)
         items[i].if_generation = effect->placements[i].generation;
         items[i].former_gone = effect->placements[i].former_gone;
         items[i].handover = effect->placements[i].handover;
+        items[i].leased = effect->placements[i].leased;
         list[i] = &items[i];
     }
     schedule.placements = list;
@@ -541,10 +546,28 @@ static void schedule_ends(struct world *w, const struct effect *effect, bool app
     carry_out(w, &effects);
 }
 
+/* The law of shutdowns: nothing is moved onto a machine that has said that it is going. */
+static void check_shutdowns(struct world *w, const struct effect *effect)
+{
+    for (size_t i = 0; i < effect->placement_count; i++)
+        for (size_t j = 0; j < MACHINES_ALL; j++) {
+            const struct machine *m = &w->machines[j];
+            const struct core_placement *placement = &effect->placements[i];
+
+            if (m->session != 0 && m->called_term == w->term && m->shuts_down &&
+                streq(placement->to, m->id) && !streq(placement->from, m->id))
+                fail_msg("%llu: %s goes to %.1s, which is being shut down", (unsigned long long)w->now_ms,
+                         placement->unit, m->id);
+        }
+}
+
 static void do_schedule(struct world *w, struct effect *effect)
 {
+    check_shutdowns(w, effect);
     w->schedules++;
     w->placements += (unsigned)effect->placement_count;
+    for (size_t i = 0; i < effect->placement_count; i++)
+        w->moves += !streq(effect->placements[i].from, effect->placements[i].to);
     assert_int_equal(effect->term, w->term);
     if (w->hold) {
         assert_null(w->held); /* One decision at a time. */
@@ -586,6 +609,15 @@ static void check_lost(struct world *w)
     }
 }
 
+static void do_shutdown_ready(struct world *w, const struct effect *effect)
+{
+    struct machine *m = machine_of(w, (const char[]){effect->machine_id[0], '\0'});
+
+    assert_true(m->shuts_down && m->session != 0);
+    assert_false(m->ready); /* It is said once. */
+    m->ready = true;
+}
+
 /* Decisions come last: the outcome of one is a later event. */
 static void carry_out(struct world *w, struct effects *effects)
 {
@@ -598,6 +630,7 @@ static void carry_out(struct world *w, struct effects *effects)
         case EFFECT_SHARE: do_share(w, effect); break;
         case EFFECT_DROP: do_drop(w, effect); break;
         case EFFECT_SETTLED: strlist_add(&w->settled, effect->names.items[0]); break;
+        case EFFECT_SHUTDOWN_READY: do_shutdown_ready(w, effect); break;
         case EFFECT_LOG: w->logs++; break;
         case EFFECT_LEASE:
         case EFFECT_SCHEDULE:
@@ -672,6 +705,7 @@ void is_removed(struct world *w, const char *name)
     Fleet__RemoveMachine body = FLEET__REMOVE_MACHINE__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
 
+    machine_of(w, name)->dead = true;
     body.machine_id = machine_of(w, name)->id;
     command.body_case = FLEET__COMMAND__BODY_REMOVE_MACHINE;
     command.remove_machine = &body;
@@ -735,12 +769,22 @@ void is_mended(struct world *w, const char *name)
             m->items[i].carried_out = 0;
 }
 
+void is_restored(struct world *w, const char *name)
+{
+    registry_renew(w->registry,
+                   &(struct registry_renewal){.machine_id = machine_of(w, name)->id,
+                                              .server_id = 99,
+                                              .cluster_id = (const uint8_t *)"restored cluster"});
+}
+
 void is_confirmed_lost(struct world *w, const char *name)
 {
     Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT;
 
     change.machine_id = machine_of(w, name)->id;
     change.verdict = FLEET__VERDICT__VERDICT_LOST;
+    change.confirmed = true;
+    machine_of(w, name)->dead = true;
     change_machine(w, &change);
 }
 
@@ -768,7 +812,7 @@ void machine_calls(struct world *w, const char *name)
     size_t count = m->count;
 
     mail_lost(m);
-    m->off = m->given_up = false;
+    m->off = m->given_up = m->dead = m->ready = false;
     m->kernel = KERNEL_SILENT;
     m->session = ++w->sessions;
     m->called_term = w->term;
@@ -777,9 +821,21 @@ void machine_calls(struct world *w, const char *name)
     m->heard_ms = w->now_ms;
     for (size_t i = 0; i < count; i++)
         list[i] = report_new(&m->items[i], false, 0);
-    core_session_open(w->core, m->id, m->session, list, count, w->now_ms, &effects);
+    core_session_open(w->core, m->id, m->session, list, count, m->shuts_down, w->now_ms, &effects);
     for (size_t i = 0; i < count; i++)
         fleet__unit_report__free_unpacked(list[i], NULL);
+    carry_out(w, &effects);
+}
+
+void is_shut_down(struct world *w, const char *name, bool begins)
+{
+    struct machine *m = machine_of(w, name);
+    struct effects effects = {0};
+
+    m->shuts_down = begins;
+    m->ready = false;
+    m->heard_ms = w->now_ms;
+    core_session_shutdown(w->core, m->id, m->session, begins, w->now_ms, &effects);
     carry_out(w, &effects);
 }
 
@@ -787,7 +843,7 @@ void stranger_calls(struct world *w, const char *id, uint64_t session)
 {
     struct effects effects = {0};
 
-    core_session_open(w->core, id, session, NULL, 0, w->now_ms, &effects);
+    core_session_open(w->core, id, session, NULL, 0, false, w->now_ms, &effects);
     carry_out(w, &effects);
 }
 

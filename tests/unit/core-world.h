@@ -42,6 +42,9 @@ struct machine {
     uint64_t called_term;  /* The latest leader that it has called. */
     bool beats;            /* It is heard as long as it has a session. */
     bool given_up;         /* A leader took it for lost, or forgot it, and it has not called since. */
+    bool dead;             /* A person has said so, or removed it, and it has not called since. */
+    bool shuts_down;       /* It says so. */
+    bool ready;            /* It was told that it need not wait with that. */
     bool off;              /* It has lost power: what is sent there arrives nowhere. */
     uint64_t heard_ms, lease_until_ms;
     enum {
@@ -68,7 +71,7 @@ struct world {
     struct effect *held;  /* ...of this one. */
     bool refuse_lease;    /* The next longest lease is refused. */
     bool refuse_verdicts; /* They get lost on their way to the registry. */
-    unsigned schedules, shares, drops, logs, placements, verdicts, leases;
+    unsigned schedules, shares, drops, logs, placements, moves, verdicts, leases;
     struct strlist settled; /* Since world_forget(). */
     FILE *transcript;       /* All effects as text; may be NULL. */
     uint64_t chance;        /* State of the generator. */
@@ -91,9 +94,13 @@ void leads(struct world *w); /* A new leader, with an empty mind. */
 void may_place(struct world *w, bool placing);
 void registers(struct world *w, const char *name, const char *metadata); /* "role=web"; NULL: none. */
 void is_removed(struct world *w, const char *name);
+/* The registry is restored from a backup, on this machine: the others are of the old cluster. */
+void is_restored(struct world *w, const char *name);
 void is_confirmed_lost(struct world *w, const char *name); /* By a person. */
 void is_set(struct world *w, const char *name, Fleet__Availability availability);
 void is_stopped(struct world *w, const char *name); /* Its fleetd, on purpose: it says goodbye. */
+/* It says so, in its session; or that it is not any more. */
+void is_shut_down(struct world *w, const char *name, bool begins);
 /* Time passes, and about once a second the machine's kernel accepts, or refuses, connections to fleetd's
  * port. */
 void advance_probing(struct world *w, const char *name, bool accepts, uint64_t ms);

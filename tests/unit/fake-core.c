@@ -94,6 +94,11 @@ bool core_machine_had(const struct core *core, const char *machine_id, const cha
            streq(core->lost_had, unit);
 }
 
+bool core_machine_shuts_down(const struct core *core, const char *machine_id)
+{
+    return core->going != NULL && streq(core->going, machine_id);
+}
+
 void core_reports_each(const struct core *core,
                        void (*each)(const char *unit, const char *machine_id,
                                     const struct core_report *report, void *data),

@@ -26,6 +26,7 @@ struct core {
     struct fake_status statuses[FAKE_ITEMS_MAX]; /* Others: waiting, or gone where there is no such unit. */
     size_t status_count;
     const char *lost, *expected, *missing; /* A machine each; all others are ready. */
+    const char *going;                     /* One that is being shut down. */
     const char *lost_had;                  /* A unit that the lost one had. */
     unsigned questions;                    /* How often a status was asked for. */
 };

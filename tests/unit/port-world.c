@@ -140,9 +140,17 @@ struct port_identity identity_of(unsigned n)
     return identity;
 }
 
+static void on_later_history(const struct cluster_history *history, const char *machine_id, void *data)
+{
+    struct fixture *f = data;
+
+    f->later_histories++;
+    snprintf(f->later_machine, sizeof f->later_machine, "%s", machine_id);
+}
+
 struct port *add_port(struct fixture *f, unsigned n)
 {
-    const struct port_callbacks callbacks = {.on_accept = on_accept};
+    const struct port_callbacks callbacks = {.on_accept = on_accept, .on_later_history = on_later_history};
     struct port_identity identity = identity_of(n);
 
     f->ports++;

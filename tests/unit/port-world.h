@@ -36,6 +36,8 @@ struct fixture {
     const char *refuse, *refuse_leader;
     bool close_in_accept;
     struct pki_name joiner; /* Of on_accept, with PURPOSE_JOIN. */
+    unsigned later_histories;
+    char later_machine[40];
 };
 
 /* Messages that begin with "connection from": how many, and the last one. */

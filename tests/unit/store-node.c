@@ -21,7 +21,7 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
 {
     struct node *node = data;
 
-    *ret = node->store != NULL ? store_accept(node->store, hello->server_id, ret_data) : NULL;
+    *ret = node->store != NULL ? store_accept(node->store, hello, ret_data) : NULL;
     return *ret != NULL ? 0 : err_set(err, -EAGAIN, "not running");
 }
 
@@ -103,6 +103,7 @@ int node_open(struct node *node, struct err *err)
                                   .cluster_id = {node->cluster},
                                   .address = node->address,
                                   .bootstrap = node->bootstrap,
+                                  .has_log = node->has_log,
                                   .election_ms = NODE_ELECTION_MS,
                                   .snapshot_log_bytes = node->snapshot_log_bytes};
     int r;

@@ -20,7 +20,7 @@ struct node {
     uint64_t id;
     char directory[160];
     char address[ADDRESS_MAX + 1]; /* Empty: node_listen() chooses one, and keeps it. */
-    bool bootstrap;
+    bool bootstrap, has_log;
     uint8_t cluster; /* First byte of the cluster's id. */
     uint64_t snapshot_log_bytes;
     struct port *port;

@@ -245,6 +245,94 @@ static void test_the_keeper_fails_while_the_lease_holds(void **state)
     assert_int_equal(w->agent.lease.keeper, AGENT_KEEPER_FAILED);
 }
 
+/* Another unit was quicker: the keeper is there again, for that one. */
+static void test_a_slow_unit_after_the_keeper_has_failed(void **state)
+{
+    struct world *w = *state;
+
+    runs_under_a_lease(w);
+    w->agent.lease.keeper = AGENT_KEEPER_ENDED;
+    state_is(w, "deactivating");
+    agent_lease_keeper_is(&w->agent, "active");
+    state_is(w, "inactive");
+    assert_true(w->unit->lapsed);
+}
+
+static void fleetd_is_started_again(struct world *w)
+{
+    agent_lease_done(&w->agent);
+    w->agent.lease = (struct agent_lease){0};
+    agent_lease_init(&w->agent, w->file);
+}
+
+/* What has stopped the unit is not what was seen, but what systemd says of the keeper then. */
+static void test_the_keeper_failed_while_fleetd_was_away(void **state)
+{
+    struct world *w = *state;
+
+    runs_under_a_lease(w);
+    fleetd_is_started_again(w);
+    agent_lease_keeper_found(&w->agent, "failed");
+    assert_int_equal(w->agent.lease.keeper, AGENT_KEEPER_FAILED);
+}
+
+static void test_the_lease_ended_and_was_granted_before_fleetd_was_away(void **state)
+{
+    struct world *w = *state;
+
+    runs_under_a_lease(w);
+    fleetd_is_started_again(w);
+    agent_lease_keeper_found(&w->agent, "deactivating");
+    state_is(w, "inactive");
+    assert_true(w->unit->lapsed);
+}
+
+static void test_stopped_by_an_operator_while_fleetd_was_away(void **state)
+{
+    struct world *w = *state;
+
+    runs_under_a_lease(w);
+    fleetd_is_started_again(w);
+    agent_lease_keeper_found(&w->agent, "inactive"); /* Nobody needs it any more. */
+    state_is(w, "inactive");
+    assert_false(w->unit->lapsed || w->unit->record.kept);
+}
+
+static void keep_report(const struct agent_report *report, void *data)
+{
+    *(struct agent_report *)data = *report;
+}
+
+static void test_what_is_not_known_is_not_said(void **state)
+{
+    struct world *w = *state;
+    struct agent_report report;
+
+    runs_under_a_lease(w);
+    agent_report_unit(w->unit, false, keep_report, &report);
+    assert_string_equal(report.active_state, "active");
+    w->unit->known = false; /* The connection to systemd is lost. */
+    agent_report_unit(w->unit, false, keep_report, &report);
+    assert_string_equal(report.active_state, "");
+}
+
+static void test_stopped_by_the_end_of_the_lease_it_needs_none_any_more(void **state)
+{
+    struct world *w = *state;
+    struct agent_facts facts;
+
+    w->unit->record.launched = true;
+    runs_under_a_lease(w);
+    lease_ends(w);
+    agent_lease_keeper_is(&w->agent, "failed");
+    state_is(w, "inactive");
+    assert_true(w->unit->lapsed);
+    w->unit->stop_ms = 0; /* OnDisconnect=keep from now on. */
+    agent_lease_look(&w->agent, w->unit);
+    agent_facts(w->unit, &facts);
+    assert_false(facts.asked || facts.done || facts.no_lease);
+}
+
 static void test_who_needs_none(void **state)
 {
     struct world *w = *state;
@@ -274,6 +362,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_stopped_by_an_operator_it_stays_so, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_fleetd_was_away_while_the_lease_ended, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_keeper_fails_while_the_lease_holds, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_slow_unit_after_the_keeper_has_failed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_keeper_failed_while_fleetd_was_away, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_lease_ended_and_was_granted_before_fleetd_was_away, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_stopped_by_an_operator_while_fleetd_was_away, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_not_known_is_not_said, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_stopped_by_the_end_of_the_lease_it_needs_none_any_more, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_who_needs_none, set_up, tear_down),
     };
 

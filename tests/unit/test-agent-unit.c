@@ -114,6 +114,24 @@ static void test_it_is_outdated_no_more(void **state)
     assert_false(agent_unit_restarts_now(w->unit));
 }
 
+/* It was not wanted here for a while: it was stopped, but not removed yet. */
+static void test_what_we_have_stopped_is_started_again(void **state)
+{
+    struct world *w = *state;
+    struct agent_facts facts;
+
+    w->unit->generation = w->unit->record.generation = w->unit->record.asked = 2;
+    w->unit->record.restart = false;
+    strcpy(w->unit->record.result, "done");
+    strcpy(w->unit->active_state, "inactive");
+    w->unit->record.launched = true; /* An operator has stopped it. */
+    agent_facts(w->unit, &facts);
+    assert_int_equal(agent_plan_unit(&facts), AGENT_OP_NONE);
+    w->unit->record.launched = false; /* We have. */
+    agent_facts(w->unit, &facts);
+    assert_int_equal(agent_plan_unit(&facts), AGENT_OP_START);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -124,6 +142,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_it_is_not_wanted_any_more, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_its_lease_has_ended, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_it_is_outdated_no_more, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_we_have_stopped_is_started_again, set_up, tear_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

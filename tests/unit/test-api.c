@@ -3,7 +3,10 @@
 #include <config.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include <nettle/base64.h>
 
 #include "base/alloc.h"
 #include "raftstore/limits.h"
@@ -49,7 +52,8 @@ static void test_paths(void **state)
         {"POST", V1 "/discovery", 400, "only HTTP GET supported against this resource\""},
         {"GET", V1 "/wait", 405, "only POST supported against this resource\""},
         {"POST", V1 "/explain/x", 405, "only GET supported against this resource\""},
-        {"POST", V1 "/members", 405, "only GET supported against this resource\""},
+        {"PUT", V1 "/members", 405, "only GET and POST supported against this resource\""},
+        {"GET", V1 "/leadership", 405, "only POST supported against this resource\""},
         {"POST", V1 "/settings", 405, "only GET and PATCH supported against this resource\""},
         {"GET", V1 "/settings/voters", 404, "\""},
         {"GET", V1 "/units/missing", 404, "unit does not exist\""},
@@ -452,6 +456,12 @@ static void test_machines(void **state)
                "{\"machines\":[{\"hostname\":\"host-a\",\"id\":\"" ID_A
                "\",\"primaryIP\":\"10.0.0.1\",\"state\":\"joining\",\"units\":2},"
                "{\"hostname\":\"host-b\",\"id\":\"" ID_B "\",\"state\":\"lost\",\"units\":1}]}");
+    world->core.going = ID_B;
+    world->core.lost = world->core.expected = NULL;
+    assert_get(world, V1 "/machines", NULL,
+               "{\"machines\":[{\"hostname\":\"host-a\",\"id\":\"" ID_A
+               "\",\"primaryIP\":\"10.0.0.1\",\"state\":\"ready\",\"units\":2},"
+               "{\"hostname\":\"host-b\",\"id\":\"" ID_B "\",\"state\":\"shutting-down\",\"units\":1}]}");
 }
 
 static void test_patch_refused(void **state)
@@ -532,6 +542,7 @@ static void test_confirm_lost(void **state)
     ask(world, "POST", V1 "/confirm-lost", "{\"machines\":[\"" ID_A "\"]}");
     assert_int_equal(world->status, 204);
     assert_true(registry_machine(world->registry, ID_A)->lost);
+    assert_true(registry_machine(world->registry, ID_A)->lost_confirmed);
     assert_false(registry_machine(world->registry, ID_B)->lost);
     ask(world, "GET", V1 "/confirm-lost", NULL);
     assert_error(world, 405, "only POST");
@@ -591,9 +602,9 @@ static void test_settings_refused(void **state)
         {"{\"settings\":null}", "no settings are given\""},
         {"{\"settings\":{}}", "no settings are given\""},
         {"{\"settings\":[\"voters\"]}", "unable to decode body: \\\"settings\\\" must be an object\""},
-        {"{\"settings\":{\"voter\":3}}",
-         "there is no setting \\\"voter\\\"; there are certificate_lifetime, "
-         "failure_limit_burst, failure_limit_interval, host_role and voters\""},
+        {"{\"settings\":{\"voter\":3}}", "there is no setting \\\"voter\\\"; there are certificate_lifetime, "
+                                         "failure_limit_burst, failure_limit_interval, host_role, voters, "
+                                         "voters_grace and voters_spread_by\""},
         {"{\"settings\":{\"failure_limit_burst\":3,\"\":null}}", "there is no setting \\\"\\\"; there are"},
         {"{\"settings\":{\"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\":"
          "1}}",
@@ -634,7 +645,11 @@ static void test_settings_refused(void **state)
     "through a host that does not hold the cluster's data\",\"name\":\"host_role\",\"value\":\"admin\"},"    \
     "{\"default\":\"5\",\"limits\":\"1, 3, 5 or 7\",\"meaning\":\"How many hosts vote, as far as there are " \
     "so "                                                                                                    \
-    "many\",\"name\":\"voters\",\"value\":\"" voters "\"}"
+    "many\",\"name\":\"voters\",\"value\":\"" voters                                                         \
+    "\"},{\"default\":\"5min\",\"limits\":\"1s to 30d\",\"meaning\":\"A voter that is away for so long is "  \
+    "replaced by another host\",\"name\":\"voters_grace\",\"value\":\"5min\"},"                              \
+    "{\"default\":\"\",\"limits\":\"0 to 1024 bytes without blanks\",\"meaning\":\"A metadata key: voters "  \
+    "have as many different values of it as possible\",\"name\":\"voters_spread_by\",\"value\":\"\"}"
 
 static void test_settings(void **state)
 {
@@ -660,6 +675,10 @@ static void test_settings(void **state)
         "{\"settings\":{\"failure_limit_burst\":null,\"failure_limit_interval\":null,\"voters\":null}}");
     assert_string_equal(world->body, SETTINGS("0", "10min", "5") "]}");
     assert_null(registry_setting(world->registry, "failure_limit_burst"));
+    ask(world, "PATCH", V1 "/settings", "{\"settings\":{\"voters_spread_by\":\"zone\"}}");
+    assert_has(world, "\"name\":\"voters_spread_by\",\"value\":\"zone\"}");
+    ask(world, "PATCH", V1 "/settings", "{\"settings\":{\"voters_spread_by\":null}}");
+    assert_has(world, "\"name\":\"voters_spread_by\",\"value\":\"\"}");
     /* What a newer version has set is shown. */
     set_setting(world, "warp", "9");
     assert_get(
@@ -724,14 +743,116 @@ static void test_members(void **state)
     struct world *world = *state;
 
     add_machine(world, ID_A, "", "", 1);
-    add_machine(world, ID_B, "", "", 2);
-    assert_get(world, V1 "/members", NULL,
-               "{\"members\":[{\"leader\":true,\"machineID\":\"" ID_A
-               "\",\"role\":\"voter\",\"serverID\":\"0000000000000001\",\"state\":\"ready\"},"
-               "{\"leader\":false,\"machineID\":\"" ID_B
-               "\",\"role\":\"host\",\"serverID\":\"0000000000000002\",\"state\":\"ready\"},"
-               "{\"address\":\"10.0.0.9:7390\",\"leader\":false,\"role\":\"standby\","
-               "\"serverID\":\"0000000000000009\"}]}");
+    add_machine(world, ID_B, "two", "", 2);
+    assert_get(
+        world, V1 "/members", NULL,
+        "{\"doing\":\"10.0.0.9:7390 needs no copy of the data any more\","
+        "\"members\":[{\"leader\":true,\"machineID\":\"" ID_A
+        "\",\"preference\":\"automatic\",\"role\":\"voter\",\"serverID\":\"0000000000000001\",\"state\":"
+        "\"ready\"},{\"hostname\":\"two\",\"leader\":false,\"machineID\":\"" ID_B
+        "\",\"preference\":\"automatic\",\"role\":\"host\",\"serverID\":\"0000000000000002\",\"state\":"
+        "\"ready\"},{\"address\":\"10.0.0.9:7390\",\"leader\":false,\"role\":\"standby\","
+        "\"serverID\":\"0000000000000009\"}],\"voters\":5}");
+
+    /* Spread by a key. */
+    set_setting(world, "voters_spread_by", "zone");
+    ask(world, "PATCH", V1 "/machines",
+        "[{\"op\":\"add\",\"path\":\"/" ID_B "/metadata/zone\",\"value\":\"b\"}]");
+    ask(world, "GET", V1 "/members", NULL);
+    assert_has(world, "\"spreadBy\":\"zone\"");
+    assert_has(world, "\"state\":\"ready\",\"value\":\"b\"}");
+
+    /* Without a leader: what this host knows, and what can be done. */
+    world->leads = false;
+    world->no_leader = world->two_voters = true;
+    ask_raw(world, &(struct ask){.method = "GET", .path = V1 "/members", .query = "stale=yes"});
+    assert_has(world,
+               "\"doing\":\"there is no leader: nothing can be changed until 2 of these 2 voters are up and "
+               "reach each other: 10.0.0.1:7390, 10.0.0.2:7390. If they are gone for good, see VOTERS "
+               "in fleetd(8)\"");
+}
+
+#define VOTES(id, rest) "{\"machines\":[\"" id "\"]" rest "}"
+
+static void test_votes(void **state)
+{
+    static const struct {
+        const char *body;
+        unsigned status;
+        const char *why;
+    } refused[] = {
+        {"{", 400, "unable to decode body: "},
+        {"{\"preference\":\"voter\"}", 400, "no machines are given"},
+        {VOTES("nobody", ",\"preference\":\"voter\""), 404, "machine nobody does not exist"},
+        {VOTES(ID_A, ""), 400, "neither preference nor leaving is given"},
+        {VOTES(ID_A, ",\"preference\":\"always\""), 400,
+         "preference must be automatic, voter or never, not \\\"always\\\""},
+        {VOTES(ID_A, ",\"preference\":3"), 400, "unable to decode body: "},
+        {VOTES(ID_A, ",\"leaving\":\"yes\""), 400, "unable to decode body: leaving is no boolean"},
+        {"{\"machines\":[\"" ID_A "\",\"" ID_B "\"],\"preference\":\"never\"}", 409,
+         "no other host could vote"},
+    };
+    static const uint8_t id[REQUEST_ID_SIZE] = "request-number-1";
+    struct world *world = *state;
+    const struct registry_machine *b;
+
+    add_machine(world, ID_A, "one", "", 1);
+    add_machine(world, ID_B, "two", "", 2);
+    b = registry_machine(world->registry, ID_B);
+    for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+        ask(world, "POST", V1 "/members", refused[i].body);
+        assert_error(world, refused[i].status, refused[i].why);
+    }
+    assert_int_equal(world->proposals, 0);
+    for (unsigned i = 0; i < 2; i++) { /* Repeated: done once. */
+        ask_raw(world, &(struct ask){.method = "POST",
+                                     .path = V1 "/members",
+                                     .body = VOTES(ID_B, ",\"preference\":\"voter\""),
+                                     .request_id = id});
+        assert_int_equal(world->status, 204);
+    }
+    assert_int_equal(world->proposals, 1);
+    assert_true(b->vote == VOTE_ALWAYS && !b->leaving);
+    ask(world, "POST", V1 "/members", VOTES(ID_B, ",\"leaving\":true"));
+    assert_true(b->vote == VOTE_ALWAYS && b->leaving);
+    ask(world, "GET", V1 "/members", NULL);
+    assert_has(world,
+               "\"leader\":false,\"leaving\":true,\"machineID\":\"" ID_B "\",\"preference\":\"voter\"");
+    ask(world, "POST", V1 "/members", VOTES(ID_B, ",\"leaving\":false,\"preference\":\"automatic\""));
+    assert_true(b->vote == VOTE_AUTOMATIC && !b->leaving);
+}
+
+static void test_leadership(void **state)
+{
+    struct world *world = *state;
+
+    add_machine(world, ID_A, "one", "", 1);
+    add_machine(world, ID_B, "two", "", 2);
+    ask(world, "POST", V1 "/leadership", "{\"from\":\"" ID_A "\"}");
+    assert_error(world, 409, "no other voter is there that could lead");
+    ask(world, "POST", V1 "/leadership", "{\"from\":\"" ID_A "\",\"to\":\"" ID_B "\"}");
+    assert_error(world, 409, "two cannot lead: it does not vote");
+    ask(world, "POST", V1 "/leadership", "{\"from\":\"" ID_A "\",\"to\":\"x\"}");
+    assert_error(world, 404, "machine x does not exist");
+    ask(world, "POST", V1 "/leadership", "{\"from\":1}");
+    assert_error(world, 400, "unable to decode body");
+    assert_int_equal(world->heir_count, 0);
+
+    world->two_voters = true;
+    /* It votes, and the cluster of two is to have one voter. */
+    ask(world, "POST", V1 "/leadership", "{\"from\":\"" ID_A "\",\"to\":\"" ID_B "\"}");
+    assert_error(world, 409, "two cannot lead: it is about to lose its vote");
+    add_machine(world, "cccccccccccccccccccccccccccccccc", "nine", "", 9);
+    ask(world, "POST", V1 "/leadership", "{\"from\":\"" ID_A "\",\"to\":\"" ID_B "\"}");
+    assert_string_equal(world->body, "{\"leader\":\"" ID_A "\"}");
+    assert_int_equal(world->heir_count, 1);
+    assert_int_equal(world->heirs[0], 2);
+    /* Whoever else leads has got it already. */
+    world->heir_count = 0;
+    ask(world, "POST", V1 "/leadership", "{\"from\":\"" ID_B "\"}");
+    ask(world, "POST", V1 "/leadership", "{\"from\":\"" ID_A "\",\"to\":\"" ID_A "\"}");
+    assert_int_equal(world->status, 200);
+    assert_int_equal(world->heir_count, 0);
 }
 
 static void test_explain(void **state)
@@ -935,6 +1056,153 @@ static void test_changes(void **state)
     }
 }
 
+/* ---- backups ---- */
+
+static void text_of(struct world *world, const char *key, char *to, size_t size)
+{
+    _cleanup_(freep) char *start = xasprintf("\"%s\":\"", key);
+    const char *at = strstr(world->body, start);
+
+    assert_non_null(at);
+    at += strlen(start);
+    snprintf(to, size, "%.*s", (int)strcspn(at, "\""), at);
+}
+
+static uint64_t number_of(struct world *world, const char *key)
+{
+    _cleanup_(freep) char *start = xasprintf("\"%s\":", key);
+    const char *at = strstr(world->body, start);
+
+    assert_non_null(at);
+    return strtoull(at + strlen(start), NULL, 10);
+}
+
+static void add_big_unit(struct world *world, unsigned number)
+{
+    _cleanup_(freep) char *name = xasprintf("big%u.service", number), *body = NULL;
+    _cleanup_(freep) char *padding = xmalloc(2001);
+    _cleanup_(strbuf_done) struct strbuf options = {0};
+
+    memset(padding, 'a' + (int)number % 26, 2000);
+    padding[2000] = '\0';
+    for (unsigned i = 0; i < 60; i++)
+        strbuf_addf(&options, "%s{\"section\":\"X\",\"name\":\"P%u\",\"value\":\"%s\"}", i > 0 ? "," : "", i,
+                    padding);
+    body = xasprintf("{\"desiredState\":\"inactive\",\"options\":[%s]}", options.text);
+    put(world, name, body, 201);
+}
+
+/* Fetches the piece at the end of 'to', and adds it there. */
+static void fetch_piece(struct world *world, const char *id, struct strbuf *to)
+{
+    _cleanup_(freep) char *path = xasprintf(V1 "/backup/%s", id), *query = xasprintf("offset=%zu", to->size);
+    struct base64_decode_ctx base64;
+    uint8_t *bytes;
+    const char *data;
+    size_t size;
+
+    assert_int_equal(ask_raw(world, &(struct ask){.method = "GET", .path = path, .query = query}), 0);
+    assert_int_equal(world->status, 200);
+    assert_int_equal(number_of(world, "offset"), to->size);
+    data = strstr(world->body, "\"data\":\"") + 8;
+    size = strcspn(data, "\"");
+    bytes = xmalloc(BASE64_DECODE_LENGTH(size));
+    base64_decode_init(&base64);
+    assert_int_equal(base64_decode_update(&base64, &size, bytes, size, data), 1);
+    assert_true(size > 0 && size <= API_BACKUP_PIECE_MAX);
+    strbuf_add_bytes(to, bytes, size);
+    free(bytes);
+}
+
+static void test_backup(void **state)
+{
+    struct world *world = *state;
+    struct registry *copy = registry_new();
+    struct strbuf all = {0};
+    unsigned pieces = 0, barriers;
+    char id[32];
+    uint64_t size;
+
+    add_machine(world, ID_A, "host-a", "10.0.0.1", 1);
+    for (unsigned i = 0; i < 20; i++)
+        add_big_unit(world, i);
+    put(world, "a.service", "{\"desiredState\":\"loaded\"," PLAIN "}", 201);
+    barriers = world->barriers;
+    ask_raw(world, &(struct ask){.method = "GET", .path = V1 "/backup", .query = "stale=yes"});
+    assert_int_equal(world->barriers, barriers + 1); /* It is current, whatever is asked for. */
+    assert_int_equal(world->status, 200);
+    assert_has(world, "\"units\":21");
+    assert_has(world, "\"contents\":21");
+    assert_has(world, "\"machines\":1");
+    assert_has(world, "\"host\":\"host-a\"");
+    assert_has(world, "\"version\":\"" PACKAGE_VERSION "\"");
+    size = number_of(world, "size");
+    text_of(world, "id", id, sizeof id);
+    while (all.size < size) {
+        fetch_piece(world, id, &all);
+        /* What happens meanwhile is not in it. */
+        if (pieces++ == 0) {
+            ask(world, "DELETE", V1 "/units/a.service", NULL);
+            add_big_unit(world, 99);
+        }
+    }
+    assert_int_equal(all.size, size);
+    assert_true(pieces > 2);
+    assert_int_equal(registry_restore(copy, all.text, all.size, NULL), 0);
+    assert_int_equal(registry_unit_count(copy), 21);
+    assert_non_null(registry_unit(copy, "a.service"));
+    assert_null(registry_unit(copy, "big99.service"));
+    registry_free(copy);
+    strbuf_done(&all);
+}
+
+static void test_backup_ends(void **state)
+{
+    struct world *world = *state;
+    struct strbuf piece = {0};
+    char first[32], id[32];
+    _cleanup_(freep) char *path = NULL;
+
+    assert_int_equal(api_deadline_ms(world->api), UINT64_MAX);
+    for (unsigned i = 0; i < API_BACKUPS_MAX; i++) {
+        ask(world, "GET", V1 "/backup", NULL);
+        assert_int_equal(world->status, 200);
+        text_of(world, "id", i == 0 ? first : id, sizeof id);
+    }
+    ask(world, "GET", V1 "/backup", NULL);
+    assert_error(world, 429, "4 backups are being fetched already");
+    path = xasprintf(V1 "/backup/%s", first);
+    ask(world, "GET", path, NULL);
+    assert_error(world, 400, "offset must say");
+    for (const char *const *query = (const char *const[]){"offset=-1", "offset=99999999", "offset=1x", NULL};
+         *query != NULL; query++) {
+        ask_raw(world, &(struct ask){.method = "GET", .path = path, .query = *query});
+        assert_error(world, 400, "offset must say");
+    }
+
+    /* One that was fetched makes room soon, one that nobody comes for later. */
+    fetch_piece(world, first, &piece);
+    strbuf_done(&piece);
+    world->now_ms = api_deadline_ms(world->api);
+    assert_true(world->now_ms < 1000 + API_BACKUP_IDLE_MS);
+    api_tick(world->api, world->now_ms);
+    ask_raw(world, &(struct ask){.method = "GET", .path = path, .query = "offset=0"});
+    assert_error(world, 404, "there is no such backup (any more)");
+    world->now_ms = api_deadline_ms(world->api);
+    assert_int_equal(world->now_ms, 1000 + API_BACKUP_IDLE_MS);
+    api_tick(world->api, world->now_ms);
+    assert_int_equal(api_deadline_ms(world->api), UINT64_MAX);
+
+    ask(world, "GET", V1 "/backup", NULL);
+    text_of(world, "id", id, sizeof id);
+    api_yield(world->api); /* What the next leader knows may be something else. */
+    free(path);
+    path = xasprintf(V1 "/backup/%s", id);
+    ask_raw(world, &(struct ask){.method = "GET", .path = path, .query = "offset=0"});
+    assert_error(world, 404, "there is no such backup (any more)");
+    ask(world, "GET", V1 "/backup", NULL); /* And one is open when all ends. */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -958,6 +1226,8 @@ int main(void)
         TEST(test_patch),
         TEST(test_patch_room),
         TEST(test_members),
+        TEST(test_votes),
+        TEST(test_leadership),
         TEST(test_explain),
         TEST(test_discovery),
         TEST(test_batch_refused),
@@ -967,6 +1237,8 @@ int main(void)
         TEST(test_changes),
         TEST(test_settings),
         TEST(test_settings_refused),
+        TEST(test_backup),
+        TEST(test_backup_ends),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

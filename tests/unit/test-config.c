@@ -371,7 +371,7 @@ static void test_all_keys(void **state)
          "disable_engine=True\nunits_directory=/run/x/\nsystemd_user=yes\nagent_ttl=1m30s\ndata_dir=/d\n"
          "cluster_listen=0.0.0.0:1\ncluster_address=host-1.example:2\nbootstrap=on\n"
          "join=a:1, [fe80::1]:2 ,c.d:3\njoin_token_file=/t\nvoters=7\napi_listen=[::]:49153\n"
-         "api_socket=\napi_socket_group=\ninsecure=1\n",
+         "api_socket=\napi_socket_group=\ninsecure=1\ndrain_on_shutdown=no\n",
          &config);
     assert_int_equal(logged.count, 0);
     assert_int_equal(config.verbosity, 2);
@@ -384,6 +384,7 @@ static void test_all_keys(void **state)
     assert_string_equal(config.metadata[2].value, "");
     assert_int_equal(config.token_limit, 7);
     assert_true(config.disable_engine && config.systemd_user && config.bootstrap && config.insecure);
+    assert_false(config.drain_on_shutdown);
     assert_string_equal(config.units_directory, "/run/x");
     assert_int_equal(config.agent_ttl_ms, 90000);
     assert_string_equal(config.data_dir, "/d");
@@ -573,6 +574,7 @@ static void test_every_key_there_and_back(void **state)
         {"api_socket_group", "wheel"},
         {"api_socket_others", "read"},
         {"insecure", "true"},
+        {"drain_on_shutdown", "false"},
     };
     struct config config;
     size_t count = 0;
@@ -678,7 +680,7 @@ static void test_the_example_has_every_key(void **state)
 static void test_options(void **state)
 {
     static const struct {
-        char *argv[5];
+        char *argv[7];
         int result;
         enum options_action action;
         const char *config_or_error;
@@ -711,6 +713,17 @@ static void test_options(void **state)
         {{"fleetd", "-h"}, 0, OPTIONS_HELP, NULL},
         {{"fleetd", "--help"}, 0, OPTIONS_HELP, NULL},
         {{"fleetd", "-help"}, 0, OPTIONS_HELP, NULL},
+        {{"fleetd", "--recover-quorum"}, 0, OPTIONS_RECOVER, NULL},
+        {{"fleetd", "--recover-quorum", "--show", "--yes", "--config", "/x"}, 0, OPTIONS_RECOVER, "/x"},
+        {{"fleetd", "--restore", "/b", "--config=/x"}, 0, OPTIONS_RESTORE, "/x"},
+        {{"fleetd", "--restore=/b", "--show"}, 0, OPTIONS_RESTORE, NULL},
+        {{"fleetd", "--restore"}, -EINVAL, 0, "--restore needs a file"},
+        {{"fleetd", "--restore="}, -EINVAL, 0, "--restore needs a file"},
+        {{"fleetd", "--restore", "/b", "--recover-quorum"}, -EINVAL, 0, "cannot be given together"},
+        {{"fleetd", "--restore", "/b", "--yes"}, -EINVAL, 0, "--yes goes with --recover-quorum only"},
+        {{"fleetd", "--recover-quorums"}, -EINVAL, 0, "unknown option --recover-quorums"},
+        {{"fleetd", "--yes"}, -EINVAL, 0, "--yes goes with"},
+        {{"fleetd", "--show"}, -EINVAL, 0, "--show goes with"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -727,6 +740,8 @@ static void test_options(void **state)
             continue;
         }
         assert_int_equal(options.action, cases[i].action);
+        if (options.action == OPTIONS_RESTORE)
+            assert_string_equal(options.backup, "/b");
         if (cases[i].config_or_error == NULL)
             assert_null(options.config_file);
         else

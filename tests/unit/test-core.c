@@ -189,6 +189,99 @@ static void test_more_than_a_third_lost_together_is_not(void **state)
     world_done(&w);
 }
 
+/* Two machines' worth of units, restored on one of them: the other one may still run its own. It is neither
+ * many that are silent nor more than one, and nothing is moved all the same, until it has joined. */
+static void test_machines_of_a_restored_cluster_are_awaited(void **state)
+{
+    struct world w;
+
+    world_init(&w);
+    registers(&w, "a", NULL);
+    registers(&w, "b", NULL);
+    leads(&w);
+    machine_calls(&w, "a");
+    machine_calls(&w, "b");
+    user_starts(&w, "one.service");
+    user_starts(&w, "two.service");
+    assert_string_equal(placed_on(&w, "two.service"), "b");
+    machine_hangs_up(&w, "b");
+
+    is_restored(&w, "a");
+    leads(&w);
+    machine_calls(&w, "a");
+    accepts_probes(&w, "b", true); /* It is still a part of the old cluster. */
+    world_forget(&w);
+    advance(&w, 1000 * TTL_MS);
+    assert_int_equal(state_of(&w, "b"), MACHINE_MISSING);
+    assert_int_equal(w.schedules + w.verdicts, 0);
+    assert_non_null(strstr(reason_of(&w, "two.service"), "has not joined it"));
+    user_starts(&w, "new.service");
+    assert_string_equal(placed_on(&w, "new.service"), "a");
+
+    registers(&w, "b", NULL); /* It joins, and keeps what it has. */
+    machine_calls(&w, "b");
+    advance(&w, 2 * TTL_MS);
+    assert_int_equal(state_of(&w, "b"), MACHINE_READY);
+    assert_string_equal(placed_on(&w, "two.service"), "b");
+    assert_true(is_told(&w, "b", "two.service"));
+    assert_int_equal(w.schedules, 1);
+    falls_silent(&w, "b"); /* From now on it is one like the others. */
+    accepts_probes(&w, "b", false);
+    advance(&w, 3 * TTL_MS);
+    assert_string_equal(placed_on(&w, "two.service"), "a");
+    world_done(&w);
+}
+
+static void test_an_awaited_machine_is_confirmed_lost(void **state)
+{
+    struct world w;
+
+    world_init(&w);
+    registers(&w, "a", NULL);
+    registers(&w, "b", NULL);
+    registers(&w, "c", NULL);
+    leads(&w);
+    machine_calls(&w, "a");
+    machine_calls(&w, "b");
+    user_starts(&w, "one.service");
+    user_starts(&w, "two.service");
+    machine_hangs_up(&w, "b");
+    is_restored(&w, "a");
+    leads(&w);
+    machine_calls(&w, "a");
+    advance(&w, 5 * TTL_MS);
+    assert_int_equal(state_of(&w, "b"), MACHINE_MISSING);
+    is_confirmed_lost(&w, "b");
+    advance(&w, TTL_MS);
+    assert_int_equal(state_of(&w, "b"), MACHINE_LOST);
+    assert_int_equal(state_of(&w, "c"), MACHINE_MISSING);
+    assert_string_equal(placed_on(&w, "two.service"), "a");
+    world_done(&w);
+}
+
+/* Those that are awaited are not silent together with a machine that dies. */
+static void test_awaited_machines_do_not_brake(void **state)
+{
+    struct world w;
+
+    six_machines_without(&w, "");
+    is_restored(&w, "a");
+    leads(&w);
+    machine_calls(&w, "a");
+    for (const char *const *name = (const char *const[]){"b", "c", NULL}; *name != NULL; name++) {
+        registers(&w, *name, NULL);
+        machine_calls(&w, *name);
+    }
+    advance(&w, 2 * TTL_MS);
+    falls_silent(&w, "b");
+    advance(&w, 2 * TTL_MS);
+    assert_int_equal(state_of(&w, "b"), MACHINE_LOST);
+    assert_string_not_equal(placed_on(&w, "on-b.service"), "b");
+    assert_int_equal(state_of(&w, "d"), MACHINE_MISSING);
+    assert_string_equal(placed_on(&w, "on-d.service"), "d");
+    world_done(&w);
+}
+
 /* They fall silent one after the other, within a heartbeat or two: the first one is not given up before the
  * others are noticed. */
 static void test_not_quite_at_the_same_time(void **state)
@@ -376,6 +469,24 @@ static void test_a_new_leader_gathers_before_it_places(void **state)
     assert_string_equal(placed_on(&w, "three.service"), "");
     machine_calls(&w, "c"); /* A full house need not wait. */
     assert_string_not_equal(placed_on(&w, "three.service"), "");
+    world_done(&w);
+}
+
+/* What it is told next is no reason to judge the others: what they have said is still to be read. */
+static void test_what_comes_after_a_short_standstill_judges_nobody(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    falls_silent(&w, "b");
+    advance(&w, TTL_MS - 1000);
+    assert_int_equal(state_of(&w, "b"), MACHINE_SUSPECTED);
+    w.now_ms += 1500; /* It goes on, and no timer has run yet. */
+    is_set(&w, "c", FLEET__AVAILABILITY__AVAILABILITY_CORDONED);
+    assert_int_equal(state_of(&w, "b"), MACHINE_SUSPECTED);
+    is_heard(&w, "b");
+    advance(&w, 1);
+    assert_int_equal(state_of(&w, "b"), MACHINE_READY);
     world_done(&w);
 }
 
@@ -1087,6 +1198,26 @@ static void test_a_lost_machines_units_are_placed_anew_once(void **state)
     world_done(&w);
 }
 
+/* Its fleetd was killed before it could note that systemd has started it; and the machine that had the unit
+ * before has not called the new leader. */
+static void test_what_runs_is_kept_though_nobody_noted_its_start(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    falls_silent(&w, "a");
+    advance(&w, TTL_MS);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    reports(&w, "b", "x.service", "active");
+    item_of(machine_of(&w, "b"), "x.service")->launched = false;
+    leads(&w);
+    machine_calls(&w, "b");
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
 static void test_a_lost_machine_comes_back(void **state)
 {
     struct world w;
@@ -1104,7 +1235,7 @@ static void test_a_lost_machine_comes_back(void **state)
     assert_string_equal(outcome_of(&w, "x.service"), "active");
     lets_go(&w, "a", "x.service");
     advance(&w, TTL_MS);
-    assert_int_equal(w.schedules, 0);
+    assert_int_equal(w.moves, 0);
     assert_string_equal(placed_on(&w, "x.service"), "b");
     world_done(&w);
 }
@@ -1481,7 +1612,7 @@ static void test_a_unit_that_keeps_failing_is_tried_elsewhere(void **state)
     /* When "a" is avoided no more, nothing goes back. */
     world_forget(&w);
     advance(&w, 20 * TTL_MS);
-    assert_int_equal(w.schedules, 0);
+    assert_int_equal(w.moves, 0);
     world_done(&w);
 }
 
@@ -1983,6 +2114,26 @@ static void test_a_new_leader_goes_on_with_a_handover(void **state)
     lets_go(&w, "a", "x.service");
     advance(&w, CORE_ENDS_MS);
     assert_false(is_handed_over(&w, "x.service"));
+    world_done(&w);
+}
+
+/* The old machine has stopped it, but not removed yet: another leader must not let it begin there again. */
+static void test_who_has_stopped_hands_nothing_over(void **state)
+{
+    struct world w;
+    struct item *item;
+
+    drained(&w, NULL);
+    reports(&w, "b", "x.service", "active");
+    assert_false(is_told(&w, "a", "x.service"));
+    item = item_of(machine_of(&w, "a"), "x.service");
+    item->launched = false;
+    strcpy(item->active, "inactive");
+    leads(&w);
+    machine_calls(&w, "a");
+    assert_false(is_told(&w, "a", "x.service"));
+    machine_calls(&w, "b");
+    assert_true(is_told(&w, "b", "x.service"));
     world_done(&w);
 }
 
@@ -2779,7 +2930,11 @@ static void something_of_a_machine(struct world *w)
     const struct registry_machine *known = registry_machine(w->registry, m->id);
     bool member = known != NULL && known->registered;
 
-    switch (world_random(w, 14)) {
+    switch (world_random(w, 15)) {
+    case 14:
+        if (m->session != 0 && !m->off)
+            is_shut_down(w, name, world_random(w, 3) > 0);
+        break;
     case 10:
         if (member && m->session != 0) {
             is_stopped(w, name);
@@ -2878,6 +3033,7 @@ static void calm_down(struct world *w)
         registers(w, name, i == 0 ? "role=web" : NULL);
         /* One may go on being drained: what fits elsewhere has left it in the end. */
         is_set(w, name, i == 2 && world_random(w, 2) == 0 ? DRAINING : ACTIVE);
+        machine_of(w, name)->shuts_down = false;
         machine_calls(w, name);
     }
     advance(w, 6 * TTL_MS);
@@ -3188,6 +3344,9 @@ int main(void)
         cmocka_unit_test(test_nobody_calls_the_new_leader),
         cmocka_unit_test(test_a_third_lost_together_is_replaced),
         cmocka_unit_test(test_more_than_a_third_lost_together_is_not),
+        cmocka_unit_test(test_machines_of_a_restored_cluster_are_awaited),
+        cmocka_unit_test(test_an_awaited_machine_is_confirmed_lost),
+        cmocka_unit_test(test_awaited_machines_do_not_brake),
         cmocka_unit_test(test_not_quite_at_the_same_time),
         cmocka_unit_test(test_one_after_the_other),
         cmocka_unit_test(test_the_brake_is_released_when_they_return),
@@ -3200,6 +3359,7 @@ int main(void)
         cmocka_unit_test(test_a_verdict_that_gets_lost_is_proposed_again),
         cmocka_unit_test(test_a_new_leader_gathers_before_it_places),
         cmocka_unit_test(test_the_leader_stands_still),
+        cmocka_unit_test(test_what_comes_after_a_short_standstill_judges_nobody),
         cmocka_unit_test(test_the_leader_stands_still_for_a_moment),
         cmocka_unit_test(test_another_ttl_begins_anew),
         cmocka_unit_test(test_a_leased_unit_moves_when_its_lease_has_ended),
@@ -3233,6 +3393,7 @@ int main(void)
         cmocka_unit_test(test_stopped_and_started_at_once),
         cmocka_unit_test(test_replaced_content_stays_where_it_is),
         cmocka_unit_test(test_a_lost_machines_units_are_placed_anew_once),
+        cmocka_unit_test(test_what_runs_is_kept_though_nobody_noted_its_start),
         cmocka_unit_test(test_a_lost_machine_comes_back),
         cmocka_unit_test(test_back_before_its_units_were_moved),
         cmocka_unit_test(test_the_old_place_has_not_called_the_new_leader),
@@ -3275,6 +3436,7 @@ int main(void)
         cmocka_unit_test(test_a_new_leader_goes_on_with_a_handover),
         cmocka_unit_test(test_a_new_leader_goes_on_with_a_drain),
         cmocka_unit_test(test_a_drained_machine_is_silent_for_a_moment),
+        cmocka_unit_test(test_who_has_stopped_hands_nothing_over),
         cmocka_unit_test(test_a_handover_that_is_through_is_over),
         cmocka_unit_test(test_handovers_end_together),
         cmocka_unit_test(test_a_stop_ends_a_handover),

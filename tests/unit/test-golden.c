@@ -3,9 +3,10 @@
  * reasons for every unit and machine. `test-golden --update` rewrites plan and why; the diff is the review.
  * Other arguments are the names of scenarios to run.
  *
- *   machine ID HOSTNAME up|held|lost [KEY=VALUE ...]     labels sorted by key; held: alive, takes no new
- * units unit NAME inactive|loaded|launched TARGET|- Option=Value                                       of
- * [X-Fleet], indented
+ *   machine ID HOSTNAME up|held|lost [KEY=VALUE ...]
+ *                       labels sorted by key; held: alive, takes no new units
+ *   unit NAME inactive|loaded|launched TARGET|- [pinned]
+ *     Option=Value      of [X-Fleet], indented
  *
  * Each is also run with everything in the opposite order, which must give the same, and again after its plan
  * was carried out, which must give an empty plan. */
@@ -88,11 +89,11 @@ static bool read_unit(struct scenario *s, const struct strlist *words)
 {
     struct plan_unit *unit;
 
-    if (words->count != 4)
+    if (words->count != 4 && (words->count != 5 || !streq(words->items[4], "pinned")))
         return false;
     GROW(s->units, s->unit_capacity, s->unit_count + 1);
     unit = &s->units[s->unit_count++];
-    *unit = (struct plan_unit){.name = xstrdup(words->items[1])};
+    *unit = (struct plan_unit){.name = xstrdup(words->items[1]), .pinned = words->count == 5};
     if (!streq(words->items[3], "-"))
         unit->target = xstrdup(words->items[3]);
     s->file = unit_file_new();

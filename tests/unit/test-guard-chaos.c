@@ -4,7 +4,8 @@
  * have one history. Then the faults stop: everything that was acknowledged must be there, everywhere, and
  * soon. And bare, for some seed it is not so. Then the same with the registry as the state machine.
  *
- * A failure prints its seed; "test-guard-chaos SEED" runs that one alone, "test-guard-chaos FIRST LAST" many.
+ * A failure prints its seed; "test-guard-chaos SEED" runs that one alone, "test-guard-chaos FIRST LAST" many,
+ * "test-guard-chaos registry ..." with the registry.
  */
 #include <config.h>
 
@@ -31,6 +32,7 @@
 #define SEEDS         60
 #define TRIP_EVERY    8u
 #define FIRST_LETTER  '!'
+#define UNITS         9
 #define LETTERS       90
 #define DISK_SLOW_MS  80 /* Less than what cluster_restart() waits. */
 #define RECOVERY_STEP 1000
@@ -132,32 +134,161 @@ static void request_id(char letter, uint8_t id[REQUEST_ID_SIZE])
     memset(id, letter, REQUEST_ID_SIZE);
 }
 
-/* One of nine units is made, changed or destroyed. */
+/* Of a test: everything in it is borrowed, or static. */
+struct command {
+    Fleet__Command command;
+    Fleet__ChangeUnits units;
+    Fleet__UnitChange change[2], *changes[2];
+    char names[2][16], text[96];
+    Fleet__RegisterMachine machine;
+    char machine_id[MACHINE_ID_SIZE];
+    Fleet__Schedule schedule;
+    Fleet__Placement placement[UNITS], *placements[UNITS];
+    Fleet__ChangeMetadata metadata;
+    Fleet__MetadataChange label, *labels[1];
+    Fleet__ChangeMachines machines;
+    Fleet__MachineChange verdict, *verdicts[1];
+    Fleet__SetLease lease;
+    Fleet__ChangeSettings settings;
+};
+
+/* Two units are made, changed, restarted or destroyed together. */
+static void change_units(struct command *it, char letter)
+{
+    fleet__change_units__init(&it->units);
+    snprintf(it->text, sizeof it->text, "[Service]\nExecStart=/bin/echo %d\n%s", letter,
+             letter % 3 == 0 ? "[X-Fleet]\nOnDisconnect=stop\n" : "");
+    for (unsigned k = 0; k < 2; k++) {
+        Fleet__UnitChange *change = it->changes[k] = &it->change[k];
+
+        fleet__unit_change__init(change);
+        snprintf(it->names[k], sizeof it->names[k], "u%u.service", ((unsigned)letter + 4 * k) % UNITS);
+        change->name = it->names[k];
+        change->destroy = letter % 5 == 4 && k == 0;
+        change->restart = letter % 5 == 3;
+        change->has_text = !change->destroy && !change->restart;
+        if (change->has_text)
+            change->text = (ProtobufCBinaryData){.len = strlen(it->text), .data = (uint8_t *)it->text};
+        change->desired = FLEET__DESIRED_STATE__DESIRED_LAUNCHED;
+    }
+    it->units.changes = it->changes;
+    it->units.n_changes = letter % 2 == 0 ? 2 : 1;
+    it->command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
+    it->command.change_units = &it->units;
+}
+
+/* All units to one machine, from where the leader knows them to be. */
+static void schedule_units(struct command *it, struct registry *registry)
+{
+    size_t count;
+    const struct registry_unit *const *units = registry_units(registry, &count);
+
+    fleet__schedule__init(&it->schedule);
+    for (size_t k = 0; k < count; k++) {
+        Fleet__Placement *placement = it->placements[k] = &it->placement[k];
+
+        fleet__placement__init(placement);
+        placement->unit = units[k]->name;
+        placement->from = (char *)units[k]->target;
+        placement->to = it->machine_id;
+        placement->reason = (char *)"it is time";
+        placement->if_generation = units[k]->generation;
+        placement->former_gone = k % 2 == 0;
+        placement->handover = k % 3 == 0;
+    }
+    it->schedule.placements = it->placements;
+    it->schedule.n_placements = count;
+    it->command.body_case = FLEET__COMMAND__BODY_SCHEDULE;
+    it->command.schedule = &it->schedule;
+}
+
+static void register_machine(struct command *it)
+{
+    fleet__register_machine__init(&it->machine);
+    it->machine.machine_id = it->machine_id;
+    it->machine.hostname = (char *)"host";
+    it->machine.cluster_address = (char *)"10.0.0.1:7390";
+    it->machine.server_id = (uint64_t)it->machine_id[0];
+    it->command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
+    it->command.register_machine = &it->machine;
+}
+
+static void change_metadata(struct command *it)
+{
+    fleet__metadata_change__init(&it->label);
+    it->label.machine_id = it->machine_id;
+    it->label.key = (char *)"role";
+    it->label.value = it->text;
+    it->labels[0] = &it->label;
+    fleet__change_metadata__init(&it->metadata);
+    it->metadata.changes = it->labels;
+    it->metadata.n_changes = 1;
+    it->command.body_case = FLEET__COMMAND__BODY_CHANGE_METADATA;
+    it->command.change_metadata = &it->metadata;
+}
+
+static void judge_machine(struct command *it, char letter)
+{
+    fleet__machine_change__init(&it->verdict);
+    it->verdict.machine_id = it->machine_id;
+    it->verdict.verdict = letter % 2 == 0 ? FLEET__VERDICT__VERDICT_LOST : FLEET__VERDICT__VERDICT_BACK;
+    it->verdict.availability = letter % 3 == 0 ? FLEET__AVAILABILITY__AVAILABILITY_DRAINING
+                                               : FLEET__AVAILABILITY__AVAILABILITY_ACTIVE;
+    it->verdicts[0] = &it->verdict;
+    fleet__change_machines__init(&it->machines);
+    it->machines.changes = it->verdicts;
+    it->machines.n_changes = 1;
+    it->command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
+    it->command.change_machines = &it->machines;
+}
+
+static void set_lease(struct command *it, char letter)
+{
+    fleet__set_lease__init(&it->lease);
+    it->lease.lease_ms = 1000u * (unsigned)letter;
+    it->command.body_case = FLEET__COMMAND__BODY_SET_LEASE;
+    it->command.set_lease = &it->lease;
+}
+
+static void change_settings(struct command *it, char letter)
+{
+    fleet__change_settings__init(&it->settings);
+    it->settings.voters = 1 + 2 * ((unsigned)letter % 4);
+    it->command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
+    it->command.change_settings = &it->settings;
+}
+
+/* What a letter asks for is always the same, but for where units are. */
+static void make_request(struct command *it, char letter, struct registry *registry)
+{
+    memset(it->machine_id, 'a' + letter % 3, sizeof it->machine_id - 1);
+    it->machine_id[sizeof it->machine_id - 1] = '\0';
+    switch (letter / 2 % 12) {
+    case 0: register_machine(it); break;
+    case 1:
+    case 2:
+    case 3: schedule_units(it, registry); break;
+    case 4: change_metadata(it); break;
+    case 5: judge_machine(it, letter); break;
+    case 6: set_lease(it, letter); break;
+    case 7: change_settings(it, letter); break;
+    default: change_units(it, letter); break;
+    }
+}
+
 static int submit_request(unsigned i, char letter)
 {
-    Fleet__UnitChange change = FLEET__UNIT_CHANGE__INIT, *list[] = {&change};
-    Fleet__ChangeUnits body = FLEET__CHANGE_UNITS__INIT;
-    Fleet__Command command = FLEET__COMMAND__INIT;
+    struct command request = {.text = "web"};
     uint8_t id[REQUEST_ID_SIZE], *bytes;
-    char name[32], text[64];
     size_t size;
     int r;
 
-    snprintf(name, sizeof name, "u%d.service", letter % 9);
-    snprintf(text, sizeof text, "[Service]\nExecStart=/bin/echo %d\n", letter);
-    change.name = name;
-    change.destroy = letter % 5 == 4;
-    change.has_text = !change.destroy;
-    change.text = (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)text};
-    change.desired = FLEET__DESIRED_STATE__DESIRED_LAUNCHED;
-    body.changes = list;
-    body.n_changes = 1;
     request_id(letter, id);
-    command.format = COMMAND_FORMAT;
-    command.request_id = (ProtobufCBinaryData){.len = sizeof id, .data = id};
-    command.body_case = FLEET__COMMAND__BODY_CHANGE_UNITS;
-    command.change_units = &body;
-    if (command_encode(&command, &bytes, &size) < 0)
+    fleet__command__init(&request.command);
+    request.command.format = COMMAND_FORMAT;
+    request.command.request_id = (ProtobufCBinaryData){.len = sizeof id, .data = id};
+    make_request(&request, letter, registry_of(i));
+    if (command_encode(&request.command, &bytes, &size) < 0)
         abort();
     r = cluster_apply_command(&c, i, letter, bytes, size);
     free(bytes);
@@ -360,7 +491,8 @@ static void registry_chaos(void **state)
         const char *fault = run_registry(seed);
 
         if (fault != NULL)
-            fail_msg("registry, seed %llu: %s", (unsigned long long)seed, fault);
+            fail_msg("seed %llu: %s; again: tests/unit/test-guard-chaos registry %llu",
+                     (unsigned long long)seed, fault, (unsigned long long)seed);
     }
 }
 
@@ -370,7 +502,8 @@ static void guarded_chaos(void **state)
         const char *fault = run(seed, true);
 
         if (fault != NULL)
-            fail_msg("seed %llu: %s", (unsigned long long)seed, fault);
+            fail_msg("seed %llu: %s; again: tests/unit/test-guard-chaos %llu", (unsigned long long)seed,
+                     fault, (unsigned long long)seed);
     }
 }
 
@@ -405,19 +538,23 @@ int main(int argc, char **argv)
         cmocka_unit_test(bare_chaos),
         cmocka_unit_test(registry_chaos),
     };
-    uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
-    uint64_t last = argc > 2 ? strtoull(argv[2], NULL, 10) : first;
+    bool registry = argc > 1 && strcmp(argv[1], "registry") == 0;
+    uint64_t first, last;
     int faults = 0;
 
     if (argc <= 1)
         return cmocka_run_group_tests(tests, NULL, NULL);
+    argc -= registry;
+    argv += registry;
+    first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+    last = argc > 2 ? strtoull(argv[2], NULL, 10) : first;
     for (uint64_t seed = first; seed <= last; seed++) {
-        const char *fault = run(seed, getenv("BARE") == NULL);
+        const char *fault = registry ? run_registry(seed) : run(seed, getenv("BARE") == NULL);
 
         if (fault == NULL)
             continue;
         faults++;
-        printf("seed %llu: %s\n", (unsigned long long)seed, fault);
+        printf("%sseed %llu: %s\n", registry ? "registry, " : "", (unsigned long long)seed, fault);
     }
     return faults > 0;
 }

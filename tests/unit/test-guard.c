@@ -917,6 +917,26 @@ static void bare_close_while_writing(void **state)
     assert_true(dies(close_while_writing));
 }
 
+/* One that was removed while it was away: it keeps quiet, until a leader has a part for it again. */
+static void test_retired(void **state)
+{
+    cluster_init(&c, 3, true);
+    assert_true(cluster_elect(&c, 0));
+    cluster_run(&c, 300);
+    guard_retire(&c.servers[1].guard);
+    cluster_cut(&c, 0, 1);
+    assert_false(cluster_elect(&c, 1));
+    assert_true(cluster_fired(&c, 1, GUARD_RULE_RETIRED) > 0);
+    assert_true(cluster_elect(&c, 0) || cluster_leads(&c, 0));
+
+    cluster_heal(&c, 0, 1);
+    assert_true(cluster_run_until_follows(&c, 1, 0));
+    cluster_cut(&c, 0, 1);
+    cluster_cut(&c, 0, 2);
+    assert_true(cluster_elect(&c, 1));
+    cluster_done(&c);
+}
+
 static void test_rules_have_names(void **state)
 {
     for (unsigned i = 0; i < GUARD_RULE_COUNT; i++)
@@ -952,6 +972,7 @@ int main(void)
         cmocka_unit_test(guarded_stored_position),
         TWINS(odd_command),
         TWINS_015(close_while_writing),
+        cmocka_unit_test(test_retired),
         cmocka_unit_test(test_rules_have_names),
     };
 

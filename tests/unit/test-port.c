@@ -361,6 +361,88 @@ static void test_who_is_refused(void **state)
     assert_string_equal(end.reason, "refused: this host is in no cluster yet");
 }
 
+/* Who speaks with whom after a recovery. The later of the two is always heard of by the one that is behind.
+ */
+static void test_histories(void **state)
+{
+    static const Fleet__Purpose raft = FLEET__PURPOSE__PURPOSE_RAFT,
+                                session = FLEET__PURPOSE__PURPOSE_SESSION,
+                                join = FLEET__PURPOSE__PURPOSE_JOIN;
+    static const struct {
+        Fleet__Purpose purpose;
+        struct cluster_history dials, answers;
+        bool has_log;
+        const char *refusal; /* NULL: they speak. */
+        unsigned later;      /* Server id of the one that hears of a later one; 0: nobody. */
+    } cases[] = {
+        {raft, {0}, {0}, true, NULL, 0},
+        {raft, {1, {7}}, {1, {7}}, true, NULL, 0},
+        {raft, {0}, {1, {7}}, true, "move your data directory away", 2},
+        {raft, {0}, {1, {7}}, false, "move your data directory away", 2},
+        {raft, {1, {7}}, {0}, true, "this host's data are of before", 1},
+        {raft, {2, {7}}, {1, {8}}, true, "this host's data are of before", 1},
+        {raft, {1, {7}}, {1, {8}}, true, "recovered twice", 3}, /* Both: each is as late. */
+        {session, {0}, {1, {7}}, true, "move your data directory away", 2},
+        {session, {0}, {1, {7}}, false, NULL, 2},
+        {session, {1, {7}}, {0}, false, "this host's data are of before", 1},
+        {session, {1, {7}}, {1, {8}}, false, "recovered twice", 3},
+        {session, {0, {7}}, {0}, false, NULL, 0}, /* The id of no recovery is nobody's. */
+        {join, {0}, {1, {7}}, false, NULL, 2},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct port_identity client = identity_of(2), server = identity_of(1);
+        struct end end = {0};
+
+        client.history = cases[i].dials;
+        client.has_log = cases[i].has_log;
+        server.history = cases[i].answers;
+        port_set_identity(f->client, &client);
+        port_set_identity(f->server, &server);
+        f->later_histories = 0;
+        f->accepted_count = 0;
+        end.conn = port_dial(f->client, port_listening(f->server), cases[i].purpose, 0, &end_callbacks, &end);
+        WAIT(f, end.opened || end.closed);
+        assert_int_equal(end.opened, cases[i].refusal == NULL);
+        if (cases[i].refusal != NULL && strstr(end.reason, cases[i].refusal) == NULL)
+            fail_msg("case %zu: %s", i, end.reason);
+        assert_int_equal(f->later_histories, (cases[i].later & 1) + (cases[i].later >> 1));
+        if (cases[i].later == 1)
+            assert_string_equal(f->later_machine, client.machine_id);
+        if (cases[i].later == 2)
+            assert_string_equal(f->later_machine, server.machine_id);
+        if (end.conn != NULL)
+            conn_close(end.conn, "done");
+        WAIT(f, end.closed && (f->accepted_count == 0 || f->accepted[0].closed));
+        memset(&f->accepted[0], 0, sizeof f->accepted[0]);
+    }
+    f->accepted_count = 0;
+}
+
+/* Another cluster's recoveries mean nothing here: not in its greeting, and not in its answer to ours. */
+static void test_histories_of_others(void **state)
+{
+    struct fixture *f = *state;
+    struct port_identity client = identity_of(2), server = identity_of(1);
+    struct end end = {0};
+
+    client.cluster_id[0]++;
+    server.history = (struct cluster_history){1, {7}};
+    port_set_identity(f->client, &client);
+    port_set_identity(f->server, &server);
+    dial(f, &end);
+    WAIT(f, end.closed);
+    assert_int_equal(f->later_histories, 0);
+
+    end = (struct end){0};
+    client.history = (struct cluster_history){2, {7}};
+    port_set_identity(f->client, &client);
+    dial(f, &end);
+    WAIT(f, end.closed);
+    assert_int_equal(f->later_histories, 0);
+}
+
 static void test_other_protocol(void **state)
 {
     struct fixture *f = *state;
@@ -591,6 +673,8 @@ int main(void)
         T(test_silent_server),
         T(test_flood_of_silent_connections),
         T(test_who_is_refused),
+        T(test_histories),
+        T(test_histories_of_others),
         T(test_other_protocol),
         T(test_refused_with_leader),
         T(test_slow_reader_is_cut_off),

@@ -21,6 +21,7 @@
 #include "base/str.h"
 #include "raftstore/assembly.h"
 #include "raftstore/fleet.pb-c.h"
+#include "raftstore/identify.h"
 #include "raftstore/limits.h"
 #include "raftstore/raftnet.h"
 #include "raftstore/raftwire.h"
@@ -352,6 +353,7 @@ static void test_pieces_out_of_order(void **state)
 struct server {
     struct world *world;
     uint64_t id;
+    uint8_t boot; /* All bytes of its boot id. */
     char address[ADDRESS_MAX + 1];
     struct port *port;
     struct raftnet *net;
@@ -416,7 +418,7 @@ static int on_resolve(uint64_t server_id, char *address, void *data)
     if (w->strangers)
         return -ENOENT;
     for (unsigned i = 0; i < w->count; i++) {
-        if (w->servers[i].id == server_id) {
+        if (w->servers[i].id == server_id) { /* The first one: those behind it are copies. */
             strcpy(address, w->servers[i].address);
             return 0;
         }
@@ -430,7 +432,7 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
     struct server *s = data;
 
     assert_int_equal(hello->purpose, FLEET__PURPOSE__PURPOSE_RAFT);
-    *ret = s->net != NULL ? raftnet_accept(s->net, hello->server_id, ret_data) : NULL;
+    *ret = s->net != NULL ? raftnet_accept(s->net, hello->server_id, hello->boot_id.data, ret_data) : NULL;
     return 0;
 }
 
@@ -441,6 +443,7 @@ static void server_open_port(struct server *s, const char *address)
     struct err err = {0};
 
     snprintf(identity.machine_id, sizeof(identity.machine_id), "%032x", (unsigned)s->id);
+    memset(identity.boot_id, s->boot, sizeof(identity.boot_id));
     s->port = port_new(&s->world->loop, &identity, &callbacks, s);
     if (port_listen(s->port, address, &err) < 0)
         fail_msg("%s", err.text);
@@ -467,6 +470,18 @@ static struct server *server_add(struct world *w)
 
     s->world = w;
     s->id = w->count;
+    server_open_port(s, "127.0.0.1:0");
+    return s;
+}
+
+/* Of the same server id, in another boot: a host with a copy of its disk. */
+static struct server *copy_of(struct server *original)
+{
+    struct server *s = &original->world->servers[original->world->count++];
+
+    s->world = original->world;
+    s->id = original->id;
+    s->boot = original->boot + 1;
     server_open_port(s, "127.0.0.1:0");
     return s;
 }
@@ -675,6 +690,125 @@ static void test_connects_and_answers(void **state)
     world_end(w);
 }
 
+/* Turns the loop for so long. */
+static void wait_ms(struct world *w, unsigned ms)
+{
+    uint64_t end = uv_hrtime() + ms * 1000000ull;
+
+    while (uv_hrtime() < end) {
+        w->expired = false;
+        uv_timer_start(&w->deadline, on_deadline, 10, 0);
+        uv_run(&w->loop, UV_RUN_ONCE);
+    }
+    uv_timer_stop(&w->deadline);
+}
+
+static void ask_for_vote(struct server *s, struct server *to, struct raft_io_send *req)
+{
+    struct raft_message m = {.type = RAFT_IO_REQUEST_VOTE};
+
+    m.request_vote.candidate_id = s->id;
+    send_to(s, to, &m, req);
+}
+
+/* It asks for so long that every pause is over. Nobody hears it. */
+static void assert_unheard(struct server *s, struct server *to)
+{
+    struct raft_io_send reqs[20];
+    unsigned before = to->received;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(reqs); i++) {
+        ask_for_vote(s, to, &reqs[i]);
+        wait_ms(s->world, 100);
+    }
+    assert_int_equal(to->received, before);
+}
+
+/* Two hosts with one server id: the one at the server's address is the server. If that is away there is none.
+ */
+static void test_a_copy_is_not_heard(void **state)
+{
+    struct world *w = *state;
+    struct server *a = server_add(w), *b = server_add(w), *copy = copy_of(a);
+    struct raft_message answer = {.type = RAFT_IO_REQUEST_VOTE_RESULT};
+    struct raft_io_send req, more;
+
+    pretend_open(a);
+    pretend_open(b);
+    pretend_open(copy);
+    assert_unheard(copy, b);
+    ask_for_vote(a, b, &req);
+    WAIT(w, b->received == 1);
+    assert_int_equal(b->from, 1);
+    assert_unheard(copy, b);
+    ask_for_vote(a, b, &more); /* On the connection that it had: the copy has not ended it. */
+    WAIT(w, b->received == 2);
+    assert_int_equal(send_to(b, a, &answer, &req), 0); /* And the answers are the server's alone. */
+    WAIT(w, a->received == 1);
+    assert_int_equal(copy->received, 0);
+
+    pretend_done(a);
+    server_close_port(a);
+    assert_unheard(copy, b);
+    assert_int_equal(send_to(b, a, &answer, &req), 0);
+    wait_ms(w, 100);
+    assert_int_equal(copy->received, 0);
+    pretend_done(b);
+    pretend_done(copy);
+    world_end(w);
+}
+
+/* The same host in a later boot, while the connections of the earlier one still seem to be there. */
+static void test_a_server_that_was_booted_is_heard(void **state)
+{
+    struct world *w = *state;
+    struct server *a = server_add(w), *b = server_add(w);
+    struct raft_io_send req;
+    unsigned before;
+
+    pretend_open(a);
+    pretend_open(b);
+    ask_for_vote(a, b, &req);
+    ask_for_vote(b, a, &req);
+    WAIT(w, b->received == 1 && a->received == 1);
+    pretend_done(a);
+    server_close_port(a);
+    a->boot++;
+    server_open_port(a, a->address);
+    pretend_open(a);
+    before = b->received;
+    ask_for_vote(a, b, &req);
+    WAIT(w, b->received > before);
+    pretend_done(a);
+    pretend_done(b);
+    world_end(w);
+}
+
+/* It is to be at another address by now: who speaks from the old one is not the server any more. */
+static void test_a_server_that_has_moved(void **state)
+{
+    struct world *w = *state;
+    struct server *a = server_add(w), *b = server_add(w), *moved = copy_of(a);
+    char old[ADDRESS_MAX + 1];
+    struct raft_io_send req;
+
+    pretend_open(a);
+    pretend_open(b);
+    pretend_open(moved);
+    ask_for_vote(a, b, &req);
+    WAIT(w, b->received == 1);
+    strcpy(old, a->address);
+    strcpy(a->address, moved->address);
+    assert_unheard(a, b);
+    ask_for_vote(moved, b, &req);
+    WAIT(w, b->received == 2);
+    strcpy(a->address, old);
+    pretend_done(a);
+    pretend_done(b);
+    pretend_done(moved);
+    world_end(w);
+}
+
 static void test_append_entries_all_arrive(void **state)
 {
     enum { N = 5000 };
@@ -766,12 +900,13 @@ static void test_snapshot_in_pieces(void **state)
 static void test_unused(void **state)
 {
     struct world *w = *state;
+    static const uint8_t nobody[BOOT_ID_SIZE];
     struct server *a = server_add(w);
     const struct raftnet_callbacks callbacks = {.on_resolve = on_resolve};
     void *data;
 
     a->net = raftnet_new(&w->loop, a->port, &callbacks, w);
-    assert_null(raftnet_accept(a->net, 7, &data));
+    assert_null(raftnet_accept(a->net, 7, nobody, &data));
     raftnet_free(TAKE_PTR(a->net));
     raftnet_free(NULL);
     world_end(w);
@@ -1017,6 +1152,9 @@ int main(void)
         cmocka_unit_test(test_pieces_out_of_order),
         T(test_unused),
         T(test_connects_and_answers),
+        T(test_a_copy_is_not_heard),
+        T(test_a_server_that_was_booted_is_heard),
+        T(test_a_server_that_has_moved),
         T(test_append_entries_all_arrive),
         T(test_snapshot_in_pieces),
         T(test_libraft),

@@ -98,7 +98,7 @@ static int change_unit(struct registry *registry, const struct change *change)
 struct placement {
     const char *unit, *from, *to;
     uint64_t generation;
-    bool former_gone;
+    bool former_gone, leased;
 };
 
 /* One decision. Returns what it comes to. */
@@ -117,6 +117,7 @@ static int schedule(struct registry *registry, const struct placement *placement
         items[i].reason = (char *)"a reason";
         items[i].if_generation = placements[i].generation;
         items[i].former_gone = placements[i].former_gone;
+        items[i].leased = placements[i].leased;
         list[i] = &items[i];
     }
     body.n_placements = count;
@@ -130,7 +131,7 @@ static int schedule(struct registry *registry, const struct placement *placement
 static int place_at(struct registry *registry, const char *unit, const char *from, const char *to,
                     uint64_t generation)
 {
-    return schedule(registry, &(struct placement){unit, from, to, generation, false}, 1);
+    return schedule(registry, &(struct placement){unit, from, to, generation, false, false}, 1);
 }
 
 static void place(struct registry *registry, const char *unit, const char *to)
@@ -146,7 +147,8 @@ static void place_clean(struct registry *registry, const char *unit, const char 
     const struct registry_unit *found = registry_unit(registry, unit);
 
     assert_int_equal(
-        schedule(registry, &(struct placement){unit, found->target, to, found->generation, true}, 1), 0);
+        schedule(registry, &(struct placement){unit, found->target, to, found->generation, true, false}, 1),
+        0);
 }
 
 /* Its former machines are these, in this order; NULL ends them. */
@@ -179,7 +181,8 @@ static int register_machine(struct registry *registry, const char *id, const cha
     body.cluster_address = (char *)"10.0.0.1:7390";
     body.version = (char *)"2.0";
     body.server_id = 77;
-    body.disable_engine = streq(id, ID_B); /* So that a snapshot that forgets it is noticed. */
+    body.disable_engine = body.no_store =
+        streq(id, ID_B); /* So that a snapshot that forgets it is noticed. */
     body.metadata = labels;
     body.n_metadata = key != NULL;
     command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
@@ -708,13 +711,13 @@ static void test_void_placements(void **state)
     const struct registry_unit *a = registry_unit(registry, "a.service");
     const struct registry_unit *b = registry_unit(registry, "b.service");
     const struct placement cases[][2] = {
-        {{"b.service", ID_B, ID_A, b->generation, false}, {"gone.service", "", ID_A, 1, false}},
-        {{"b.service", ID_B, ID_A, b->generation, false},
-         {"a.service", "", ID_B, a->generation, false}}, /* Elsewhere. */
-        {{"b.service", ID_B, ID_A, b->generation, false},
-         {"a.service", ID_A, ID_B, a->generation - 1, false}},
-        {{"b.service", ID_B, ID_A, b->generation, false},
-         {"t@.service", "", ID_A, registry_unit(registry, "t@.service")->generation, false}},
+        {{"b.service", ID_B, ID_A, b->generation, false, false}, {"gone.service", "", ID_A, 1, false, false}},
+        {{"b.service", ID_B, ID_A, b->generation, false, false},
+         {"a.service", "", ID_B, a->generation, false, false}}, /* Elsewhere. */
+        {{"b.service", ID_B, ID_A, b->generation, false, false},
+         {"a.service", ID_A, ID_B, a->generation - 1, false, false}},
+        {{"b.service", ID_B, ID_A, b->generation, false, false},
+         {"t@.service", "", ID_A, registry_unit(registry, "t@.service")->generation, false, false}},
     };
     size_t size;
     _cleanup_(freep) uint8_t *before = snapshot(registry, &size);
@@ -866,8 +869,75 @@ static void test_who_runs_under_a_lease(void **state)
     assert_leased(copy, false, registry_version(copy));
     change_unit(copy, &(struct change){.name = "g.service", .text = PLAIN "[X-Fleet]\nGlobal=true\n"});
     change_unit(copy, &(struct change){.name = "g.service", .text = STOP("5"), .desired = LAUNCHED});
-    place_clean(copy, "g.service", ID_A); /* Everybody may have had it. */
+    place(copy, "g.service", ID_A); /* Everybody may have had it. */
     assert_false(registry_unit(copy, "g.service")->leased);
+}
+
+static void says_leased(struct registry *registry, bool former_gone)
+{
+    const struct registry_unit *unit = registry_unit(registry, "l.service");
+
+    assert_int_equal(schedule(registry,
+                              &(struct placement){"l.service", unit->target, unit->target, unit->generation,
+                                                  former_gone, true},
+                              1),
+                     0);
+}
+
+/* The leader has heard from all of them. Nothing moves, and nothing is done anew. */
+static void test_everybody_runs_it_under_a_lease_by_now(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    const struct change keep = {.name = "l.service", .text = PLAIN, .desired = LAUNCHED},
+                        stop = {.name = "l.service", .text = STOP("5"), .desired = LAUNCHED};
+    const struct registry_unit *unit;
+    uint64_t generation, token;
+
+    change_unit(registry, &keep);
+    place(registry, "l.service", ID_A);
+    place(registry, "l.service", ID_B);
+    says_leased(registry, false); /* It has OnDisconnect=keep: that makes no sense. */
+    assert_leased(registry, false, 0);
+    change_unit(registry, &stop);
+    unit = registry_unit(registry, "l.service");
+    generation = unit->generation;
+    token = unit->token;
+    says_leased(registry, true);
+    assert_leased(registry, true, generation);
+    assert_former(unit, NULL);
+    assert_int_equal(unit->generation, generation);
+    assert_int_equal(unit->token, token);
+    assert_string_equal(unit->target, ID_B);
+    take_over(registry, copy);
+    assert_leased(copy, true, generation);
+}
+
+static void test_what_was_global_may_be_anywhere(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    const struct change global = {.name = "l.service", .text = PLAIN "[X-Fleet]\nGlobal=true\n"},
+                        stop = {.name = "l.service", .text = STOP("5"), .desired = LAUNCHED},
+                        destroy = {.name = "l.service", .destroy = true};
+
+    change_unit(registry, &global);
+    assert_false(registry_unit(registry, "l.service")->anywhere);
+    change_unit(registry, &stop);
+    assert_true(registry_unit(registry, "l.service")->anywhere);
+    place(registry, "l.service", ID_A);
+    take_over(registry, copy);
+    assert_true(registry_unit(copy, "l.service")->anywhere);
+    change_unit(copy, &destroy);
+    take_over(copy, registry);
+    change_unit(registry, &stop);
+    assert_true(registry_unit(registry, "l.service")->anywhere);
+    place_clean(registry, "l.service", ID_B); /* The leader knows better. */
+    assert_false(registry_unit(registry, "l.service")->anywhere);
+    assert_true(registry_unit(registry, "l.service")->leased);
+    change_unit(registry, &destroy);
+    change_unit(registry, &global);
+    change_unit(registry, &destroy);
+    change_unit(registry, &stop);
+    assert_true(registry_unit(registry, "l.service")->anywhere);
 }
 
 static void test_changes(void **state)
@@ -967,7 +1037,7 @@ static void test_machines(void **state)
     assert_int_equal(count, 1);
 }
 
-static int judge_machine(struct registry *registry, const char *id, Fleet__Verdict verdict)
+static int judge(struct registry *registry, const char *id, Fleet__Verdict verdict, bool confirmed)
 {
     Fleet__MachineChange first = FLEET__MACHINE_CHANGE__INIT, second = FLEET__MACHINE_CHANGE__INIT;
     Fleet__MachineChange *list[] = {&first, &second};
@@ -977,12 +1047,41 @@ static int judge_machine(struct registry *registry, const char *id, Fleet__Verdi
     first.machine_id = (char *)ID_A;
     second.machine_id = (char *)id;
     first.verdict = second.verdict = verdict;
+    second.confirmed = confirmed;
     body.changes = list;
     body.n_changes = ARRAY_SIZE(list);
     command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
     command.change_machines = &body;
     command.wall_ms = 4321;
     return apply(registry, &command)->status;
+}
+
+static int judge_machine(struct registry *registry, const char *id, Fleet__Verdict verdict)
+{
+    return judge(registry, id, verdict, false);
+}
+
+/* What a person has said holds until the machine is back, whatever the leader says besides. */
+static void test_confirmed(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    const struct registry_machine *a = registry_machine(registry, ID_A),
+                                  *b = registry_machine(registry, ID_B);
+
+    judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_LOST);
+    assert_false(b->lost_confirmed);
+    judge(registry, ID_B, FLEET__VERDICT__VERDICT_LOST, true); /* It is lost already. */
+    assert_true(b->lost_confirmed);
+    judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_LOST);
+    judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_UNCHANGED);
+    assert_true(b->lost_confirmed);
+    assert_false(a->lost_confirmed);
+    take_over(registry, copy);
+    assert_true(registry_machine(copy, ID_B)->lost_confirmed);
+    judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_BACK);
+    assert_false(b->lost_confirmed);
+    judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_LOST);
+    assert_false(b->lost_confirmed);
 }
 
 static void test_verdicts(void **state)
@@ -1003,6 +1102,55 @@ static void test_verdicts(void **state)
     assert_true(b->lost);
     assert_int_equal(judge_machine(registry, ID_B, FLEET__VERDICT__VERDICT_BACK), 0);
     assert_false(a->lost || b->lost);
+}
+
+static int wish(struct registry *registry, const char *id, Fleet__VoteWish vote, Fleet__Leaving leaving)
+{
+    Fleet__MachineChange change = FLEET__MACHINE_CHANGE__INIT, *list[] = {&change};
+    Fleet__ChangeMachines body = FLEET__CHANGE_MACHINES__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    change.machine_id = (char *)id;
+    change.vote = vote;
+    change.leaving = leaving;
+    body.changes = list;
+    body.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_MACHINES;
+    command.change_machines = &body;
+    return apply(registry, &command)->status;
+}
+
+static void test_wishes(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry(), *copy = registry_new();
+    const struct registry_machine *a = registry_machine(registry, ID_A),
+                                  *b = registry_machine(registry, ID_B);
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t size;
+
+    assert_int_equal(wish(registry, ID_A, FLEET__VOTE_WISH__VOTE_WISH_ALWAYS, FLEET__LEAVING__LEAVING_YES),
+                     0);
+    assert_int_equal(
+        wish(registry, ID_B, FLEET__VOTE_WISH__VOTE_WISH_NEVER, FLEET__LEAVING__LEAVING_UNCHANGED), 0);
+    assert_true(a->vote == VOTE_ALWAYS && a->leaving && b->vote == VOTE_NEVER && !b->leaving);
+    assert_int_equal(
+        wish(registry, ID_B, FLEET__VOTE_WISH__VOTE_WISH_UNCHANGED, FLEET__LEAVING__LEAVING_UNCHANGED), 0);
+    assert_true(b->vote == VOTE_NEVER);
+    bytes = snapshot(registry, &size);
+    assert_int_equal(registry_restore(copy, bytes, size, NULL), 0);
+    assert_true(registry_machine(copy, ID_A)->vote == VOTE_ALWAYS && registry_machine(copy, ID_A)->leaving);
+    assert_true(registry_machine(copy, ID_B)->vote == VOTE_NEVER && registry_machine(copy, ID_B)->no_store);
+
+    assert_int_equal(wish(registry, ID_A, FLEET__VOTE_WISH__VOTE_WISH_AUTOMATIC, FLEET__LEAVING__LEAVING_NO),
+                     0);
+    assert_true(a->vote == VOTE_AUTOMATIC && !a->leaving);
+    /* It leaves until it joins anew, with another server id; not by calling. */
+    assert_int_equal(wish(registry, ID_A, FLEET__VOTE_WISH__VOTE_WISH_NEVER, FLEET__LEAVING__LEAVING_YES), 0);
+    register_machine(registry, ID_A, NULL, NULL);
+    assert_true(a->leaving);
+    ((struct registry_machine *)a)->server_id = 5;
+    register_machine(registry, ID_A, NULL, NULL);
+    assert_true(!a->leaving && a->vote == VOTE_NEVER);
 }
 
 /* ---- snapshots ---- */
@@ -1119,6 +1267,122 @@ static void test_damaged_snapshots(void **state)
     assert_same(registry, bytes, size);
 }
 
+/* A snapshot of a later version says which one is needed; a wrong bit is no later version. */
+static void test_later_format(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = registry_new();
+    Fleet__SnapshotHeader header = FLEET__SNAPSHOT_HEADER__INIT;
+    Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
+    uint8_t bytes[256], id[CLUSTER_ID_SIZE] = {1};
+    struct err err = {0};
+    uint32_t size;
+
+    header.format = SNAPSHOT_FORMAT + 1;
+    header.cluster_id = (ProtobufCBinaryData){.len = sizeof id, .data = id};
+    header.written_by = (char *)"77.7";
+    record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_HEADER;
+    record.header = &header;
+    size = (uint32_t)fleet__snapshot_record__pack(&record, bytes + 4);
+    memcpy(bytes, (uint8_t[]){0, 0, 0, (uint8_t)size}, 4);
+    assert_int_equal(registry_restore(registry, bytes, size + 4, &err), -EPROTONOSUPPORT);
+    assert_non_null(strstr(err.text, "install fleetd 77.7 or later"));
+
+    header.written_by = (char *)PACKAGE_VERSION;
+    size = (uint32_t)fleet__snapshot_record__pack(&record, bytes + 4);
+    memcpy(bytes, (uint8_t[]){0, 0, 0, (uint8_t)size}, 4);
+    assert_int_equal(registry_restore(registry, bytes, size + 4, &err), -EBADMSG);
+}
+
+/* ---- a new history ---- */
+
+static const struct cluster_history second = {.recoveries = 1, .id = {7, 8, 9}};
+
+static void round_trip(struct registry **registry)
+{
+    size_t size;
+    _cleanup_(freep) uint8_t *bytes = snapshot(*registry, &size);
+
+    registry_free(*registry);
+    *registry = registry_new();
+    assert_int_equal(registry_restore(*registry, bytes, size, NULL), 0);
+}
+
+/* After the loss of a majority: everything is as it was, but no number is used twice. */
+static void test_recovered(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    uint64_t version = registry_version(registry);
+    const struct registry_unit *unit;
+
+    registry_renew(registry, &(struct registry_renewal){second, ID_A, 4711, NULL});
+    round_trip(&registry);
+    assert_true(history_equal(registry_history(registry), &second));
+    assert_int_equal(registry_version(registry), version + REGISTRY_VERSION_LEAP);
+    assert_memory_equal(registry_cluster_id(registry), "0123456789abcdef", CLUSTER_ID_SIZE);
+    unit = registry_unit(registry, "b.service");
+    assert_string_equal(unit->target, ID_B);
+    assert_former(unit, ID_A, NULL);
+    assert_true(unit->generation <= version); /* Nobody is to carry it out again. */
+    assert_int_equal(registry_request(registry, "request-number-2")->status, -EEXIST);
+    assert_int_equal(registry_machine(registry, ID_A)->server_id, 4711);
+    assert_int_equal(registry_machine(registry, ID_B)->server_id, 77);
+    assert_false(registry_machine(registry, ID_B)->awaited);
+
+    assert_int_equal(change_unit(registry, &(struct change){.name = "a.service", .restart = true}), 0);
+    assert_int_equal(registry_unit(registry, "a.service")->generation, version + REGISTRY_VERSION_LEAP + 1);
+}
+
+/* From a backup: another cluster, whose machines have not joined yet, but will find what they had. */
+static void test_restored(void **state)
+{
+    static const char fresh[] = "fedcba9876543210";
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    uint64_t version = registry_version(registry);
+    const struct registry_machine *machine;
+
+    judge_machine(registry, ID_C, FLEET__VERDICT__VERDICT_LOST);
+    version = registry_version(registry);
+    registry_renew(registry, &(struct registry_renewal){{0}, ID_A, 4711, (const uint8_t *)fresh});
+    round_trip(&registry);
+    assert_memory_equal(registry_cluster_id(registry), fresh, CLUSTER_ID_SIZE);
+    assert_int_equal(registry_version(registry), version + REGISTRY_VERSION_LEAP);
+    assert_int_equal(registry_setting_number(registry, SETTING_VOTERS), 5);
+    assert_null(registry_request(registry, "request-number-2"));
+    assert_string_equal(registry_unit(registry, "b.service")->target, ID_B);
+    assert_int_equal(registry_unit(registry, "b.service")->desired, UNIT_STATE_LOADED);
+    assert_int_equal(registry_machine(registry, ID_A)->server_id, 4711);
+    assert_false(registry_machine(registry, ID_A)->awaited);
+    machine = registry_machine(registry, ID_B);
+    assert_true(machine->awaited && machine->registered);
+    assert_int_equal(machine->server_id, 0); /* Whoever has the old one is no member. */
+    assert_string_equal(machine->boot_id, "");
+
+    assert_int_equal(register_machine(registry, ID_B, NULL, NULL), 0);
+    assert_false(machine->awaited);
+    assert_int_equal(machine->joined_wall_ms, 99);
+}
+
+/* What stands in a backup, and what does not. */
+static void test_backup(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = full_registry();
+    _cleanup_(registry_freep) struct registry *copy = registry_new();
+    struct registry_snapshot *taken = registry_snapshot_for_backup(registry);
+    struct strbuf all = {0};
+
+    for (size_t i = 0; i < taken->count; i++)
+        strbuf_add_bytes(&all, taken->pieces[i].base, taken->pieces[i].size);
+    assert_int_equal(registry_snapshot_size(taken), all.size);
+    registry_snapshot_free(registry, taken);
+    assert_int_equal(registry_restore(copy, all.text, all.size, NULL), 0);
+    strbuf_done(&all);
+    assert_int_equal(registry_unit_count(copy), registry_unit_count(registry));
+    assert_int_equal(registry_machine_count(copy), registry_machine_count(registry));
+    assert_int_equal(registry_version(copy), registry_version(registry));
+    assert_non_null(registry_request(registry, "request-number-2"));
+    assert_null(registry_request(copy, "request-number-2"));
+}
+
 /* ---- growth ---- */
 
 /* Design promise 9: what is created and destroyed again leaves nothing. */
@@ -1176,15 +1440,23 @@ int main(void)
         cmocka_unit_test(test_destroyed_units_are_remembered),
         cmocka_unit_test(test_leases),
         cmocka_unit_test(test_who_runs_under_a_lease),
+        cmocka_unit_test(test_everybody_runs_it_under_a_lease_by_now),
+        cmocka_unit_test(test_what_was_global_may_be_anywhere),
         cmocka_unit_test(test_changes),
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_requests_are_forgotten),
         cmocka_unit_test(test_machines),
+        cmocka_unit_test(test_confirmed),
         cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_wishes),
         cmocka_unit_test(test_snapshot_round_trip),
         cmocka_unit_test(test_empty_snapshot),
         cmocka_unit_test(test_snapshot_is_frozen),
         cmocka_unit_test(test_damaged_snapshots),
+        cmocka_unit_test(test_later_format),
+        cmocka_unit_test(test_recovered),
+        cmocka_unit_test(test_restored),
+        cmocka_unit_test(test_backup),
         cmocka_unit_test(test_no_growth),
     };
 

@@ -20,15 +20,27 @@
 #define BURST    SETTING_FAILURE_LIMIT_BURST
 #define INTERVAL SETTING_FAILURE_LIMIT_INTERVAL
 #define VOTERS   SETTING_VOTERS
+#define SPREAD   SETTING_VOTERS_SPREAD_BY
+
+/* A value of the smallest or largest size; the caller owns it. */
+static char *extreme(enum setting_id id, uint64_t value)
+{
+    struct strbuf text = {0};
+
+    if (settings_row(id)->type != SETTING_TEXT)
+        return settings_format(id, value);
+    while (text.size < value)
+        strbuf_add(&text, "x");
+    return strbuf_take(&text);
+}
 
 /* What holds of every row, also of those to come. */
 static void test_rows(void **state)
 {
     for (enum setting_id id = 0; id < SETTING_COUNT; id++) {
         const struct setting *row = settings_row(id);
-        _cleanup_(freep) char *text = settings_format(id, row->fallback),
-                              *min = settings_format(id, row->min), *max = settings_format(id, row->max),
-                              *limits = settings_limits(id);
+        _cleanup_(freep) char *text = settings_fallback(id), *min = extreme(id, row->min),
+                              *max = extreme(id, row->max), *limits = settings_limits(id), *form = NULL;
         enum setting_id found;
         uint64_t value;
 
@@ -43,6 +55,8 @@ static void test_rows(void **state)
         assert_int_equal(value, row->min);
         assert_int_equal(settings_parse(id, max, &value, NULL), 0);
         assert_int_equal(value, row->max);
+        assert_int_equal(settings_normalise(id, max, &form, NULL), 0);
+        assert_string_equal(form, max);
     }
 }
 
@@ -76,6 +90,8 @@ static void test_refused(void **state)
         {VOTERS, "0", "0 is none of 1, 3, 5 or 7"},
         {VOTERS, "4", "4 is none of 1, 3, 5 or 7"},
         {VOTERS, "9", "9 is none of 1, 3, 5 or 7"},
+        {SPREAD, "a zone", "it has blanks, or characters that nobody could see"},
+        {SPREAD, "zone\n", "it has blanks, or characters that nobody could see"},
         {INTERVAL, "", "duration is empty"},
         {INTERVAL, "soon", "\"soon\" is not a duration (write for example 10s, 1min 30s, 500ms)"},
         {INTERVAL, "0", "0 is not within 1ms to 1d"},

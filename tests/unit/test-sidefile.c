@@ -66,7 +66,8 @@ static void test_refuses_damage(void **state)
     } cases[] = {
         {"", -EBADMSG},
         {"fleet-progress", -EBADMSG},
-        {"fleet-progress 2 who knows\n", -EPROTONOSUPPORT},
+        {"fleet-progress 2 who knows\n", -EBADMSG},
+        {"fleet-progress 2 who knows digest=a848aeee24fa75be34ed1c245f45286f\n", -EPROTONOSUPPORT},
         {"fleet-progress 1 cluster=zz server=1 term=1 committed=1 digest=00000000000000000000000000000000\n",
          -EBADMSG},
         {"fleet-progress 1 cluster=deadbeef000000000000000000000001 server=7f00000000000001 term=6 "
@@ -142,6 +143,10 @@ static void test_look(void **state)
     put("cluster", "");
     assert_int_equal(sidefile_look(directory, &found, NULL), 0);
     assert_false(found.has_metadata || found.has_log);
+    put("open-2", "\001.......and an entry");
+    assert_int_equal(sidefile_look(directory, &found, NULL), 0);
+    assert_true(!found.has_metadata && found.has_log);
+    drop("open-2");
     put("metadata2", "");
     put("0000000000000001-0000000000000004", "");
     assert_int_equal(sidefile_look(directory, &found, NULL), 0);
