@@ -99,8 +99,8 @@ void membership_arrived(struct daemon *daemon)
 static int found_authority(struct daemon *daemon, struct err *err)
 {
     _cleanup_(pki_key_freep) struct pki_key *key = NULL;
-    int r = founding_certify(&daemon->credentials, daemon->member.cluster_id, daemon->identity.machine_id,
-                             wall_ms(), &key, err);
+    int r = founding_certify(&daemon->credentials, daemon->member.cluster_id, &daemon->machine, wall_ms(),
+                             &key, err);
 
     /* Before the member file: with that file this host goes on founding after a crash. */
     return r < 0 ? r : credentials_save_authority(&daemon->credentials, key, err);
@@ -115,6 +115,7 @@ static int found(struct daemon *daemon, const char *why, struct err *err)
     member_draw_server_id(&daemon->member);
     strcpy(daemon->member.machine_id, daemon->identity.machine_id);
     daemon->member.founder = true;
+    hosting_describe(daemon);
     if (!daemon->config.insecure)
         r = found_authority(daemon, err);
     if (r >= 0)
