@@ -130,7 +130,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/unit_status.c fleetd/unit_status.h \
 	fleetd/uplink.c fleetd/uplink.h
 fleetd_fleetd_LDADD = \
-	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libconfig.a backup/libbackup.a $(RAFTSTORE_LIBS) \
+	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libaccess.a fleetd/libconfig.a backup/libbackup.a $(RAFTSTORE_LIBS) \
 	$(PKI_LIBS) $(MICROHTTPD_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
 
 # Commands that the registry takes, and what the core makes of it. Built twice, see units/automake.mk.

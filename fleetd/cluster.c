@@ -300,6 +300,13 @@ static uint64_t backend_wall_ms(void *data)
     return wall_ms();
 }
 
+static bool backend_secure(void *data)
+{
+    struct daemon *daemon = data;
+
+    return !daemon->config.insecure;
+}
+
 static size_t backend_servers(struct store_server *servers, size_t max, void *data)
 {
     struct daemon *daemon = data;
@@ -474,6 +481,7 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
         .barrier = backend_barrier,
         .now_ms = backend_now_ms,
         .wall_ms = backend_wall_ms,
+        .secure = backend_secure,
         .servers = backend_servers,
         .leader_id = backend_leader_id,
         .voters = backend_voters,

@@ -313,6 +313,14 @@ static int set_api_listen(struct config *config, void *slot, const char *text, s
     return 0;
 }
 
+static int set_others(struct config *config, void *slot, const char *text, struct err *err)
+{
+    if (!streq(text, "none") && !streq(text, "read"))
+        return err_set(err, -EINVAL, "\"%s\" is neither none nor read", text);
+    *(bool *)slot = streq(text, "read");
+    return 0;
+}
+
 static int set_join(struct config *config, void *slot, const char *text, struct err *err)
 {
     struct strlist fresh = {0};
@@ -375,6 +383,11 @@ static char *get_metadata(const struct config *config, const void *slot)
     for (size_t i = 0; i < config->metadata_count; i++)
         strbuf_addf(&text, "%s%s=%s", i > 0 ? "," : "", config->metadata[i].key, config->metadata[i].value);
     return strbuf_take(&text);
+}
+
+static char *get_others(const struct config *config, const void *slot)
+{
+    return xstrdup(*(const bool *)slot ? "read" : "none");
 }
 
 static char *get_join(const struct config *config, const void *slot)
@@ -442,6 +455,10 @@ static const struct key {
      set_string,
      get_string,
      offsetof(struct config, api_socket_group)},
+    {{"api_socket_others", "none", .live = true},
+     set_others,
+     get_others,
+     offsetof(struct config, api_socket_others)},
     {{"insecure", "false", .live = false}, set_bool, get_bool, offsetof(struct config, insecure)},
     {{"feature_level", "", .live = true}, set_feature_level, get_feature_level, 0},
 };

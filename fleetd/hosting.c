@@ -20,6 +20,7 @@
 #include "fleetd/lease_page.h"
 #include "fleetd/messages.h"
 #include "raftstore/limits.h"
+#include "raftstore/registry_security.h"
 
 #define SHARE_BYTES_MAX (512u * 1024 * 1024)
 
@@ -543,7 +544,7 @@ static uint64_t router_local(const Fleet__ApiRequest *request, api_done *done, v
         done(&(struct api_answer){503, "application/json", no_room, sizeof no_room - 1}, done_data);
         return 0;
     }
-    return api_handle(daemon->api, request, done, done_data);
+    return api_handle(daemon->api, request, NULL, done, done_data);
 }
 
 static const char *role_word(const struct daemon *daemon)
@@ -587,6 +588,24 @@ char *hosting_status_json(struct daemon *daemon)
     return text;
 }
 
+static int router_admit(const struct access_caller *caller, enum pki_role needed, bool here, struct err *err,
+                        void *data)
+{
+    struct daemon *daemon = data;
+    const struct registry *registry = daemon->store != NULL ? store_registry(daemon->store) : NULL;
+    struct access_facts facts = {.secure = !daemon->config.insecure,
+                                 .certificate = ACCESS_CERTIFICATE_UNCHECKED,
+                                 .via = daemon->identity.hostname,
+                                 .via_role = PKI_ROLE_ADMIN};
+
+    if (registry != NULL && registry_is_secure(registry))
+        facts.certificate = api_certificate(registry, caller, wall_ms());
+    /* It may just have been made: the leader knows. */
+    if (facts.certificate == ACCESS_CERTIFICATE_UNKNOWN && !here)
+        facts.certificate = ACCESS_CERTIFICATE_UNCHECKED;
+    return access_check(caller, &facts, needed, err);
+}
+
 static char *router_metrics(void *data)
 {
     return observing_metrics(data);
@@ -620,13 +639,14 @@ static int start_listeners(struct daemon *daemon, struct err *err)
 
     if (count < 0)
         log_error("What systemd says of the sockets that it passed makes no sense: %s", strerror(-count));
-    daemon->listeners = listeners_new(daemon->http, daemon->config.insecure);
+    daemon->listeners = listeners_new(daemon->loop, daemon->http, daemon->config.insecure);
     listeners_take_passed(daemon->listeners, SD_LISTEN_FDS_START, count > 0 ? count : 0, names);
     for (int i = 0; i < count; i++)
         free(names[i]);
     free(names);
     r = listeners_set_socket(daemon->listeners, daemon->config.api_socket,
-                             http_find_group(daemon->config.api_socket_group), err);
+                             http_find_group(daemon->config.api_socket_group),
+                             daemon->config.api_socket_others, err);
     return r < 0 ? r : listeners_set_address(daemon->listeners, daemon->config.api_listen, err);
 }
 
@@ -639,6 +659,7 @@ int hosting_start(struct daemon *daemon, struct err *err)
         .send = router_send,
         .trouble = router_trouble,
         .member = router_member,
+        .admit = router_admit,
         .local = router_local,
         .status = router_status,
         .metrics = router_metrics,

@@ -415,11 +415,27 @@ void leading_probe(struct daemon *daemon)
 
 /* ---- settings ---- */
 
-static void on_settings(const Fleet__ChangeSettings *settings, void *data)
+/* Whether the host may change what holds for the whole cluster. */
+static bool may_set(const struct daemon *daemon, const char *machine_id)
+{
+    struct store_server servers[RAFT_SERVERS_MAX];
+    size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
+
+    return daemon->config.insecure ||
+           api_host_role(store_registry(daemon->store), servers, count, machine_id) >= PKI_ROLE_ADMIN;
+}
+
+static void on_settings(const char *machine_id, const Fleet__ChangeSettings *settings, void *data)
 {
     struct daemon *daemon = data;
     Fleet__ChangeSettings change = FLEET__CHANGE_SETTINGS__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
+
+    if (!may_set(daemon, machine_id)) {
+        log_notice("Machine %s wants %u voters, but has no say in that (setting host_role)", machine_id,
+                   settings->voters);
+        return;
+    }
 
     if (settings->voters == registry_setting_number(store_registry(daemon->store), SETTING_VOTERS))
         return;
@@ -701,12 +717,13 @@ static void on_closed(const char *machine_id, uint64_t session_id, void *data)
     carry_out(daemon, &effects);
 }
 
-static uint64_t on_api_request(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data)
+static uint64_t on_api_request(const Fleet__ApiRequest *request, const char *machine_id, api_done *done,
+                               void *done_data, void *data)
 {
     struct daemon *daemon = data;
 
     /* While this host stops nothing is answered any more: the session is about to end, and says enough. */
-    return daemon->api != NULL ? api_handle(daemon->api, request, done, done_data) : 0;
+    return daemon->api != NULL ? api_handle(daemon->api, request, machine_id, done, done_data) : 0;
 }
 
 static void on_api_cancel(uint64_t handle, void *data)

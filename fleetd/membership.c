@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/times.h"
 #include "fleetd/api_json.h"
+#include "fleetd/audit.h"
 #include "fleetd/authority.h"
 #include "fleetd/daemon_private.h"
 #include "raftstore/limits.h"
@@ -439,7 +440,7 @@ static bool may_change(struct daemon *daemon, struct http_request *request)
 
     if (!streq(request->method, "POST")) {
         reply_error(request, 405, "only POST supported against this resource");
-    } else if (!request->local) {
+    } else if (request->caller->kind != ACCESS_LOCAL) {
         reply_error(request, 403, "a host founds or joins a cluster only if it is told so on its own socket");
     } else if (daemon->member.removed) {
         reply_error(
@@ -579,14 +580,18 @@ bool membership_request(struct daemon *daemon, struct http_request *request)
 
         if (!takes(request, kinds[i].name))
             continue;
-        if (!may_change(daemon, request))
+        if (!router_admits(daemon->router, request, PKI_ROLE_ADMIN) || !may_change(daemon, request))
             return true;
         r = api_json_parse_object(request->body, request->body_size, &body, &err);
         if (r < 0) {
             err_prefix(&err, r, "unable to decode body");
             reply_error(request, 400, err_text(&err, r));
         } else {
-            log_notice("%s by %s", kinds[i].name, request->peer);
+            audit_change(&(struct audit_event){.caller = request->caller,
+                                               .peer = request->peer,
+                                               .method = request->method,
+                                               .path = request->path,
+                                               .outcome = "begun"});
             kinds[i].begin(daemon, request, body);
         }
         return true;

@@ -765,6 +765,11 @@ static int apply_body(struct registry *registry, const Fleet__Command *command)
         return registry_apply_add_join_token(registry, command->add_join_token, command->wall_ms);
     case FLEET__COMMAND__BODY_REVOKE_JOIN_TOKEN:
         return registry_apply_revoke_join_token(registry, command->revoke_join_token, command->wall_ms);
+    case FLEET__COMMAND__BODY_ADD_CLIENT:
+        return registry_apply_add_client(registry, command->add_client, &command->request_id,
+                                         command->wall_ms);
+    case FLEET__COMMAND__BODY_REVOKE_CLIENT:
+        return registry_apply_revoke_client(registry, command->revoke_client);
     default:
         /* No leader proposes what some host does not know: this host is not meant to be in this cluster. */
         registry->behind = true;
@@ -1000,6 +1005,7 @@ void registry_clear(struct registry *registry)
     while (registry->departed != NULL)
         departed_remove(registry, registry->departed);
     registry_security_clear(registry);
+    registry_clients_clear(registry);
     registry_requests_forget(registry);
     /* What is left is held by a snapshot in progress. */
     for (struct registry_content *content = registry->contents, *next; content != NULL; content = next) {

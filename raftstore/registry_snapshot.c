@@ -200,6 +200,17 @@ static void add_removed(struct strbuf *to, struct registry_removed *removed)
     add_record(to, &record);
 }
 
+static void add_client(struct strbuf *to, const struct registry_client *client)
+{
+    Fleet__ClientCertificate message;
+    Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
+
+    registry_client_message(client, &message);
+    record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_CLIENT;
+    record.client = &message;
+    add_record(to, &record);
+}
+
 /* Of the header, without its own checksum, and all that stands behind the contents. */
 static void digest_all(Fleet__SnapshotHeader *header, const void *tail, size_t tail_size,
                        uint8_t ret[SHA256_DIGEST_SIZE])
@@ -278,6 +289,7 @@ static uint8_t *make_header(const struct registry *registry, bool for_backup, co
     message.departed = HASH_COUNT(registry->departed);
     message.join_tokens = HASH_COUNT(registry->join_tokens);
     message.removed = HASH_COUNT(registry->removed);
+    message.clients = HASH_COUNT(registry->clients);
     authorities.issuing = &issuing;
     authorities.next = known->next.certificate != NULL ? &next : NULL;
     authorities.old = known->old.certificate != NULL ? &old : NULL;
@@ -318,6 +330,8 @@ static struct registry_snapshot *snapshot_take(struct registry *registry, bool f
         add_join_token(&tail, token);
     for (struct registry_removed *removed = registry->removed; removed != NULL; removed = removed->hh.next)
         add_removed(&tail, removed);
+    for (struct registry_client *client = registry->clients; client != NULL; client = client->hh.next)
+        add_client(&tail, client);
     tail_size = tail.size;
     snapshot->head = make_header(registry, for_backup, &tail, &head_size);
     snapshot->tail = (uint8_t *)strbuf_take(&tail);
@@ -559,6 +573,7 @@ static int restore_record(struct registry *registry, const Fleet__SnapshotRecord
     case FLEET__SNAPSHOT_RECORD__RECORD_JOIN_TOKEN:
         return restore_join_token(registry, record->join_token, err);
     case FLEET__SNAPSHOT_RECORD__RECORD_REMOVED: return restore_removed(registry, record->removed, err);
+    case FLEET__SNAPSHOT_RECORD__RECORD_CLIENT: return registry_restore_client(registry, record->client, err);
     default: return restore_request(registry, record->request, err);
     }
 }
@@ -629,6 +644,8 @@ static int restore_all(struct registry *registry, Fleet__SnapshotHeader *header,
         r = restore_records(registry, reader, header->join_tokens, FLEET__SNAPSHOT_RECORD__RECORD_JOIN_TOKEN);
     if (r >= 0)
         r = restore_records(registry, reader, header->removed, FLEET__SNAPSHOT_RECORD__RECORD_REMOVED);
+    if (r >= 0)
+        r = restore_records(registry, reader, header->clients, FLEET__SNAPSHOT_RECORD__RECORD_CLIENT);
     return r;
 }
 

@@ -70,6 +70,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with fake.lock:
             fake.log.append((self.command, path, query, obj, size))
             rule = fake.match(self.command, path, query)
+            if rule is not None:
+                rule["body"] = obj
         try:
             if rule is not None:
                 self.scripted(rule)
@@ -88,6 +90,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if rule.get("raw"):
                 self.wfile.write(rule["raw"])
             self.close_connection = True
+        elif "call" in rule:  # With what is in the body.
+            self.reply(200, rule["call"](rule["body"]))
         elif "raw" in rule:
             self.reply(rule.get("status", 200), raw=rule["raw"])
         elif "message" in rule:

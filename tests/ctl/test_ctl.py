@@ -19,6 +19,7 @@ import time
 import traceback
 
 import fake_fleetd
+import test_access
 import test_completions
 import test_membership
 import test_remote
@@ -1006,7 +1007,7 @@ def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     bench = Bench(sys.argv[1])
     passed, failed = 0, 0
-    modules = (test_completions, test_membership, test_remote, test_rules)
+    modules = (test_access, test_completions, test_membership, test_remote, test_rules)
     tests = {**globals(), **{name: value for module in modules for name, value in vars(module).items()}}
     for name, test in sorted(tests.items()):
         if not name.startswith("test_") or not callable(test) or (sys.argv[2:] and not any(part in name for part in sys.argv[2:])):

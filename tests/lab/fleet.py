@@ -107,6 +107,13 @@ class Cluster:
 
     def start(self) -> None:
         """Installs and starts fleetd everywhere, and waits until all machines see each other."""
+        self.start_waiting()
+        if len(self.hosts) > 1 and not self.insecure:
+            self.give_token(*self.hosts[1:])
+        self.wait_ready()
+
+    def start_waiting(self) -> None:
+        """Installs and starts fleetd everywhere."""
         for host in self.hosts:
             self.configure(host)
             self.install(host)
@@ -117,9 +124,6 @@ class Cluster:
             _, errors = process.communicate(timeout=READY_DEADLINE_S)
             if process.returncode != 0:
                 raise LabError(f"fleetd does not start on {host.name}: {errors.strip()}\n{host.journal('fleetd')}")
-        if len(self.hosts) > 1 and not self.insecure:
-            self.give_token(*self.hosts[1:])
-        self.wait_ready()
 
     def give_token(self, *hosts: Host, member: Host | None = None) -> str:
         """Has a member (by default the first host) make a token for these hosts, and returns it."""
