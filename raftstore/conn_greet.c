@@ -54,7 +54,8 @@ static int conn_check_hello_by_certificate(const struct conn *conn, const Fleet_
     return greeting_check_certificate(conn_peer_name(conn), hello->machine_id, err);
 }
 
-/* Before the peer hears anything: what follows from it may end this process, so it must be known who says it. */
+/* Before the peer hears anything: what follows from it may end this process, so it must be known who says it.
+ */
 static void conn_look_at_history(struct conn *conn, uint64_t recoveries, const ProtobufCBinaryData *id,
                                  const char *machine_id)
 {

@@ -50,7 +50,9 @@ unsigned level_of_command(const Fleet__Command *command)
     case FLEET__COMMAND__BODY_REVOKE_CLIENT:
     case FLEET__COMMAND__BODY_ROTATE_AUTHORITY:
     case FLEET__COMMAND__BODY_ADD_JOIN_TOKEN:
-    case FLEET__COMMAND__BODY_REVOKE_JOIN_TOKEN: return 1;
+    case FLEET__COMMAND__BODY_REVOKE_JOIN_TOKEN:
+    case FLEET__COMMAND__BODY_ADD_CLIENT:
+    case FLEET__COMMAND__BODY_REVOKE_CLIENT: return 1;
     case FLEET__COMMAND__BODY__NOT_SET:
     case _FLEET__COMMAND__BODY__CASE_IS_INT_SIZE: break;
     }

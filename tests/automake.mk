@@ -88,6 +88,7 @@ LAB_FILES = \
 	tests/lab/test_ledger.py \
 	tests/lab/test_liveness.py \
 	tests/lab/test_machines.py \
+	tests/lab/test_packaging.py \
 	tests/lab/test_placement.py \
 	tests/lab/test_recovery.py \
 	tests/lab/test_remote.py \
@@ -97,6 +98,7 @@ LAB_FILES = \
 	tests/lab/test_speed.py \
 	tests/lab/test_story.py \
 	tests/lab/test_units.py \
+	tests/lab/test_versions.py \
 	tests/lab/test_voters.py \
 	tests/lab/testing.py \
 	tests/lab/witness.py
