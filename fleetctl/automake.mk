@@ -25,6 +25,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-join.c \
 	fleetctl/verb-join-token.c \
 	fleetctl/verb-journal.c \
+	fleetctl/verb-leave.c \
 	fleetctl/verb-list-machines.c \
 	fleetctl/verb-list-units.c \
 	fleetctl/verb-machines.c \

@@ -83,6 +83,11 @@ const struct verb verbs[] = {
      "The entries of all machines that have the unit, by time.", 1, 1, "One unit file must be provided.",
      OPTION_LINES | OPTION_FOLLOW | OPTION_OUTPUT | OPTION_FORMAT | OPTION_SUDO | OPTION_SSH_PORT, false,
      verb_journal},
+    {"leave", "", "Take this host out of its cluster",
+     "Drains it, removes it, and waits until it has forgotten that it was a machine of the cluster. It gets "
+     "in again "
+     "only with a new token.",
+     0, 0, NULL, OPTION_FORCE | OPTION_DEADLINE | OPTION_FULL, false, verb_leave},
     {"list-machines", "", "List the machines of the cluster",
      "Fields: machine, ip, metadata (the default), hostname, state, availability, address, units, version.",
      0, ANY, NULL, LIST, false, verb_list_machines},

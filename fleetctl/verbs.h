@@ -48,6 +48,7 @@ verb_run verb_is_failed;
 verb_run verb_join;
 verb_run verb_join_token;
 verb_run verb_journal;
+verb_run verb_leave;
 verb_run verb_list_machines;
 verb_run verb_list_members;
 verb_run verb_list_settings;

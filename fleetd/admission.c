@@ -83,6 +83,23 @@ bool admission_is_out(const struct daemon *daemon, const char *machine_id)
     return true;
 }
 
+static bool is_of_removed(const struct conn *conn, void *data)
+{
+    const struct daemon *daemon = data;
+    const struct pki_name *name = conn_peer_name(conn);
+    const struct registry_removed *removed =
+        name != NULL ? registry_removed(store_registry(daemon->store), name->id) : NULL;
+
+    return removed != NULL && removed->server_id == conn_peer_server_id(conn) &&
+           admission_is_out(daemon, name->id);
+}
+
+void admission_look(struct daemon *daemon)
+{
+    if (daemon->store != NULL)
+        port_end(daemon->port, is_of_removed, daemon, "the machine was removed");
+}
+
 /* This host may be far behind, and not know a machine that has joined since, or joined anew: only what can
  * never be true again is refused. Server ids are never used twice. */
 int admission_check_peer(const struct daemon *daemon, const Fleet__Hello *hello, struct err *err)

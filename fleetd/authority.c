@@ -90,10 +90,10 @@ void authority_bundle(const struct registry *registry, struct authority_bundle *
     const struct registry_authorities *known = registry_authorities(registry);
 
     *ret = (struct authority_bundle){.chain_count = 1};
-    /* Roots are shown anyway (tls_credentials.h); the old one is still asked for by tokens of its time. */
+    /* Roots are shown anyway (tls_credentials.h). The old one, by this also when it is no root any more:
+     * tokens of its time ask for it. */
     add(ret->chain, &ret->chain_count, known->issuing.cross, known->issuing.cross_size);
-    if (!known->old_trusted)
-        add(ret->chain, &ret->chain_count, known->old.certificate, known->old.certificate_size);
+    add(ret->chain, &ret->chain_count, known->old.certificate, known->old.certificate_size);
     if (known->old_trusted)
         add(ret->roots, &ret->root_count, known->old.certificate, known->old.certificate_size);
     add(ret->roots, &ret->root_count, known->issuing.certificate, known->issuing.certificate_size);

@@ -78,8 +78,6 @@ static void set_named(struct loader *l, unsigned line, const char *name, const c
         free(warn(l, line, "%s", err_text(&err, r)));
     else if (r < 0)
         note_mistake(l, warn(l, line, "%s: %s", name, err_text(&err, r)));
-    else if (*value != '\0' && (streq(name, "join_token") || streq(name, "join_token_file")))
-        free(warn(l, line, "%s does nothing in this version yet", name));
 }
 
 static void on_pair(unsigned line, const char *section, const char *key, const char *value, void *data)

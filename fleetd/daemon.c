@@ -178,6 +178,7 @@ static void on_chores(uv_timer_t *timer)
         removal_tick(daemon);
     }
     if (daemon->api != NULL && !daemon->stopping) {
+        admission_look(daemon);
         leading_chores(daemon);
         leading_probe(daemon);
     }

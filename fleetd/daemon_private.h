@@ -154,6 +154,7 @@ int admission_check_machine(const Fleet__RegisterMachine *machine, struct err *e
 /* Whether the machine was removed, and has nothing to do with the consensus any more: then it is told so.
  * Before, it may be what makes the majority that decides on its own leaving. */
 bool admission_is_out(const struct daemon *daemon, const char *machine_id);
+void admission_look(struct daemon *daemon); /* Once a second: ends connections with machines that are out. */
 /* Whether a host that wants to take part in the consensus may be who it says it is. */
 int admission_check_peer(const struct daemon *daemon, const Fleet__Hello *hello, struct err *err);
 /* Whether no other host of that machine id is there: -EEXIST and a text. */

@@ -121,6 +121,9 @@ static void add_cluster(struct strbuf *out, const struct metrics *m)
     add_single(out, "fleet_leader", "gauge", "Whether this host leads the cluster.", m->leads);
     add_single(out, "fleet_session_open", "gauge", "Whether this host has a session to the leader.",
                m->session);
+    if (m->certificate_ends_s != 0)
+        add_single(out, "fleet_certificate_expiry_seconds", "gauge",
+                   "When this host's certificate ends, since 1970.", m->certificate_ends_s);
     add_single(out, "fleet_raft_term", "gauge", "The term of the consensus.", m->term);
     add_single(out, "fleet_registry_version", "gauge", "How many changes this host's registry has seen.",
                m->applied);

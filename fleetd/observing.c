@@ -125,6 +125,7 @@ char *observing_metrics(struct daemon *daemon)
         .version = PACKAGE_VERSION,
         .member = daemon->is_member,
         .session = daemon->uplink != NULL && uplink_is_open(daemon->uplink),
+        .certificate_ends_s = daemon->credentials.info.not_after_ms / 1000,
         .systemd = agent_bus_connected(daemon->agent),
         .connections = http_server_connections(daemon->http),
         .codes = codes,

@@ -106,6 +106,10 @@ struct conn *port_dial(struct port *port, const char *address, Fleet__Purpose pu
 struct conn *port_dial_join(struct port *port, const char *address, const uint8_t pin[PKI_PIN_SIZE],
                             const struct conn_callbacks *callbacks, void *data);
 
+/* Ends those that are open and not wanted any more; on_close comes with 'why'. */
+void port_end(struct port *port, bool (*unwanted)(const struct conn *conn, void *data), void *data,
+              const char *why);
+
 /* Ends every connection (on_close is called for each) and the listening; 'done' comes when nothing is left,
  * and the port is freed then. */
 void port_close(struct port *port, void (*done)(void *data), void *data);

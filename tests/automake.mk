@@ -70,6 +70,7 @@ LAB_FILES = \
 	tests/lab/test_adoption.py \
 	tests/lab/test_agent.py \
 	tests/lab/test_api.py \
+	tests/lab/test_certificates.py \
 	tests/lab/test_chaos.py \
 	tests/lab/test_clones.py \
 	tests/lab/test_daemon.py \
@@ -78,6 +79,7 @@ LAB_FILES = \
 	tests/lab/test_failover.py \
 	tests/lab/test_hostverbs.py \
 	tests/lab/test_lab.py \
+	tests/lab/test_joining.py \
 	tests/lab/test_leases.py \
 	tests/lab/test_ledger.py \
 	tests/lab/test_liveness.py \

@@ -190,3 +190,37 @@ def test_rotation_is_cancelled_or_forced(b):
     b.fake.rules = []
     b.fake.on("POST", "/authority", status=409, message="the authority is being rotated already")
     b.expect(["rotate-authority"], 1, "", "Error rotating the authority: the authority is being rotated already\n")
+
+
+# --- leave ---
+
+def leaving(b, units=()):
+    b.fake.on("GET", "/status", json={"cluster": CLUSTER, "machineID": MACHINE}, times=1)
+    b.fake.on("GET", "/status", json={"cluster": "", "machineID": MACHINE})
+    b.fake.on("POST", "/availability", json={"units": list(units)})
+
+
+def test_leave(b):
+    leaving(b)
+    b.fake.on("DELETE", f"/machines/{MACHINE}", status=204)
+    b.expect(["leave"], 0, "This host belongs to no cluster any more\n", "")
+    assert bodies(b, "POST", "/availability") == [{"machines": [MACHINE], "availability": "draining"}]
+    assert [entry[2] for entry in b.fake.requests("DELETE", f"/machines/{MACHINE}")] == [{"force": "yes"}]
+
+
+def test_leave_waits_for_fleetd(b):
+    b.fake.on("GET", "/status", json={"cluster": CLUSTER, "machineID": MACHINE}, times=3)
+    b.fake.on("GET", "/status", close=True, times=2)
+    leaving(b)
+    b.fake.on("DELETE", f"/machines/{MACHINE}", status=204)
+    b.expect(["leave", "--deadline=300ms"], 1, "", "The host was removed, but is not done with it yet: see systemctl status "
+             "fleetd\n")
+
+
+def test_leave_refused(b):
+    b.fake.on("GET", "/status", json={"cluster": "", "machineID": MACHINE}, times=1)
+    b.expect(["leave"], 1, "", "This host belongs to no cluster\n")
+    leaving(b)
+    b.fake.on("DELETE", f"/machines/{MACHINE}", status=409, message="it is the only one that keeps the cluster's data")
+    b.expect(["leave"], 1, "", "Error leaving the cluster: it is the only one that keeps the cluster's data\n")
+    b.expect(["leave", "now"], 2, "", None)

@@ -623,6 +623,28 @@ static void test_join_of_ended(void **state)
     assert_says(end.reason, "the other side: the certificate ended on 2021-01-01");
 }
 
+static bool is_named(const struct conn *conn, void *data)
+{
+    return streq(conn_peer_name(conn)->id, data);
+}
+
+/* Whoever is not a member any more: also what is open already ends. */
+static void test_unwanted_are_ended(void **state)
+{
+    struct fixture *f = *state;
+    struct end end = {0};
+
+    dial(f, &end);
+    WAIT(f, end.opened && f->accepted_count == 1);
+    port_end(f->server, is_named, (char *)"00000000000000000000000000000001", "removed");
+    f->accepted[0].echo = true;
+    assert_int_equal(conn_send(end.conn, "x", 1), 0);
+    WAIT(f, end.messages == 1);
+    port_end(f->server, is_named, (char *)"00000000000000000000000000000002", "removed");
+    WAIT(f, end.closed && f->accepted[0].closed);
+    assert_string_equal(f->accepted[0].reason, "removed");
+}
+
 static int end_world(void **state)
 {
     world_done();
@@ -655,6 +677,7 @@ int main(void)
         T(test_lingering_with_tls),
         T(test_join),
         T(test_join_of_ended),
+        T(test_unwanted_are_ended),
     };
 
     return cmocka_run_group_tests(tests, NULL, end_world);
