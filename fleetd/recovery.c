@@ -18,10 +18,13 @@
 #include "base/cleanup.h"
 #include "base/hex.h"
 #include "base/times.h"
+#include "fleetd/credentials.h"
 #include "fleetd/data_lock.h"
+#include "fleetd/founding.h"
 #include "fleetd/identity.h"
 #include "fleetd/member.h"
 #include "raftstore/offline.h"
+#include "raftstore/settings.h"
 
 /* ---- this host ---- */
 
@@ -320,12 +323,34 @@ static int read_backup(const char *path, struct registry *registry, struct err *
     return 0;
 }
 
+/* The new cluster has an authority of its own, and this host the first certificate by it. Before the member
+ * file: without that file they belong to nobody, and whoever founds or joins a cluster here replaces them. */
+static int begin_authority(const struct config *config, const struct self *self,
+                           const struct registry *registry, Fleet__Authority *ret, struct err *err)
+{
+    struct credentials credentials = {0};
+    struct founding founding = {
+        .cluster_id = self->member.cluster_id,
+        .machine_id = self->identity.machine_id,
+        .lifetime_ms = registry_setting_number(registry, SETTING_CERTIFICATE_LIFETIME),
+        .now_ms = wall_ms(),
+    };
+    int r = credentials_load(config->data_dir, &credentials, err);
+
+    if (r < 0)
+        return r;
+    r = founding_begin(&credentials, &founding, ret, err);
+    credentials_done(&credentials);
+    return r;
+}
+
 static int begin_cluster(const struct config *config, struct self *self, struct registry *registry,
                          char **ret_aside, struct err *err)
 {
     struct registry_renewal renewal = {.machine_id = self->identity.machine_id};
     struct offline_seed seed = {.address = self->address, .index = 1, .term = 1, .registry = registry};
-    int r;
+    Fleet__Authority authority = FLEET__AUTHORITY__INIT;
+    int r = 0;
 
     member_draw_cluster_id(&self->member);
     member_draw_server_id(&self->member);
@@ -334,7 +359,14 @@ static int begin_cluster(const struct config *config, struct self *self, struct 
     renewal.cluster_id = self->member.cluster_id;
     renewal.server_id = seed.server_id = self->member.server_id;
     memcpy(seed.cluster_id, self->member.cluster_id, sizeof seed.cluster_id);
+    if (!config->insecure) {
+        r = begin_authority(config, self, registry, &authority, err);
+        if (r < 0)
+            return r;
+        renewal.authority = &authority;
+    }
     registry_renew(registry, &renewal);
+    founding_done(&authority);
     r = offline_write(config->data_dir, &seed, err);
     return r < 0 ? r : take_up(config, self, ret_aside, err);
 }
@@ -357,11 +389,14 @@ static int restore(const struct config *config, const char *path, const struct r
         return r;
     id_to_hex(self->member.cluster_id, sizeof self->member.cluster_id, cluster);
     printf("\nDone: this host is the only member of the new cluster %s.%s%s\n"
-           "Start fleetd here (systemctl start fleetd), then let the other hosts join this cluster.\n"
+           "Start fleetd here (systemctl start fleetd), then let the other hosts join this cluster%s.\n"
            "Units stay with the machine that had them, and are not started elsewhere until it has joined or\n"
            "\"fleetctl confirm-lost\" says that it will not.\n",
            cluster, aside != NULL ? "\nWhat was in the place of its log, and belonged to nobody, is in " : "",
-           aside != NULL ? aside : "");
+           aside != NULL ? aside : "",
+           config->insecure
+               ? ""
+               : ", with a\ntoken that it makes (fleetctl join-token): it has an authority of its own");
     return 0;
 }
 

@@ -386,6 +386,8 @@ void registry_security_clear(struct registry *registry)
     registry_authority_done(&registry->authorities.issuing);
     registry_authority_done(&registry->authorities.next);
     registry_authority_done(&registry->authorities.old);
+    registry->authorities.old_trusted = false;
+    registry->authorities.since_wall_ms = 0;
     HASH_ITER (hh, registry->join_tokens, token, next) {
         HASH_DEL(registry->join_tokens, token);
         free(token);

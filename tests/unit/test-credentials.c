@@ -20,6 +20,7 @@
 #include "base/str.h"
 #include "fleetd/authority.h"
 #include "fleetd/credentials.h"
+#include "fleetd/founding.h"
 
 #define ID_A    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define ID_B    "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -528,6 +529,53 @@ static void test_tokens_come_from_requests(void **state)
     assert_memory_equal(first.pin, other.pin, sizeof first.pin);
 }
 
+/* ---- the beginning of a cluster ---- */
+
+static void test_founding(void **state)
+{
+    struct world *world = *state;
+    struct founding founding = {.cluster_id = (const uint8_t *)"fedcba9876543210",
+                                .machine_id = ID_B,
+                                .lifetime_ms = YEAR_MS,
+                                .now_ms = NOW_MS};
+    _cleanup_(pki_key_freep) struct pki_key *key = NULL;
+    struct credentials loaded = {0};
+    Fleet__Authority authority;
+    struct err err = {0};
+
+    /* The key that is there from before stays; of certificates there is nothing left. */
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(founding_begin(&world->credentials, &founding, &authority, &err), 0);
+        assert_int_equal(pki_key_decode(authority.private_key.data, authority.private_key.len, &key, &err),
+                         0);
+        assert_int_equal(pki_key_fits(key, authority.certificate.data, authority.certificate.len, &err), 0);
+        assert_int_equal(credentials_load(world->directory, &loaded, &err), 0);
+        assert_true(credentials_complete(&loaded));
+        assert_string_equal(loaded.info.name.id, ID_B);
+        assert_memory_equal(loaded.info.name.cluster_id, founding.cluster_id, CLUSTER_ID_SIZE);
+        assert_int_equal(loaded.info.not_after_ms, NOW_MS + YEAR_MS);
+        assert_int_equal(loaded.root_count, 1);
+        assert_memory_equal(loaded.roots[0].data, authority.certificate.data, authority.certificate.len);
+        assert_int_equal(
+            pki_verify(loaded.chain, loaded.chain_count, loaded.roots, 1, NOW_MS, &loaded.info, &err), 0);
+        credentials_done(&loaded);
+        pki_key_free(TAKE_PTR(key));
+        founding_done(&authority);
+    }
+    {
+        struct pki_blob kept = {0};
+
+        assert_int_equal(credentials_load_authority(&world->credentials, &kept, &err), -ENOENT);
+        founding.keeps_key = true;
+        assert_int_equal(founding_begin(&world->credentials, &founding, &authority, &err), 0);
+        assert_int_equal(credentials_load_authority(&world->credentials, &kept, &err), 0);
+        assert_int_equal(kept.size, authority.private_key.len);
+        assert_memory_equal(kept.data, authority.private_key.data, kept.size);
+        pki_blob_done(&kept);
+        founding_done(&authority);
+    }
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -546,6 +594,7 @@ int main(void)
         TEST(test_everybody_is_believed_during_a_rotation),
         TEST(test_old_tokens_are_answered_after_a_rotation),
         TEST(test_tokens_come_from_requests),
+        TEST(test_founding),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
