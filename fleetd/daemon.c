@@ -413,6 +413,7 @@ void daemon_free(struct daemon *daemon)
     listeners_free(daemon->listeners);
     membership_free(daemon->membership);
     credentials_done(&daemon->credentials);
+    pki_key_free(daemon->proving_key);
     member_done(&daemon->member);
     identity_done(&daemon->identity);
     config_done(&daemon->config);
