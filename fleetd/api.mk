@@ -28,6 +28,7 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_units.c \
 	fleetd/api_wait.c fleetd/api_wait.h \
 	fleetd/authority.c fleetd/authority.h \
+	fleetd/founding.c fleetd/founding.h \
 	fleetd/core/rotation.c fleetd/core/rotation.h \
 	fleetd/metrics.c fleetd/metrics.h \
 	fleetd/router.c fleetd/router.h

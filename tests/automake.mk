@@ -36,6 +36,7 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/leading_voters.c \
 	fleetd/membership.c \
 	fleetd/observing.c \
+	fleetd/proving.c \
 	fleetd/removal.c \
 	fleetd/renewal.c \
 	fleetd/reload.c \

@@ -20,6 +20,7 @@
 #include "base/str.h"
 #include "fleetd/authority.h"
 #include "fleetd/credentials.h"
+#include "fleetd/founding.h"
 
 #define ID_A    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define ID_B    "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -528,6 +529,35 @@ static void test_tokens_come_from_requests(void **state)
     assert_memory_equal(first.pin, other.pin, sizeof first.pin);
 }
 
+/* ---- the beginning of a cluster ---- */
+
+static void test_founding(void **state)
+{
+    struct world *world = *state;
+    const uint8_t *cluster_id = (const uint8_t *)"fedcba9876543210";
+    Fleet__RegisterMachine machine = FLEET__REGISTER_MACHINE__INIT;
+    struct err err = {0};
+
+    machine.machine_id = (char *)ID_B;
+    /* The key that is there from before stays; of certificates there is nothing left. */
+    for (unsigned i = 0; i < 2; i++) {
+        _cleanup_(pki_key_freep) struct pki_key *key = NULL;
+        struct credentials loaded = {0};
+
+        assert_int_equal(founding_certify(&world->credentials, cluster_id, &machine, NOW_MS, &key, &err), 0);
+        assert_int_equal(credentials_load(world->directory, &loaded, &err), 0);
+        assert_true(credentials_complete(&loaded));
+        assert_string_equal(loaded.info.name.id, ID_B);
+        assert_memory_equal(loaded.info.name.cluster_id, cluster_id, CLUSTER_ID_SIZE);
+        assert_int_equal(loaded.info.not_after_ms, NOW_MS + YEAR_MS);
+        assert_int_equal(loaded.root_count, 1);
+        assert_int_equal(pki_key_fits(key, loaded.roots[0].data, loaded.roots[0].size, &err), 0);
+        assert_int_equal(
+            pki_verify(loaded.chain, loaded.chain_count, loaded.roots, 1, NOW_MS, &loaded.info, &err), 0);
+        credentials_done(&loaded);
+    }
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -546,6 +576,7 @@ int main(void)
         TEST(test_everybody_is_believed_during_a_rotation),
         TEST(test_old_tokens_are_answered_after_a_rotation),
         TEST(test_tokens_come_from_requests),
+        TEST(test_founding),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
