@@ -3,6 +3,7 @@ noinst_LIBRARIES += fleetctl/libfleetctl.a
 fleetctl_libfleetctl_a_CPPFLAGS = $(AM_CPPFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS) $(NETTLE_CFLAGS)
 fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/api.c fleetctl/api.h \
+	fleetctl/certificates.c fleetctl/certificates.h \
 	fleetctl/change.c fleetctl/change.h \
 	fleetctl/creation.c fleetctl/creation.h \
 	fleetctl/ctl.c fleetctl/ctl.h \
@@ -20,6 +21,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verbs.c fleetctl/verbs.h \
 	fleetctl/verb-backup.c \
 	fleetctl/verb-cat.c \
+	fleetctl/verb-client-cert.c \
 	fleetctl/verb-fd-forward.c \
 	fleetctl/verb-help.c \
 	fleetctl/verb-is-active.c \
@@ -41,7 +43,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-verify.c \
 	fleetctl/wait.c fleetctl/wait.h
 
-FLEETCTL_LIBS = fleetctl/libfleetctl.a backup/libbackup.a $(UNITS_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
+FLEETCTL_LIBS = fleetctl/libfleetctl.a backup/libbackup.a $(UNITS_LIBS) $(PKI_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
 
 bin_PROGRAMS += fleetctl/fleetctl
 fleetctl_fleetctl_SOURCES = fleetctl/main.c
@@ -66,5 +68,5 @@ endif
 
 # The program itself, against a pretend fleetd.
 TESTS += tests/ctl/test-ctl.sh
-EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/test_completions.py tests/ctl/test_membership.py tests/ctl/test_remote.py \
+EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/test_access.py tests/ctl/test_completions.py tests/ctl/test_membership.py tests/ctl/test_remote.py \
 	tests/ctl/test_rules.py tests/ctl/fake_fleetd.py tests/ctl/fake_ssh.py

@@ -326,13 +326,17 @@ static int make_authority(const struct config *config, const struct self *self,
                           struct pki_blob *ret_certificate, struct pki_blob *ret_key, struct err *err)
 {
     _cleanup_(pki_key_freep) struct pki_key *key = NULL;
+    Fleet__RegisterMachine machine = FLEET__REGISTER_MACHINE__INIT;
     struct credentials credentials = {0};
     int r = credentials_load(config->data_dir, &credentials, err);
 
     if (r < 0)
         return r;
-    r = founding_certify(&credentials, self->member.cluster_id, self->identity.machine_id, wall_ms(), &key,
-                         err);
+    machine.machine_id = (char *)self->identity.machine_id;
+    machine.hostname = self->identity.hostname;
+    machine.public_ip = self->identity.public_ip;
+    machine.cluster_address = self->address;
+    r = founding_certify(&credentials, self->member.cluster_id, &machine, wall_ms(), &key, err);
     if (r >= 0)
         r = pki_key_encode(key, ret_key, err);
     if (r >= 0) {
