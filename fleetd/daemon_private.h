@@ -141,7 +141,7 @@ void leading_tick(struct daemon *daemon);        /* The core's deadline has come
 void leading_set_ttl(struct daemon *daemon);     /* The configuration was read again. */
 void leading_set_placing(struct daemon *daemon); /* Likewise. */
 void leading_chores(struct daemon *daemon);
-void leading_probe(struct daemon *daemon);     /* Once a second. */
+void leading_probe(struct daemon *daemon); /* Once a second. */
 struct downlink *leading_downlink_new(struct daemon *daemon);
 struct prober *leading_prober_new(struct daemon *daemon);
 void leading_register(struct daemon *daemon, const Fleet__RegisterMachine *machine, store_done *done,

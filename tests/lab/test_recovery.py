@@ -10,7 +10,7 @@ import json
 import re
 import time
 
-from fleet import PORT, Cluster, Machine, write_service
+from fleet import Cluster, Machine, write_service
 from lab import Host, wait_until
 from test_api import ask
 from testing import Needs, lab_test
@@ -158,7 +158,7 @@ def test_restored_on_the_hosts_of_the_old_cluster(cluster: Cluster) -> None:
     said = restore(cluster, second, "/root/fleet.backup")
     assert "is the only member" in said
     for host in (first, third):
-        cluster.configure(host, {"bootstrap": None, "join": f"{second.ip}:{PORT}"})
+        cluster.configure_joining(host, second)
         host.systemctl("start", "fleetd")
     cluster.wait_ready(3)
     cluster.wait_voters(3)
@@ -202,7 +202,7 @@ def join_again(cluster: Cluster, host: Host, through: Host) -> None:
     host.systemctl("stop", "fleetd", timeout=60)
     host.run(["sh", "-c", f"mv {DATA} {DATA}.old; mkdir {DATA}"], check=False)
     host.run(["sh", "-c", f"mkdir -p {DATA}.old; mv {DATA}/* {DATA}.old/"], check=False)
-    cluster.configure(host, {"bootstrap": None, "join": f"{through.ip}:{PORT}"})
+    cluster.configure_joining(host, through)
     host.systemctl("start", "fleetd")
 
 
