@@ -47,7 +47,7 @@ const struct verb verbs[] = {
      1, ANY, "No machines given", OPTION_FULL, false, verb_confirm_lost},
     {"cordon", "MACHINE...", "Place no new units on machines", NULL, 1, ANY, "No machines given", OPTION_FULL,
      false, verb_cordon},
-    {"demote", "MACHINE...", "Keep machines from voting, and from holding the cluster's data",
+    {"demote", "MACHINE...", "Keep machines from voting",
      "Others get their votes first, and leadership if one of them leads. "
      "Refused if that would leave too few voters.",
      1, ANY, "No machines given", OPTION_AUTOMATIC | OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL, false,
@@ -82,7 +82,7 @@ const struct verb verbs[] = {
      "Prints the token alone: it is a secret, and goes into a file that only root can read. Fields of "
      "--list: id, state, expires, used (the default), created.",
      0, 0, NULL, OPTION_JOIN_TOKEN | OPTION_TTL | LIST, false, verb_join_token},
-    {"journal", "UNIT", "Print what a unit has written to the journals of its machines",
+    {"journal", "UNIT", "Print what a unit has written to journals",
      "The entries of all machines that have the unit, by time.", 1, 1, "One unit file must be provided.",
      OPTION_LINES | OPTION_FOLLOW | OPTION_OUTPUT | OPTION_FORMAT | OPTION_SUDO | OPTION_SSH_PORT, false,
      verb_journal},
@@ -122,7 +122,7 @@ const struct verb verbs[] = {
      "One that has units is drained first, or removed with --force: then they are stopped there before they "
      "are started elsewhere.",
      1, ANY, "No machines given", OPTION_FORCE | OPTION_FULL, false, verb_remove_machine},
-    {"restart", "UNIT|PATTERN...", "Restart what runs of units, on every machine that has them",
+    {"restart", "UNIT|PATTERN...", "Restart what runs of units, on every machine",
      "A unit that is loaded, has finished or has failed is started.", 1, ANY, "No units given",
      WAIT | OPTION_SSH_PORT, false, verb_restart},
     {"revoke-client-cert", "NAME|SERIAL...", "End what certificates can do",
@@ -146,7 +146,7 @@ const struct verb verbs[] = {
      0, ANY, NULL, OPTION_MACHINE | OPTION_UNIT | OPTION_FORWARD_AGENT | OPTION_SSH_PORT, false, verb_ssh},
     {"start", "UNIT...", "Place units on machines and start them", CREATE_DETAIL, 1, ANY, "No units given",
      CREATE | WAIT, false, verb_start},
-    {"status", "[UNIT|PATTERN...]", "Show what systemd says of units, on every machine that has them",
+    {"status", "[UNIT|PATTERN...]", "Show what systemd says of units, everywhere",
      "As \"systemctl status -l\" does. Exits with 3 if a unit is not active everywhere.", 0, ANY, NULL,
      OPTION_FULL | OPTION_OUTPUT | OPTION_LINES | OPTION_SSH_PORT, false, verb_status},
     {"stop", "UNIT|PATTERN...", "Stop units, leaving them on their machines", NULL, 1, ANY, "No units given",

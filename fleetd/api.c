@@ -215,6 +215,7 @@ static unsigned status_of(int code)
     case -ENOENT: return 404;
     case -EBUSY:
     case -EEXIST:
+    case -EPROTO: /* Not all hosts know it yet. */
     case -ESTALE: return 409;
     case -E2BIG:
     case -EMSGSIZE: return 413;

@@ -14,6 +14,7 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_hosts.c \
 	fleetd/api_json.c fleetd/api_json.h \
 	fleetd/api_join_tokens.c \
+	fleetd/api_level.c \
 	fleetd/api_linger.c \
 	fleetd/api_machines.c \
 	fleetd/api_members.c \
@@ -31,14 +32,14 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/metrics.c fleetd/metrics.h \
 	fleetd/router.c fleetd/router.h
 
-API_LIBS = fleetd/libapi.a fleetd/libaccess.a fleetd/libcore.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a $(PKI_LIBS) \
+API_LIBS = fleetd/libapi.a fleetd/libcore.a fleetd/libaccess.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a $(PKI_LIBS) \
 	$(JANSSON_LIBS) $(PROTOBUF_C_LIBS)
 API_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 
 if HAVE_CMOCKA
 API_TESTS = tests/unit/test-access tests/unit/test-api tests/unit/test-api-membership tests/unit/test-api-hosts \
 	tests/unit/test-api-wait tests/unit/test-api-wire \
-	tests/unit/test-metrics tests/unit/test-registry tests/unit/test-registry-security \
+	tests/unit/test-metrics tests/unit/test-registry tests/unit/test-registry-level tests/unit/test-registry-security \
 	tests/unit/test-credentials tests/unit/test-rotation
 check_PROGRAMS += $(API_TESTS)
 TESTS += $(API_TESTS)
@@ -76,6 +77,10 @@ tests_unit_test_registry_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) -DSOURCE
 tests_unit_test_registry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_registry_LDADD = raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
 	$(PROTOBUF_C_LIBS) $(NETTLE_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_registry_level_SOURCES = tests/unit/test-registry-level.c
+tests_unit_test_registry_level_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_registry_level_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_registry_level_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_registry_security_SOURCES = tests/unit/test-registry-security.c
 tests_unit_test_registry_security_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
 tests_unit_test_registry_security_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

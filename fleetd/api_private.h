@@ -188,6 +188,7 @@ void api_join_tokens_get(struct api_request *request);
 void api_join_tokens_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_join_token_delete(struct api_request *request, const Fleet__ApiRequest *message);
 void api_members_get(struct api_request *request);
+void api_level_get(struct api_request *request);
 void api_members_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_leadership_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_settings_get(struct api_request *request);

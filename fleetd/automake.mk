@@ -114,6 +114,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/joiner.c fleetd/joiner.h \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/leading_level.c \
 	fleetd/leading_voters.c \
 	fleetd/logind.c fleetd/logind.h \
 	fleetd/member.c fleetd/member.h \

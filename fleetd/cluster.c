@@ -229,12 +229,21 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
     return err_set(err, -ENOTSUP, "this version does not know what the connection is for");
 }
 
+/* In a secure cluster nobody is older than that, whatever is held back. */
+unsigned cluster_own_level(const struct daemon *daemon)
+{
+    unsigned level = daemon->config.feature_level;
+
+    return !daemon->config.insecure && level < FEATURE_LEVEL_SECURE ? FEATURE_LEVEL_SECURE : level;
+}
+
 static struct port_identity port_identity(const struct daemon *daemon)
 {
     struct port_identity identity = {
         .has_cluster = daemon->is_member,
         .server_id = daemon->member.server_id,
         .history = daemon->member.history,
+        .level = FEATURE_LEVEL,
         .has_log = daemon->member.has_log ||
                    (daemon->store == NULL && store_directory_has_log(daemon->config.data_dir))};
 

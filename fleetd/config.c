@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/times.h"
 #include "raftstore/limits.h"
+#include "raftstore/registry_level.h"
 #include "raftstore/settings.h"
 
 /* ---- values ---- */
@@ -226,6 +227,16 @@ static int set_agent_ttl(struct config *config, void *slot, const char *text, st
     return 0;
 }
 
+static int set_feature_level(struct config *config, void *slot, const char *text, struct err *err)
+{
+    long level = FEATURE_LEVEL;
+
+    if (*text != '\0' && parse_number(text, 0, FEATURE_LEVEL, &level, err) < 0)
+        return -EINVAL;
+    config->feature_level = (unsigned)level;
+    return 0;
+}
+
 static int set_public_ip(struct config *config, void *slot, const char *text, struct err *err)
 {
     struct in6_addr ip;
@@ -351,6 +362,13 @@ static char *get_unsigned(const struct config *config, const void *slot)
     return xasprintf("%u", *(const unsigned *)slot);
 }
 
+/* The newest is no number to be kept: the next version has another one. */
+static char *get_feature_level(const struct config *config, const void *slot)
+{
+    return config->feature_level == FEATURE_LEVEL ? xstrdup("")
+                                                  : get_unsigned(config, &config->feature_level);
+}
+
 static char *get_agent_ttl(const struct config *config, const void *slot)
 {
     uint64_t ms = config->agent_ttl_ms;
@@ -442,6 +460,7 @@ static const struct key {
      get_others,
      offsetof(struct config, api_socket_others)},
     {{"insecure", "false", .live = false}, set_bool, get_bool, offsetof(struct config, insecure)},
+    {{"feature_level", "", .live = true}, set_feature_level, get_feature_level, 0},
 };
 
 /* Of the first fleet, without a meaning here. */

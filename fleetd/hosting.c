@@ -59,6 +59,7 @@ void hosting_describe(struct daemon *daemon)
     machine->server_id = daemon->member.server_id;
     machine->version = (char *)PACKAGE_VERSION;
     machine->disable_engine = daemon->config.disable_engine;
+    machine->level = cluster_own_level(daemon);
     machine->no_store = daemon->bystander;
     machine->n_metadata = daemon->config.metadata_count;
     machine->metadata = xcalloc(machine->n_metadata, sizeof *machine->metadata);
@@ -573,7 +574,8 @@ char *hosting_status_json(struct daemon *daemon)
         registry_machines(registry, &machines);
     }
     body = json_pack(
-        "{s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:b,s:b,s:s}", "version", PACKAGE_VERSION, "machineID",
+        "{s:s,s:i,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:b,s:b,s:s}", "version", PACKAGE_VERSION,
+        "featureLevel", (int)(registry != NULL ? registry_level(registry) : 0), "machineID",
         daemon->identity.machine_id, "hostname", daemon->identity.hostname, "cluster", cluster, "role",
         role_word(daemon), "leader", daemon->store != NULL ? store_leader_address(daemon->store) : "", "term",
         (json_int_t)(daemon->store != NULL ? store_term(daemon->store) : 0), "applied",

@@ -293,6 +293,7 @@ static void found_cluster(struct daemon *daemon)
 
     create.cluster_id = (ProtobufCBinaryData){.len = CLUSTER_ID_SIZE, .data = daemon->member.cluster_id};
     create.voters = membership_voters(daemon);
+    create.level = cluster_own_level(daemon);
     if (!daemon->config.insecure) {
         const struct pki_blob *certificate = &daemon->credentials.roots[0];
         int r = credentials_load_authority(&daemon->credentials, &key, &err);
@@ -359,6 +360,7 @@ void leading_step(struct daemon *daemon)
     daemon->registry_changed = false;
     store_changes_take(daemon->store, &changes);
     cluster_forget_founding(daemon);
+    port_set_level_needed(daemon->port, registry_level(store_registry(daemon->store)));
     core_registry_changed(daemon->core, &changes, now_ms(), &effects);
     registry_changes_done(&changes);
     carry_out(daemon, &effects);
@@ -491,6 +493,7 @@ void leading_chores(struct daemon *daemon)
     certifier_tick(daemon->certifier);
     if (!store_leads(daemon->store))
         return;
+    level_step(daemon);
     tell_members(daemon);
     self = registry_machine(store_registry(daemon->store), daemon->member.machine_id);
     if (self == NULL || !self->registered)
@@ -536,7 +539,8 @@ static bool machine_equals(const struct registry_machine *known, const Fleet__Re
            streq(known->public_ip, said->public_ip) && streq(known->cluster_address, said->cluster_address) &&
            streq(known->boot_id, said->boot_id) && streq(known->version, said->version) &&
            known->server_id == said->server_id && known->disable_engine == said->disable_engine &&
-           known->no_store == said->no_store && labels_equal(known, said) && credentials_equal(known, said);
+           known->no_store == said->no_store && known->level == said->level && labels_equal(known, said) &&
+           credentials_equal(known, said);
 }
 
 /* A member may say anew where it is and what it is like, but not who it is. */
@@ -553,7 +557,7 @@ static void on_machine(const Fleet__RegisterMachine *machine, void *data)
         return;
     said.joins = false; /* That is ours to say. */
     said.join_token = (char *)protobuf_c_empty_string;
-    r = admission_check_machine(machine, &err);
+    r = admission_check_machine(daemon, machine, &err);
     if (r < 0)
         log_warn("Machine %s: %s", machine->machine_id, err_text(&err, r));
     else
@@ -567,6 +571,10 @@ static int on_opening(const Fleet__RegisterMachine *machine, struct err *err, vo
         registry_machine(store_registry(daemon->store), machine->machine_id);
     bool own = streq(machine->machine_id, daemon->identity.machine_id);
     const char *boot = own ? daemon->identity.boot_id : known != NULL ? known->boot_id : "";
+    int r = admission_check_level(daemon, machine, err);
+
+    if (r < 0)
+        return r;
 
     /* This host knows its own boot before the registry does. */
     if (known == NULL || boot[0] == '\0' || machine->boot_id[0] == '\0' || streq(boot, machine->boot_id))

@@ -115,6 +115,7 @@ static int found(struct daemon *daemon, const char *why, struct err *err)
     member_draw_server_id(&daemon->member);
     strcpy(daemon->member.machine_id, daemon->identity.machine_id);
     daemon->member.founder = true;
+    hosting_describe(daemon);
     if (!daemon->config.insecure)
         r = found_authority(daemon, err);
     if (r >= 0)

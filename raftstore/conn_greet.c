@@ -54,7 +54,8 @@ static int conn_check_hello_by_certificate(const struct conn *conn, const Fleet_
     return greeting_check_certificate(conn_peer_name(conn), hello->machine_id, err);
 }
 
-/* Before the peer hears anything: what follows from it may end this process, so it must be known who says it. */
+/* Before the peer hears anything: what follows from it may end this process, so it must be known who says it.
+ */
 static void conn_look_at_history(struct conn *conn, uint64_t recoveries, const ProtobufCBinaryData *id,
                                  const char *machine_id)
 {
@@ -134,6 +135,10 @@ void conn_take_welcome(struct conn *conn, const uint8_t *bytes, size_t size)
     } else if (greeting_check_welcome(welcome, conn->to_server_id, &err) < 0) {
         if (!welcome->accepted)
             conn->refusal = TAKE_PTR(welcome);
+        conn_shut(conn, err.text);
+    } else if (greeting_check_level(&conn->port->identity, conn->purpose, welcome->level, welcome->version,
+                                    &err) < 0) {
+        port_log_stranger(conn->port, conn->peer, err.text);
         conn_shut(conn, err.text);
     } else {
         conn->peer_server_id = welcome->server_id;

@@ -32,6 +32,8 @@ struct registry {
     uint8_t cluster_id[CLUSTER_ID_SIZE];
     struct cluster_history history;
     uint64_t version;
+    unsigned level;
+    bool behind;
     struct registry_setting *settings; /* By name. */
     size_t setting_count, setting_capacity;
     uint64_t setting_numbers[SETTING_COUNT]; /* What they are, set or not. */

@@ -97,6 +97,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     registration.version = machine->version;
     registration.server_id = machine->server_id;
     registration.disable_engine = machine->disable_engine;
+    registration.level = machine->level;
     registration.no_store = machine->no_store;
     registration.metadata = label_list;
     registration.n_metadata = machine->fixed_count;
@@ -270,7 +271,8 @@ static uint8_t *make_header(const struct registry *registry, bool for_backup, co
                      old = authority_message(&known->old);
     uint8_t sum[SHA256_DIGEST_SIZE];
 
-    message.format = SNAPSHOT_FORMAT;
+    message.format = registry->level > 0 ? SNAPSHOT_FORMAT : 1;
+    message.level = registry->level;
     message.cluster_id =
         (ProtobufCBinaryData){.len = sizeof registry->cluster_id, .data = (uint8_t *)registry->cluster_id};
     message.version = registry->version;
@@ -624,6 +626,7 @@ static int restore_all(struct registry *registry, Fleet__SnapshotHeader *header,
 
     memcpy(registry->cluster_id, header->cluster_id.data, CLUSTER_ID_SIZE);
     registry->version = header->version;
+    registry->level = header->level;
     registry->lease_ms = header->lease_ms;
     r = restore_settings(registry, header, reader->err);
     if (r >= 0)
@@ -661,8 +664,14 @@ static void release_contents(struct registry *registry)
 /* A format that this version does not know, and would have known had it written it itself: a wrong bit. */
 static int check_format(const Fleet__SnapshotHeader *header, struct err *err)
 {
-    if (header->format == SNAPSHOT_FORMAT)
-        return 0;
+    if (header->format > 0 && header->format <= SNAPSHOT_FORMAT) {
+        if (header->level <= FEATURE_LEVEL)
+            return 0;
+        return err_set(err, -EPROTONOSUPPORT,
+                       "the snapshot has feature level %u and was written by fleetd %s; this is "
+                       "fleetd " PACKAGE_VERSION ", which knows level %u: install fleetd %s or later",
+                       header->level, header->written_by, FEATURE_LEVEL, header->written_by);
+    }
     if (header->format == 0 || header->written_by[0] == '\0' || streq(header->written_by, PACKAGE_VERSION))
         return err_set(err, -EBADMSG, "the snapshot's format, %u, makes no sense: it is damaged",
                        header->format);

@@ -68,16 +68,6 @@ static bool read_number(const char *text, uint64_t *ret)
     return *text == '\0';
 }
 
-static bool read_word(const struct setting *row, const char *text, uint64_t *ret)
-{
-    for (uint64_t i = row->min; i <= row->max; i++)
-        if (streq(row->words[i], text)) {
-            *ret = i;
-            return true;
-        }
-    return false;
-}
-
 static int parse_text(const struct setting *row, const char *text, uint64_t *ret, struct err *err)
 {
     size_t size = strlen(text);
@@ -90,6 +80,16 @@ static int parse_text(const struct setting *row, const char *text, uint64_t *ret
                        row->max);
     *ret = size;
     return 0;
+}
+
+static bool read_word(const struct setting *row, const char *text, uint64_t *ret)
+{
+    for (uint64_t i = row->min; i <= row->max; i++)
+        if (streq(row->words[i], text)) {
+            *ret = i;
+            return true;
+        }
+    return false;
 }
 
 int settings_parse(enum setting_id id, const char *text, uint64_t *ret, struct err *err)
@@ -143,8 +143,8 @@ char *settings_format(enum setting_id id, uint64_t value)
     switch (row->type) {
     case SETTING_DURATION: return duration_format(value);
     case SETTING_WORD: return xstrdup(row->words[value]);
-    case SETTING_NUMBER:
-    case SETTING_TEXT: break;
+    case SETTING_TEXT:
+    case SETTING_NUMBER: break;
     }
     return xasprintf("%" PRIu64, value);
 }

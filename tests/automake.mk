@@ -32,6 +32,7 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/joiner.c \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/leading_level.c \
 	fleetd/leading_voters.c \
 	fleetd/membership.c \
 	fleetd/observing.c \
@@ -87,6 +88,7 @@ LAB_FILES = \
 	tests/lab/test_ledger.py \
 	tests/lab/test_liveness.py \
 	tests/lab/test_machines.py \
+	tests/lab/test_packaging.py \
 	tests/lab/test_placement.py \
 	tests/lab/test_recovery.py \
 	tests/lab/test_remote.py \
@@ -96,6 +98,8 @@ LAB_FILES = \
 	tests/lab/test_speed.py \
 	tests/lab/test_story.py \
 	tests/lab/test_units.py \
+	tests/lab/test_versions.py \
+	tests/lab/test_voters.py \
 	tests/lab/testing.py \
 	tests/lab/witness.py
 

@@ -206,9 +206,21 @@ static void test_tokens_refused(void **state)
 
 /* ---- removing machines ---- */
 
+static void set_level(struct world *world, unsigned level)
+{
+    Fleet__SetLevel body = FLEET__SET_LEVEL__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    body.level = level;
+    command.body_case = FLEET__COMMAND__BODY_SET_LEVEL;
+    command.set_level = &body;
+    apply(world, &command);
+}
+
 /* world_servers(): 1 votes and leads, 9 stands by. */
 static void add_three(struct world *world)
 {
+    set_level(world, FEATURE_LEVEL);
     add_machine(world, ID_A, "host", "", 1);
     add_machine(world, ID_B, "host", "", 2);
     add_machine(world, ID_C, "host", "", 9);

@@ -72,6 +72,7 @@ static struct registry *new_cluster(const char *certificate)
 
     body.cluster_id = bytes_of("0123456789abcdef");
     body.voters = 5;
+    body.level = FEATURE_LEVEL;
     body.authority = certificate[0] != '\0' ? &authority : NULL;
     command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
     command.create_cluster = &body;
