@@ -501,8 +501,7 @@ static void test_credentials_of_a_machine(void **state)
 /* Whoever has a backup has the units, but nothing that gives power over the cluster. */
 static void test_backup_gives_no_power(void **state)
 {
-    static const char *const secrets[] = {"its key", "root A",        "key B", "root B",
-                                          "B by A",  "digest digest", TOKEN_1};
+    static const char *const secrets[] = {"its key", "root A", "key B", "root B", "B by A", "digest digest"};
     _cleanup_(registry_freep) struct registry *registry = new_cluster("root A"), *fresh = registry_new();
     Fleet__Authority next = authority_of("root B", "key B", "B by A");
     struct registry_snapshot *taken;
