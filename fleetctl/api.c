@@ -189,6 +189,15 @@ static int turned_away(struct api *api, struct err *err)
         api->endpoint.where, api->error, certificates->file);
 }
 
+/* It was closed while we were still saying who we are: the server has seen enough. */
+static bool was_closed(struct api *api)
+{
+    long code = 0;
+
+    curl_easy_getinfo(api->easy, CURLINFO_OS_ERRNO, &code);
+    return code == EPIPE || code == ECONNRESET;
+}
+
 /* Turns what curl says into ours. */
 static int transport_error(struct api *api, CURLcode code, const char *method, const char *path,
                            uint64_t timeout_ms, struct err *err)
@@ -207,7 +216,10 @@ static int transport_error(struct api *api, CURLcode code, const char *method, c
     case CURLE_PEER_FAILED_VERIFICATION: return not_trusted(api, err);
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_CERTPROBLEM:
-    case CURLE_SSL_CONNECT_ERROR: return err_set(err, -ENOTCONN, "no TLS with %s: %s", where, api->error);
+    case CURLE_SSL_CONNECT_ERROR:
+        if (code == CURLE_SSL_CONNECT_ERROR && was_closed(api) && api->tunnel == NULL)
+            return turned_away(api, err);
+        return err_set(err, -ENOTCONN, "no TLS with %s: %s", where, api->error);
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
         if (api->endpoint.tls && !api->answered && api->tunnel == NULL)

@@ -11,6 +11,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/journal_line.c fleetctl/journal_line.h \
 	fleetctl/listing.c fleetctl/listing.h \
 	fleetctl/machine.c fleetctl/machine.h \
+	fleetctl/members.h \
 	fleetctl/options.c fleetctl/options.h \
 	fleetctl/output.c fleetctl/output.h \
 	fleetctl/source.c fleetctl/source.h \

@@ -107,6 +107,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/farewell.c fleetd/farewell.h \
 	fleetd/going_down.c fleetd/going_down.h \
 	fleetd/host_query.c fleetd/host_query.h \
+	fleetd/founding.c fleetd/founding.h \
 	fleetd/gate.c fleetd/gate.h \
 	fleetd/hosting.c \
 	fleetd/journal_entry.c fleetd/journal_entry.h \

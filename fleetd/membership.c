@@ -20,8 +20,8 @@
 #include "base/times.h"
 #include "fleetd/api_json.h"
 #include "fleetd/audit.h"
-#include "fleetd/authority.h"
 #include "fleetd/daemon_private.h"
+#include "fleetd/founding.h"
 #include "raftstore/limits.h"
 
 #define TOKEN_FILE_MAX 4096u
@@ -97,44 +97,14 @@ void membership_arrived(struct daemon *daemon)
 
 /* ---- founding ---- */
 
-/* Signs the founder's own certificate: it is a machine like the others. */
-static int certify_founder(struct daemon *daemon, const struct pki_key *authority_key,
-                           const struct pki_blob *authority, uint64_t now, struct err *err)
-{
-    struct pki_subject subject = {.name = {.kind = PKI_MACHINE},
-                                  .not_after_ms = now + settings_row(SETTING_CERTIFICATE_LIFETIME)->fallback};
-    struct pki_blob certificate = {0}, request = {0};
-    struct credentials_issued issued = {
-        .chain = &certificate, .chain_count = 1, .roots = authority, .root_count = 1};
-    int r = credentials_request(&daemon->credentials, &request, err);
-
-    memcpy(subject.name.cluster_id, daemon->member.cluster_id, CLUSTER_ID_SIZE);
-    strcpy(subject.name.id, daemon->identity.machine_id);
-    if (r >= 0)
-        r = pki_sign(authority->data, authority->size, authority_key, request.data, request.size, &subject,
-                     &certificate, NULL, err);
-    if (r >= 0)
-        r = credentials_take(&daemon->credentials, &issued, daemon->member.cluster_id,
-                             daemon->identity.machine_id, now, err);
-    pki_blob_done(&request);
-    pki_blob_done(&certificate);
-    return r;
-}
-
 static int found_authority(struct daemon *daemon, struct err *err)
 {
     _cleanup_(pki_key_freep) struct pki_key *key = NULL;
-    struct pki_blob certificate = {0};
-    uint64_t now = wall_ms();
-    int r = authority_found(daemon->member.cluster_id, now, &key, &certificate, err);
+    int r = founding_certify(&daemon->credentials, daemon->member.cluster_id, &daemon->machine, wall_ms(),
+                             &key, err);
 
     /* Before the member file: with that file this host goes on founding after a crash. */
-    if (r >= 0)
-        r = credentials_save_authority(&daemon->credentials, key, err);
-    if (r >= 0)
-        r = certify_founder(daemon, key, &certificate, now, err);
-    pki_blob_done(&certificate);
-    return r;
+    return r < 0 ? r : credentials_save_authority(&daemon->credentials, key, err);
 }
 
 static int found(struct daemon *daemon, const char *why, struct err *err)
@@ -146,6 +116,7 @@ static int found(struct daemon *daemon, const char *why, struct err *err)
     member_draw_server_id(&daemon->member);
     strcpy(daemon->member.machine_id, daemon->identity.machine_id);
     daemon->member.founder = true;
+    hosting_describe(daemon);
     if (!daemon->config.insecure)
         r = found_authority(daemon, err);
     if (r >= 0)

@@ -44,8 +44,8 @@ static bool has_group(int fd, gid_t group)
     return has(many, size / sizeof *many, group);
 }
 
-/* Whether the process has what the kernel asks of the group of the socket's file. Without a file (an abstract
- * socket) there is no group. */
+/* Whether the process is of the group of the socket's file: if the file's mode were against it, it would not
+ * be here. Without a file (an abstract socket) there is no group. */
 static bool is_of_group(int fd, gid_t primary)
 {
     struct sockaddr_un addr = {0};
@@ -53,7 +53,7 @@ static bool is_of_group(int fd, gid_t primary)
     struct stat st;
 
     if (getsockname(fd, (struct sockaddr *)&addr, &size) < 0 || addr.sun_path[0] != '/' ||
-        stat(addr.sun_path, &st) < 0 || !S_ISSOCK(st.st_mode) || (st.st_mode & S_IWGRP) == 0)
+        stat(addr.sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
         return false;
     return primary == st.st_gid || has_group(fd, st.st_gid);
 }

@@ -3,7 +3,7 @@
  * groups of the process that has connected, of TCP an address.
  *
  * Who counts as an owner of a Unix socket is said by its file, as for any other: root and the user that
- * fleetd runs as, and the members of the file's group, if that may write. */
+ * fleetd runs as, and the members of the file's group. */
 #pragma once
 
 #include <stdbool.h>

@@ -238,11 +238,13 @@ struct registry_renewal {
     uint64_t server_id;
     const uint8_t *cluster_id; /* Of a new cluster, for which these data were restored from a backup; NULL: it
                                   is the same cluster as ever. */
+    const Fleet__Authority *authority; /* Of the new cluster; NULL: it is insecure. */
 };
 
 /* Makes what the registry holds the beginning of a new history. Units, contents, desired states, places,
  * tokens, settings and what is known of machines stay. In a new cluster the machines of the old one are
- * awaited; nobody there is a member before it has joined, and nobody's requests are remembered. */
+ * awaited; nobody there is a member before it has joined, and nobody's requests are remembered. What the old
+ * cluster's authority has signed, and its join tokens, mean nothing in the new one. */
 void registry_renew(struct registry *registry, const struct registry_renewal *renewal);
 
 /* As registry_snapshot_new(), without what is of no use in another cluster: the requests, and whatever gives

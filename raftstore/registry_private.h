@@ -119,6 +119,7 @@ void registry_clear(
 int registry_check_join(struct registry *registry, const Fleet__RegisterMachine *command, uint64_t wall_ms);
 void registry_note_join(struct registry *registry, struct registry_machine *machine,
                         const Fleet__RegisterMachine *command);
+void registry_forget_credentials(struct registry_machine *machine);
 void registry_set_credentials(struct registry_machine *machine, const Fleet__RegisterMachine *message);
 void registry_remember_removed(struct registry *registry, const char *machine_id, const char *hostname,
                                uint64_t server_id, uint64_t wall_ms);
@@ -135,6 +136,7 @@ int registry_apply_add_join_token(struct registry *registry, const Fleet__AddJoi
                                   uint64_t wall_ms);
 int registry_apply_revoke_join_token(struct registry *registry, const Fleet__RevokeJoinToken *command,
                                      uint64_t wall_ms);
+/* The authority, the tokens, and who was removed. */
 void registry_security_clear(struct registry *registry);
 
 /* ---- registry_clients.c ---- */

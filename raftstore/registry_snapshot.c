@@ -287,15 +287,15 @@ static uint8_t *make_header(const struct registry *registry, bool for_backup, co
     message.machines = HASH_COUNT(registry->machines);
     message.requests = for_backup ? 0 : HASH_COUNT(registry->requests);
     message.departed = HASH_COUNT(registry->departed);
-    message.join_tokens = HASH_COUNT(registry->join_tokens);
-    message.removed = HASH_COUNT(registry->removed);
-    message.clients = HASH_COUNT(registry->clients);
+    message.join_tokens = for_backup ? 0 : HASH_COUNT(registry->join_tokens);
+    message.removed = for_backup ? 0 : HASH_COUNT(registry->removed);
+    message.clients = for_backup ? 0 : HASH_COUNT(registry->clients);
     authorities.issuing = &issuing;
     authorities.next = known->next.certificate != NULL ? &next : NULL;
     authorities.old = known->old.certificate != NULL ? &old : NULL;
     authorities.old_trusted = known->old_trusted;
     authorities.since_wall_ms = known->since_wall_ms;
-    message.authorities = registry_is_secure(registry) ? &authorities : NULL;
+    message.authorities = registry_is_secure(registry) && !for_backup ? &authorities : NULL;
     digest_all(&message, tail->text, tail->size, sum);
     message.sha256 = (ProtobufCBinaryData){.len = sizeof sum, .data = sum};
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_HEADER;
@@ -326,11 +326,14 @@ static struct registry_snapshot *snapshot_take(struct registry *registry, bool f
         add_request(&tail, request);
     for (struct departed *departed = registry->departed; departed != NULL; departed = departed->hh.next)
         add_departed(&tail, departed);
-    for (struct registry_join_token *token = registry->join_tokens; token != NULL; token = token->hh.next)
+    for (struct registry_join_token *token = registry->join_tokens; token != NULL && !for_backup;
+         token = token->hh.next)
         add_join_token(&tail, token);
-    for (struct registry_removed *removed = registry->removed; removed != NULL; removed = removed->hh.next)
+    for (struct registry_removed *removed = registry->removed; removed != NULL && !for_backup;
+         removed = removed->hh.next)
         add_removed(&tail, removed);
-    for (struct registry_client *client = registry->clients; client != NULL; client = client->hh.next)
+    for (struct registry_client *client = registry->clients; client != NULL && !for_backup;
+         client = client->hh.next)
         add_client(&tail, client);
     tail_size = tail.size;
     snapshot->head = make_header(registry, for_backup, &tail, &head_size);

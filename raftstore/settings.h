@@ -23,9 +23,9 @@ enum setting_id {
     SETTING_FAILURE_LIMIT_BURST, /* After so many failures on one machine a unit is tried elsewhere; 0: never.
                                   */
     SETTING_FAILURE_LIMIT_INTERVAL, /* Within so many milliseconds. */
-    SETTING_HOST_ROLE, /* What one may do through a host without the cluster's data: an enum pki_role. */
-    SETTING_VOTERS,           /* How many hosts vote: an odd number, so that half of them is no majority. */
-    SETTING_VOTERS_GRACE,     /* A voter that is away for so many milliseconds is replaced. */
+    SETTING_HOST_ROLE,    /* What one may do through a host without the cluster's data: an enum pki_role. */
+    SETTING_VOTERS,       /* How many hosts vote: an odd number, so that half of them is no majority. */
+    SETTING_VOTERS_GRACE, /* A voter that is away for so many milliseconds is replaced. */
     SETTING_VOTERS_SPREAD_BY, /* The metadata key by which voters are spread; "": by none. */
     SETTING_COUNT,
 };
@@ -33,8 +33,8 @@ enum setting_id {
 enum setting_type {
     SETTING_NUMBER,
     SETTING_DURATION, /* In milliseconds; as text, systemd.time(7)'s. */
-    SETTING_TEXT,     /* Of 'min' to 'max' bytes, none of them blank. Its default is the empty one. */
     SETTING_WORD,     /* One of some words; the number is its place among them. */
+    SETTING_TEXT,     /* Of 'min' to 'max' bytes, none of them blank. Its default is the empty one. */
 };
 
 struct setting {

@@ -25,6 +25,7 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/asks.c \
 	fleetd/downlink.c \
 	fleetd/farewell.c \
+	fleetd/founding.c \
 	fleetd/gate.c \
 	fleetd/going_down.c \
 	fleetd/hosting.c \

@@ -137,12 +137,18 @@ class Cluster:
             host.write(TOKEN_FILE, token + "\n", 0o600)
         return token
 
+    def configure_joining(self, host: Host, through: Host) -> None:
+        """The host is to join by this member, with a token that it makes."""
+        conf = {"bootstrap": None, "join": f"{through.ip}:{PORT}"}
+        if not self.insecure:
+            self.give_token(host, member=through)
+            conf["join_token_file"] = TOKEN_FILE
+        self.configure(host, conf)
+
     def add(self, host: Host) -> None:
         """Brings a host of the lab that has no fleet yet into the cluster, and waits until all machines see it."""
-        if not self.insecure:
-            self.give_token(host, member=next(member for member in self.hosts if member.is_up))
+        self.configure_joining(host, next(member for member in self.hosts if member.is_up))
         self.hosts.append(host)
-        self.configure(host)
         self.install(host)
         host.systemctl("start", "fleetd")
         self.wait_ready()

@@ -223,8 +223,8 @@ def test_users_of_the_unix_socket(cluster: Cluster) -> None:
     one.run(["groupadd", "--gid=4711", "fleet"])
     cluster.configure(one)
     one.systemctl("restart", "fleetd")
-    unit = write_service(one, "web.service")
-    one.run(["chmod", "-R", "a+rX", "/root", "/root/units"])
+    unit = "/tmp/web.service"  # Where others can read it.
+    one.write(unit, one.read(write_service(one, "web.service")))
     wait_until(lambda: one.run(["stat", "-c", "%G %a", "/run/fleet.sock"]).stdout, 20, "the socket", accept=lambda s: s == "fleet 660\n")
 
     assert_refused(as_user(one, [], "list-machines"), "Only root and the group of the socket may use it")

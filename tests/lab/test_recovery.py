@@ -10,6 +10,7 @@ import json
 import re
 import time
 
+from faults import READS_FAIL, WRITES_FAIL, install, set_faults
 from fleet import PORT, Cluster, Machine, write_service
 from lab import Host, wait_until
 from test_api import ask
@@ -158,7 +159,7 @@ def test_restored_on_the_hosts_of_the_old_cluster(cluster: Cluster) -> None:
     said = restore(cluster, second, "/root/fleet.backup")
     assert "is the only member" in said
     for host in (first, third):
-        cluster.configure(host, {"bootstrap": None, "join": f"{second.ip}:{PORT}"})
+        cluster.configure_joining(host, second)
         host.systemctl("start", "fleetd")
     cluster.wait_ready(3)
     cluster.wait_voters(3)
@@ -178,6 +179,35 @@ def test_restored_on_the_hosts_of_the_old_cluster(cluster: Cluster) -> None:
     running = first.run(["fleetd", "--recover-quorum", "--yes"], check=False)
     assert running.returncode == 1 and "is in use by another fleetd" in running.stderr, running
     second.systemctl("start", "fleetd")
+
+
+@lab_test(hosts=3, deadline_s=120, conf=CONF)
+def test_a_disk_that_cannot_be_written_or_read(cluster: Cluster) -> None:
+    """Input and output errors: said with the file, and nothing else happens to anybody."""
+    install(cluster)
+    for host in cluster.hosts:
+        host.systemctl("restart", "fleetd")
+    cluster.wait_ready(3)
+    cluster.wait_voters(3)
+    before = start_jobs(cluster, cluster.hosts[0])
+    leader = cluster.wait_leader()
+    bad, other = cluster.others_of(leader)
+    for error, said in ((WRITES_FAIL, "error"), (READS_FAIL, "Input/output error")):
+        restarts = int(bad.show("fleetd.service", "NRestarts"))
+        set_faults(bad, io_error=error)
+        if error == READS_FAIL:
+            bad.systemctl("restart", "fleetd", check=False)
+        cluster.ctl(other, "submit", write_service(other, f"while-{error}.service"))
+        wait_until(lambda: int(bad.show("fleetd.service", "NRestarts")), 20, "fleetd to end and be started again",
+                   accept=lambda count: count > restarts)
+        lines = [line for line in bad.journal("fleetd", 50).splitlines() if f"{DATA}/raft" in line]
+        assert any(said in line for line in lines), bad.journal("fleetd", 50)
+        print(f"       {lines[-1].split(': ', 1)[1][:150]}")
+        assert cluster.ctl(other, "cat", f"while-{error}.service").stdout
+        set_faults(bad)
+        cluster.wait_ready(3)
+        assert cluster.ctl(bad, "cat", f"while-{error}.service").stdout
+        assert lives(cluster.hosts, "job@*") == before, "something bounced"
 
 
 def show(host: Host) -> tuple[int, int]:
@@ -202,7 +232,7 @@ def join_again(cluster: Cluster, host: Host, through: Host) -> None:
     host.systemctl("stop", "fleetd", timeout=60)
     host.run(["sh", "-c", f"mv {DATA} {DATA}.old; mkdir {DATA}"], check=False)
     host.run(["sh", "-c", f"mkdir -p {DATA}.old; mv {DATA}/* {DATA}.old/"], check=False)
-    cluster.configure(host, {"bootstrap": None, "join": f"{through.ip}:{PORT}"})
+    cluster.configure_joining(host, through)
     host.systemctl("start", "fleetd")
 
 

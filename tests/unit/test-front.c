@@ -499,6 +499,7 @@ static void test_without_tls(void **state)
     assert_true(str_has_prefix(http, "HTTP/1.1 400 Bad Request\r\n"));
     assert_non_null(strstr(http, "use https"));
     assert_string_equal(noise, "");
+    assert_null(strstr(almost, "HTTP"));
     assert_int_equal(w->requests, 0);
     UNTIL(w, NULL, front_connections(w->front) == 0);
 }

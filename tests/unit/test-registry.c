@@ -1314,7 +1314,7 @@ static void test_recovered(void **state)
     uint64_t version = registry_version(registry);
     const struct registry_unit *unit;
 
-    registry_renew(registry, &(struct registry_renewal){second, ID_A, 4711, NULL});
+    registry_renew(registry, &(struct registry_renewal){second, ID_A, 4711, NULL, NULL});
     round_trip(&registry);
     assert_true(history_equal(registry_history(registry), &second));
     assert_int_equal(registry_version(registry), version + REGISTRY_VERSION_LEAP);
@@ -1342,7 +1342,7 @@ static void test_restored(void **state)
 
     judge_machine(registry, ID_C, FLEET__VERDICT__VERDICT_LOST);
     version = registry_version(registry);
-    registry_renew(registry, &(struct registry_renewal){{0}, ID_A, 4711, (const uint8_t *)fresh});
+    registry_renew(registry, &(struct registry_renewal){{0}, ID_A, 4711, (const uint8_t *)fresh, NULL});
     round_trip(&registry);
     assert_memory_equal(registry_cluster_id(registry), fresh, CLUSTER_ID_SIZE);
     assert_int_equal(registry_version(registry), version + REGISTRY_VERSION_LEAP);
