@@ -46,8 +46,6 @@ unsigned level_of_command(const Fleet__Command *command)
     case FLEET__COMMAND__BODY_SET_LEVEL: return 0;
     case FLEET__COMMAND__BODY_CHANGE_MACHINES: return level_of_changes(command->change_machines);
     case FLEET__COMMAND__BODY_CHANGE_SETTINGS: return command->change_settings->n_changes > 0 ? 1 : 0;
-    case FLEET__COMMAND__BODY_ADD_CLIENT:
-    case FLEET__COMMAND__BODY_REVOKE_CLIENT:
     case FLEET__COMMAND__BODY_ROTATE_AUTHORITY:
     case FLEET__COMMAND__BODY_ADD_JOIN_TOKEN:
     case FLEET__COMMAND__BODY_REVOKE_JOIN_TOKEN:
