@@ -63,12 +63,14 @@ LAB_FILES = \
 	tests/lab/disks.py \
 	tests/lab/faults.py \
 	tests/lab/fleet.py \
+	tests/lab/flood.py \
 	tests/lab/host.py \
 	tests/lab/janitor.py \
 	tests/lab/kernel.py \
 	tests/lab/lab.py \
 	tests/lab/patience.py \
 	tests/lab/run.py \
+	tests/lab/sanitizers.py \
 	tests/lab/supervisor.py \
 	tests/lab/fleet_peer.py \
 	tests/lab/test_access.py \
@@ -82,6 +84,7 @@ LAB_FILES = \
 	tests/lab/test_disk.py \
 	tests/lab/test_errors.py \
 	tests/lab/test_failover.py \
+	tests/lab/test_flood.py \
 	tests/lab/test_hostverbs.py \
 	tests/lab/test_lab.py \
 	tests/lab/test_joining.py \
