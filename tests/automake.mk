@@ -65,6 +65,7 @@ LAB_FILES = \
 	tests/lab/fleet.py \
 	tests/lab/flood.py \
 	tests/lab/host.py \
+	tests/lab/impostor.py \
 	tests/lab/janitor.py \
 	tests/lab/kernel.py \
 	tests/lab/lab.py \
