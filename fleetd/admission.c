@@ -3,6 +3,7 @@
 #include <config.h>
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,6 +206,19 @@ static int check(struct daemon *daemon, const Fleet__JoinRequest *request, struc
     return r;
 }
 
+/* Whoever reaches the port can cause as many as they like. */
+static void log_refused(struct daemon *daemon, const char *peer, const char *why)
+{
+    _cleanup_(freep) char *left = NULL;
+    uint64_t left_out;
+
+    if (!audit_allows(&daemon->joins_refused, now_ms(), &left_out))
+        return;
+    left = left_out > 0 ? xasprintf(" (%" PRIu64 " more before it were not written)", left_out) : xstrdup("");
+    log_message(LOG_WARNING, log_fields(MESSAGE_JOIN_REFUSED), "A host at %s may not join: %s%s", peer, why,
+                left);
+}
+
 static int gate_check(const Fleet__JoinRequest *request, const char *peer, struct gate_pass *ret,
                       struct err *err, void *data)
 {
@@ -212,8 +226,7 @@ static int gate_check(const Fleet__JoinRequest *request, const char *peer, struc
     int r = check(daemon, request, ret, err);
 
     if (r < 0 && r != -EAGAIN)
-        log_message(LOG_WARNING, log_fields(MESSAGE_JOIN_REFUSED), "A host at %s may not join: %s", peer,
-                    err_text(err, r));
+        log_refused(daemon, peer, err_text(err, r));
     return r;
 }
 

@@ -8,8 +8,10 @@
 
 #include "fleetd/agent.h"
 #include "fleetd/api.h"
+#include "fleetd/audit.h"
 #include "fleetd/certifier.h"
 #include "fleetd/config.h"
+#include "fleetd/audit.h"
 #include "fleetd/core/core.h"
 #include "fleetd/credentials.h"
 #include "fleetd/daemon.h"
@@ -93,6 +95,7 @@ struct daemon {
     struct dump *dump;     /* While the state is written to stdout. */
 
     bool registry_changed;
+    struct audit_budget joins_refused;
     bool level_busy;         /* The feature level is being raised. */
     struct strlist told;     /* Addresses that all hosts with a session know, while this host leads. */
     unsigned voters_to_tell; /* What the leader has yet to hear of this host's configuration; 0: nothing. */

@@ -80,7 +80,7 @@ class Attack:
             for purpose in ("raft", "session"):
                 self.kinds.append((f"cluster: {name} {purpose}",
                                    lambda name=name, purpose=purpose: self.impostor(name, purpose)))
-            if "api" in plan["ports"]:
+            if "api" in plan["ports"] and name not in plan["clients"]:
                 self.kinds.append((f"api: {name}", lambda name=name: self.client(name)))
         for name in plan["tokens"]:
             self.kinds.append((f"cluster: token {name}", lambda name=name: self.join(name)))

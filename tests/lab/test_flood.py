@@ -83,6 +83,8 @@ def certificates(cluster: Cluster, mallory: Host) -> dict[str, Any]:
     for path in (brief, lost, good):
         mallory.write(path, one.read(path), 0o600)
     cluster.ctl(one, "revoke-client-cert", "lost")
+    wait_until(lambda: cluster.ctl(one, "list-client-certs", "--no-legend", "--fields=name,state").stdout.split(), 10,
+               "a certificate to end", accept=lambda words: "expired" in words)
     for name in ("host.crt", "host.key"):
         mallory.write(f"/root/two-{name}", two.read(f"/var/lib/fleet/tls/{name}"), 0o600)
         mallory.write(f"/root/removed-{name}", mallory.read(f"/var/lib/fleet/tls/{name}"), 0o600)
@@ -90,7 +92,7 @@ def certificates(cluster: Cluster, mallory: Host) -> dict[str, Any]:
     cluster.hosts.remove(mallory)
     cluster.ctl(one, "remove-machine", "--force", mallory.machine_id)
     mallory.systemctl("disable", "--now", "fleetd")
-    return {"cluster": cluster_id,
+    return {"cluster": cluster_id, "clients": ["client as machine"],  # Whom the API is right to serve.
             "certificates": {"forged": ["/root/forged.pem", "/root/forged.key"], "expired": [brief], "revoked client": [lost],
                              "client as machine": [good], "other machine": ["/root/two-host.crt", "/root/two-host.key"],
                              "removed machine": ["/root/removed-host.crt", "/root/removed-host.key"]},
@@ -110,11 +112,10 @@ def tokens(cluster: Cluster, mallory: Host) -> dict[str, str]:
     mallory.systemctl("start", "fleetd")
     cluster.hosts.append(mallory)
     cluster.wait_ready()
-    listed = cluster.ctl(one, "join-token", "--list", "--no-legend", "--fields=id,uses,state").stdout.splitlines()
-    revoke = cluster.ctl(one, "join-token", "--list", "--no-legend", "--fields=id,state").stdout.splitlines()
-    for row in revoke:
-        if row.split()[1] == "valid" and any(row.split()[0] in line for line in listed):
-            cluster.ctl(one, "join-token", f"--revoke={row.split()[0]}")
+    for row in cluster.ctl(one, "join-token", "--list", "--no-legend", "--fields=id,state").stdout.splitlines():
+        identity, state = row.split(None, 1)
+        if state.strip() == "valid":
+            cluster.ctl(one, "join-token", f"--revoke={identity}")
     return {name: secret_of(token) for name, token in made.items()} | {"unknown": "00" * 16}
 
 
