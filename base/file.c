@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -23,6 +24,13 @@ int file_write_all(int fd, const void *bytes, size_t size)
         done += (size_t)n;
     }
     return 0;
+}
+
+int file_make_directory(const char *path)
+{
+    if (mkdir(path, 0755) < 0)
+        return errno == EEXIST ? 0 : -errno;
+    return chmod(path, 0755) < 0 ? -errno : 0; /* The umask is for what nobody else is to read. */
 }
 
 static int write_synced(int directory_fd, const char *name, const void *bytes, size_t size, mode_t mode)

@@ -18,6 +18,9 @@ sysusersdir = $(prefix)/lib/sysusers.d
 dist_sysusers_DATA = data/sysusers.d/fleet.conf
 catalogdir = $(prefix)/lib/systemd/catalog
 dist_catalog_DATA = data/catalog/fleet.catalog
+# Where polkit looks, whatever the prefix; a number in front, as there: before the defaults of the distribution.
+polkitdir = $(datadir)/polkit-1/rules.d
+dist_polkit_DATA = data/polkit-1/rules.d/50-fleet.rules
 tmpfilesdir = $(prefix)/lib/tmpfiles.d
 dist_tmpfiles_DATA = data/tmpfiles.d/fleet.conf
 

@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "fleetctl/certificates.h"
 #include "fleetctl/endpoint.h"
 #include "fleetctl/tunnel.h"
 
@@ -24,8 +25,10 @@ struct api {
     CURLM *multi; /* Only so that a wait can be interrupted. */
     struct curl_slist *headers;
     struct endpoint endpoint;
-    struct tunnel *tunnel; /* NULL: none. */
-    bool logged_in;        /* Something came through the tunnel. */
+    struct certificates certificates; /* For https. */
+    struct tunnel *tunnel;            /* NULL: none. */
+    bool logged_in;                   /* Something came through the tunnel. */
+    bool answered;                    /* There was an answer before. */
     const struct options *options;
     int interrupt_fd;
     struct strbuf reply; /* Of the call that runs. */
@@ -35,29 +38,9 @@ struct api {
 
 /* --- Set-up --- */
 
-static int check_file(const char *option, const char *path, struct err *err)
-{
-    if (path == NULL || path[0] == '\0' || access(path, R_OK) == 0)
-        return 0;
-    return err_set(err, -EINVAL, "--%s: %s: %s", option, path, strerror(errno));
-}
-
 static bool given(const char *text)
 {
     return text != NULL && text[0] != '\0';
-}
-
-static int check_tls(const struct options *o, struct err *err)
-{
-    int r = check_file("ca-file", o->ca_file, err);
-
-    if (r == 0)
-        r = check_file("cert-file", o->cert_file, err);
-    if (r == 0)
-        r = check_file("key-file", o->key_file, err);
-    if (r == 0 && given(o->cert_file) != given(o->key_file))
-        r = err_set(err, -EINVAL, "--cert-file and --key-file must be given together");
-    return r;
 }
 
 static size_t on_reply(char *bytes, size_t size, size_t count, void *data)
@@ -93,12 +76,13 @@ int api_new(const struct options *o, struct api **ret, struct err *err)
 
     api->options = o;
     api->interrupt_fd = -1;
+    api->certificates = (struct certificates){.fds = {-1, -1, -1}};
     if (!streq(o->driver, OPTIONS_DRIVER))
         return err_set(err, -EINVAL, "unrecognized driver \"%s\" (there is API only, the default)",
                        o->driver);
     r = endpoint_parse(o->endpoint, &api->endpoint, err);
     if (r == 0 && api->endpoint.tls)
-        r = check_tls(o, err);
+        r = certificates_load(o, &api->certificates, err);
     if (r == 0 && given(o->tunnel))
         r = tunnel_new(o, &api->endpoint, &api->tunnel, err);
     if (r < 0)
@@ -125,6 +109,7 @@ void api_free(struct api *api)
         curl_global_cleanup();
     }
     tunnel_free(api->tunnel);
+    certificates_done(&api->certificates);
     strbuf_done(&api->reply);
     endpoint_done(&api->endpoint);
     free(api);
@@ -170,6 +155,49 @@ static int broken_connection(struct api *api, CURLcode code, const char *unknown
                    api->endpoint.where, why, unknown);
 }
 
+/* Another cluster's, a name that is not in it, or somebody in between. */
+static int not_trusted(struct api *api, struct err *err)
+{
+    const struct certificates *certificates = &api->certificates;
+
+    if (certificates->authorities != NULL && !given(api->options->ca_file))
+        return err_set(
+            err, -ENOTCONN,
+            "the certificate of %s is not to be trusted by the authorities in %s: %s. Is it a host "
+            "of another cluster, or known to its cluster by another name?",
+            api->endpoint.where, certificates->file, api->error);
+    return err_set(err, -ENOTCONN,
+                   "the certificate of %s is not to be trusted: %s (--ca-file says who signs it)",
+                   api->endpoint.where, api->error);
+}
+
+/* In TLS 1.3 a server looks at our certificate when we are through with the handshake: what it thinks of it
+ * comes instead of an answer. */
+static int turned_away(struct api *api, struct err *err)
+{
+    const struct certificates *certificates = &api->certificates;
+
+    if (certificates->file == NULL)
+        return err_set(err, -ENOTCONN,
+                       "fleetd at %s has ended the connection (%s): it wants to see a client's certificate. "
+                       "--cert-file names one; an administrator makes one by \"fleetctl client-cert\"",
+                       api->endpoint.where, api->error);
+    return err_set(
+        err, -ENOTCONN,
+        "fleetd at %s has ended the connection (%s): it does not take the certificate in %s. Is it of "
+        "another cluster? Its journal says why",
+        api->endpoint.where, api->error, certificates->file);
+}
+
+/* It was closed while we were still saying who we are: the server has seen enough. */
+static bool was_closed(struct api *api)
+{
+    long code = 0;
+
+    curl_easy_getinfo(api->easy, CURLINFO_OS_ERRNO, &code);
+    return code == EPIPE || code == ECONNRESET;
+}
+
 /* Turns what curl says into ours. */
 static int transport_error(struct api *api, CURLcode code, const char *method, const char *path,
                            uint64_t timeout_ms, struct err *err)
@@ -185,13 +213,18 @@ static int transport_error(struct api *api, CURLcode code, const char *method, c
     case CURLE_COULDNT_CONNECT:
     case CURLE_COULDNT_RESOLVE_HOST: return no_connection(api, err);
     case CURLE_URL_MALFORMAT: return err_set(err, -EINVAL, "\"%s\" is not a URL: %s", where, api->error);
-    case CURLE_PEER_FAILED_VERIFICATION:
-        return err_set(err, -ENOTCONN,
-                       "the certificate of %s is not to be trusted: %s (--ca-file says who signs it)", where,
-                       api->error);
+    case CURLE_PEER_FAILED_VERIFICATION: return not_trusted(api, err);
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_CERTPROBLEM:
-    case CURLE_SSL_CONNECT_ERROR: return err_set(err, -ENOTCONN, "no TLS with %s: %s", where, api->error);
+    case CURLE_SSL_CONNECT_ERROR:
+        if (code == CURLE_SSL_CONNECT_ERROR && was_closed(api) && api->tunnel == NULL)
+            return turned_away(api, err);
+        return err_set(err, -ENOTCONN, "no TLS with %s: %s", where, api->error);
+    case CURLE_RECV_ERROR:
+    case CURLE_SEND_ERROR:
+        if (api->endpoint.tls && !api->answered && api->tunnel == NULL)
+            return turned_away(api, err);
+        return broken_connection(api, code, unknown, err);
     case CURLE_OPERATION_TIMEDOUT:
         return err_set(err, -ETIMEDOUT, "no answer from fleetd at %s within %.1f s%s", where,
                        (double)timeout_ms / 1000, unknown);
@@ -229,18 +262,20 @@ static int status_error(struct api *api, long status, const json_t *reply, const
 
 static void set_way(struct api *api)
 {
-    const struct options *o = api->options;
+    const struct certificates *certificates = &api->certificates;
     CURL *easy = api->easy;
 
     if (api->tunnel != NULL)
         curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, tunnel_path(api->tunnel));
     else if (api->endpoint.socket != NULL)
         curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, api->endpoint.socket);
-    if (given(o->ca_file))
-        curl_easy_setopt(easy, CURLOPT_CAINFO, o->ca_file);
-    if (given(o->cert_file)) {
-        curl_easy_setopt(easy, CURLOPT_SSLCERT, o->cert_file);
-        curl_easy_setopt(easy, CURLOPT_SSLKEY, o->key_file);
+    if (certificates->authorities != NULL) { /* And no others: not those of the system. */
+        curl_easy_setopt(easy, CURLOPT_CAINFO, certificates->authorities);
+        curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+    }
+    if (certificates->certificate != NULL) {
+        curl_easy_setopt(easy, CURLOPT_SSLCERT, certificates->certificate);
+        curl_easy_setopt(easy, CURLOPT_SSLKEY, certificates->key);
     }
 }
 
@@ -337,7 +372,7 @@ int api_call(struct api *api, const char *method, const char *path, const json_t
     if (r == 0 && code != CURLE_OK)
         r = transport_error(api, code, method, path, timeout_ms, err);
     if (r == 0) {
-        api->logged_in = true;
+        api->logged_in = api->answered = true;
         r = take_reply(api, method, path, ret, err);
     }
     strbuf_done(&api->reply);

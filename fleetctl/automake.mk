@@ -3,6 +3,7 @@ noinst_LIBRARIES += fleetctl/libfleetctl.a
 fleetctl_libfleetctl_a_CPPFLAGS = $(AM_CPPFLAGS) $(CURL_CFLAGS) $(JANSSON_CFLAGS) $(NETTLE_CFLAGS)
 fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/api.c fleetctl/api.h \
+	fleetctl/certificates.c fleetctl/certificates.h \
 	fleetctl/change.c fleetctl/change.h \
 	fleetctl/creation.c fleetctl/creation.h \
 	fleetctl/ctl.c fleetctl/ctl.h \
@@ -10,6 +11,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/journal_line.c fleetctl/journal_line.h \
 	fleetctl/listing.c fleetctl/listing.h \
 	fleetctl/machine.c fleetctl/machine.h \
+	fleetctl/members.h \
 	fleetctl/options.c fleetctl/options.h \
 	fleetctl/output.c fleetctl/output.h \
 	fleetctl/source.c fleetctl/source.h \
@@ -19,6 +21,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verbs.c fleetctl/verbs.h \
 	fleetctl/verb-backup.c \
 	fleetctl/verb-cat.c \
+	fleetctl/verb-client-cert.c \
 	fleetctl/verb-fd-forward.c \
 	fleetctl/verb-help.c \
 	fleetctl/verb-is-active.c \
@@ -40,7 +43,7 @@ fleetctl_libfleetctl_a_SOURCES = \
 	fleetctl/verb-verify.c \
 	fleetctl/wait.c fleetctl/wait.h
 
-FLEETCTL_LIBS = fleetctl/libfleetctl.a backup/libbackup.a $(UNITS_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
+FLEETCTL_LIBS = fleetctl/libfleetctl.a backup/libbackup.a $(UNITS_LIBS) $(PKI_LIBS) $(CURL_LIBS) $(JANSSON_LIBS)
 
 bin_PROGRAMS += fleetctl/fleetctl
 fleetctl_fleetctl_SOURCES = fleetctl/main.c
@@ -65,5 +68,5 @@ endif
 
 # The program itself, against a pretend fleetd.
 TESTS += tests/ctl/test-ctl.sh
-EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/test_completions.py tests/ctl/test_membership.py tests/ctl/test_remote.py \
+EXTRA_DIST += tests/ctl/test-ctl.sh tests/ctl/test_ctl.py tests/ctl/test_access.py tests/ctl/test_completions.py tests/ctl/test_membership.py tests/ctl/test_remote.py \
 	tests/ctl/test_rules.py tests/ctl/fake_fleetd.py tests/ctl/fake_ssh.py

@@ -68,7 +68,11 @@ static const struct row {
      "let the machine use this computer's ssh agent"},
     {"A", 0, BOOL, OPTION_FORWARD_AGENT, FIELD(forward_agent), NULL, NULL},
     {"ssh-port", 0, PORT, OPTION_SSH_PORT, FIELD(ssh_port), "PORT", "where sshd listens (default 22)"},
-    {"ttl", 0, TEXT, OPTION_JOIN_TOKEN, FIELD(ttl), "TIME", "how long the token lets hosts in (default 1h)"},
+    {"role", 0, TEXT, OPTION_CLIENT_CERT, FIELD(role), "ROLE", "admin, operator or viewer"},
+    {"file", 0, TEXT, OPTION_CLIENT_CERT, FIELD(file), "FILE",
+     "where to write it (default NAME.pem; -: stdout)"},
+    {"ttl", 0, TEXT, OPTION_TTL, FIELD(ttl), "TIME",
+     "how long it is valid (default 1h for a join token, 365d for a client)"},
     {"uses", 0, INT, OPTION_JOIN_TOKEN, FIELD(uses), "N", "how many hosts it lets in (default: any number)"},
     {"list", 0, BOOL, OPTION_JOIN_TOKEN, FIELD(list), NULL, "list the tokens that there are"},
     {"revoke", 0, TEXT, OPTION_JOIN_TOKEN, FIELD(revoke), "ID", "let nobody in by this token any more"},
@@ -321,9 +325,10 @@ int options_parse(struct options *o, int argc, char **argv, struct err *err)
 
 void options_done(struct options *o)
 {
-    char *const texts[] = {o->endpoint,  o->fields,   o->driver,       o->tunnel,           o->ca_file,
-                           o->cert_file, o->key_file, o->ssh_username, o->known_hosts_file, o->machine,
-                           o->unit,      o->ttl,      o->revoke,       o->token_file};
+    char *const texts[] = {
+        o->endpoint, o->fields,       o->driver,           o->tunnel,    o->ca_file, o->cert_file,
+        o->key_file, o->ssh_username, o->known_hosts_file, o->machine,   o->unit,    o->role,
+        o->ttl,      o->file,         o->revoke,           o->token_file};
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
         free(texts[i]);

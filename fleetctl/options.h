@@ -33,7 +33,9 @@ enum option_bit {
     OPTION_JOIN = 1 << 10,      /* ...only join... */
     OPTION_INIT = 1 << 11,      /* ...only init. */
     OPTION_FORCE = 1 << 12,
-    OPTION_ROTATE = 1 << 13, /* Only rotate-authority. */
+    OPTION_ROTATE = 1 << 13,      /* Only rotate-authority. */
+    OPTION_CLIENT_CERT = 1 << 14, /* Only client-cert. */
+    OPTION_TTL = 1 << 15,
     OPTION_LINES = 1 << 16,
     OPTION_FOLLOW = 1 << 17,
     OPTION_FORMAT = 1 << 18, /* --output with one of journalctl's formats. */
@@ -84,8 +86,8 @@ struct options {
     int lines;          /* Of a journal. */
     int block_attempts; /* 0: the default deadline; negative: none; N: 2N seconds (fleet-behaviour.md §1.6.1).
                          */
-    char *ttl, *revoke, *token_file; /* NULL: not given. */
-    int uses, voters;                /* 0: not given. */
+    char *ttl, *revoke, *token_file, *role, *file; /* NULL: not given. */
+    int uses, voters;                              /* 0: not given. */
     bool list, force, show_status, cancel;
     uint64_t request_timeout_ms;
     uint64_t deadline_ms;         /* 0: by block_attempts. */

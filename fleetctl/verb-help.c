@@ -9,7 +9,7 @@
 #include "fleetctl/verbs.h"
 
 #define TAB_COLUMN     8
-#define SUMMARY_COLUMN 25 /* A tab, 16 for the command, a blank. */
+#define SUMMARY_COLUMN 28 /* A tab, 19 for the command, a blank. */
 
 int verb_version(struct ctl *ctl, const struct strlist *args)
 {
@@ -24,7 +24,7 @@ static void print_root(void)
            "VERSION:\n\t%s\n\nCOMMANDS:\n",
            PACKAGE_VERSION);
     for (size_t i = 0; i < verb_count; i++) {
-        printf("\t%-16s ", verbs[i].name);
+        printf("\t%-19s ", verbs[i].name);
         print_wrapped(verbs[i].summary, SUMMARY_COLUMN, SUMMARY_COLUMN);
     }
     printf("\nOPTIONS:\n");

@@ -9,11 +9,13 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/times.h"
+#include "fleetctl/members.h"
 #include "fleetctl/output.h"
 #include "fleetctl/verbs.h"
 #include "fleetctl/wait.h"
 
-#define LOOK_MS 200u
+#define LOOK_MS   200u
+#define RETIRE_MS (60 * 1000u) /* Others may have to get all of the data first. */
 #define DEADLINE_MS \
     (2 * 60 * 1000u) /* For units to stop (systemd's own limit is 90 s), and fleetd to begin anew. */
 
@@ -28,6 +30,23 @@ static int read_status(struct ctl *ctl, char **ret_cluster, char **ret_machine, 
     *ret_cluster = xstrdup(api_text(status, "cluster"));
     *ret_machine = xstrdup(api_text(status, "machineID"));
     return 0;
+}
+
+/* Without any other machine there is no cluster. */
+static int check_others(struct ctl *ctl)
+{
+    _cleanup_(json_decrefp) json_t *list = NULL;
+    struct err err = {0};
+    int r = ctl_read_all(ctl, "machines?lost=yes", "machines", false, &list, &err);
+
+    if (r < 0)
+        return ctl_fail(&err, r, "Error leaving the cluster");
+    if (json_array_size(list) > 1)
+        return CTL_EXIT_DONE;
+    complain("This host is the only machine of its cluster, and keeps all of its data: nothing would be left "
+             "of it. To give it "
+             "up for good, stop fleetd and remove /var/lib/fleet");
+    return CTL_EXIT_FAILED;
 }
 
 static int drain(struct ctl *ctl, const char *machine)
@@ -81,11 +100,19 @@ int verb_leave(struct ctl *ctl, const struct strlist *args)
         complain("This host belongs to no cluster");
         return CTL_EXIT_FAILED;
     }
+    code = check_others(ctl);
+    if (code != CTL_EXIT_DONE)
+        return code;
     code = drain(ctl, machine);
     if (code != CTL_EXIT_DONE && !ctl->options.force) {
         complain("This host stays in the cluster, and gets no new units (fleetctl undrain); fleetctl leave "
-                 "--force leaves "
-                 "nevertheless");
+                 "--force "
+                 "leaves nevertheless");
+        return code;
+    }
+    code = members_retire(ctl, machine, true, RETIRE_MS);
+    if (code != CTL_EXIT_DONE) {
+        members_retire(ctl, machine, false, 0);
         return code;
     }
     path = xasprintf("machines/%s?force=yes",

@@ -27,6 +27,11 @@ TEXT_CELL(cell_state, "state")
 TEXT_CELL(cell_address, "address")
 TEXT_CELL(cell_version, "version")
 
+static char *cell_level(struct ctl *ctl, const json_t *entity)
+{
+    return listing_number(entity, "featureLevel");
+}
+
 static const char *availability_of(const json_t *entity)
 {
     const char *word = api_text(entity, "availability");
@@ -63,10 +68,12 @@ static json_t *machine_to_json(struct ctl *ctl, const json_t *entity)
 {
     const json_t *metadata = json_object_get(entity, "metadata");
 
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:o}", "availability", availability_of(entity),
-                     "machine", api_text(entity, "id"), "ip", api_text(entity, "primaryIP"), "hostname",
-                     api_text(entity, "hostname"), "state", api_text(entity, "state"), "address",
-                     api_text(entity, "address"), "version", api_text(entity, "version"), "units",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o}", "availability",
+                     availability_of(entity), "machine", api_text(entity, "id"), "ip",
+                     api_text(entity, "primaryIP"), "hostname", api_text(entity, "hostname"), "state",
+                     api_text(entity, "state"), "address", api_text(entity, "address"), "version",
+                     api_text(entity, "version"), "level",
+                     json_integer_value(json_object_get(entity, "featureLevel")), "units",
                      json_integer_value(json_object_get(entity, "units")), "metadata",
                      json_is_object(metadata) ? json_deep_copy(metadata) : json_object());
 }
@@ -75,6 +82,7 @@ static const struct listing_field machine_fields[] = {
     {"machine", cell_machine},   {"ip", cell_ip},           {"metadata", cell_metadata},
     {"hostname", cell_hostname}, {"state", cell_state},     {"address", cell_address},
     {"units", cell_units},       {"version", cell_version}, {"availability", cell_availability},
+    {"level", cell_level},
 };
 
 static const struct listing machines = {machine_fields, ARRAY_SIZE(machine_fields), "machine,ip,metadata",
@@ -93,6 +101,32 @@ static void say_missing(const json_t *list)
             "until "
             "enough of them are back, or you say that they will not be (fleetctl confirm-lost MACHINE...)",
             missing, json_array_size(list));
+}
+
+static json_int_t level_of(const json_t *machine)
+{
+    return json_integer_value(json_object_get(machine, "featureLevel"));
+}
+
+/* While two versions work together, what is new in one waits for the hosts that have the other. */
+static void say_waiting(struct ctl *ctl, const json_t *list)
+{
+    _cleanup_(json_decrefp) json_t *level = NULL;
+    _cleanup_(strbuf_done) struct strbuf behind = {0};
+    const json_t *machine, *row;
+    json_int_t newest = 0;
+    struct err err = {0};
+    size_t i, count = 0;
+
+    json_array_foreach(list, i, machine) newest = level_of(machine) > newest ? level_of(machine) : newest;
+    json_array_foreach(list, i, machine) if (level_of(machine) < newest)
+        strbuf_addf(&behind, "%s%s (%s)", count++ > 0 ? ", " : "", api_text(machine, "hostname"),
+                    api_text(machine, "version"));
+    if (count == 0 || ctl_read(ctl, "level", &level, &err) < 0) /* Who leads may be the old one. */
+        return;
+    json_array_foreach(json_object_get(level, "waits"), i, row)
+        complain("What came with fleet %s waits until %s %s upgraded: %s", api_text(row, "version"),
+                 behind.text, count == 1 ? "is" : "are", api_text(row, "features"));
 }
 
 /* Scripts take every line for a machine that is alive, as the first fleet listed them (§1.8); so one that is
@@ -128,6 +162,7 @@ int verb_list_machines(struct ctl *ctl, const struct strlist *args)
         return CTL_EXIT_FAILED;
     }
     say_missing(list);
+    say_waiting(ctl, list);
     take_out_lost(ctl, list);
     return listing_print(ctl, &machines, list);
 }

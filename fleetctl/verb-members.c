@@ -11,6 +11,7 @@
 #include "base/times.h"
 #include "fleetctl/listing.h"
 #include "fleetctl/machine.h"
+#include "fleetctl/members.h"
 #include "fleetctl/output.h"
 #include "fleetctl/verbs.h"
 #include "fleetctl/wait.h"
@@ -186,6 +187,22 @@ static int wait_until(struct ctl *ctl, const struct goal *goal, uint64_t wait_ms
             said = xstrdup(doing);
         }
     }
+}
+
+/* --- leaving --- */
+
+int members_retire(struct ctl *ctl, const char *machine_id, bool leaves, uint64_t wait_ms)
+{
+    _cleanup_(json_decrefp) json_t *ids = json_pack("[s]", machine_id),
+                                   *body = json_pack("{s:O, s:b}", "machines", ids, "leaving", leaves),
+                                   *reply = NULL;
+    const struct goal goal = {.ids = ids, .role = "host"};
+    struct err err = {0};
+    int r = api_call(ctl->api, "POST", "members", body, 0, NULL, &err);
+
+    if (r < 0)
+        return ctl_fail(&err, r, "Error taking the machine out of the consensus");
+    return leaves ? wait_until(ctl, &goal, wait_ms, &reply) : CTL_EXIT_DONE;
 }
 
 /* --- promote, demote --- */

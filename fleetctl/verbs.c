@@ -33,6 +33,11 @@ const struct verb verbs[] = {
      1, 1, "One file must be provided", OPTION_VERIFY, false, verb_backup},
     {"cat", "UNIT", "Print a stored unit file", NULL, 1, 1, "One unit file must be provided", 0, false,
      verb_cat},
+    {"client-cert", "NAME", "Make a certificate for the remote API",
+     "Makes a key, has the cluster certify it, and writes both, with the cluster's authorities, to one file "
+     "that only its owner can read: what --cert-file takes on the computer where it is to be used, or "
+     "~/.config/fleet/client.pem there. The key is nowhere else.",
+     1, 1, "One name must be provided", OPTION_CLIENT_CERT | OPTION_TTL, false, verb_client_cert},
     {"confirm-lost", "MACHINE...", "Say that missing machines will not come back",
      "When more than a third of the machines vanish together, their units "
      "are not started elsewhere until enough of them are back. Nor is a unit "
@@ -42,7 +47,7 @@ const struct verb verbs[] = {
      1, ANY, "No machines given", OPTION_FULL, false, verb_confirm_lost},
     {"cordon", "MACHINE...", "Place no new units on machines", NULL, 1, ANY, "No machines given", OPTION_FULL,
      false, verb_cordon},
-    {"demote", "MACHINE...", "Keep machines from voting, and from holding the cluster's data",
+    {"demote", "MACHINE...", "Keep machines from voting",
      "Others get their votes first, and leadership if one of them leads. "
      "Refused if that would leave too few voters.",
      1, ANY, "No machines given", OPTION_AUTOMATIC | OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL, false,
@@ -61,9 +66,8 @@ const struct verb verbs[] = {
      "Provide a single argument", 0, true, verb_fd_forward},
     {"help", "[COMMAND]", "Print help", NULL, 0, 1, NULL, 0, true, verb_help},
     {"init", "", "Start a cluster, with this host as its first machine",
-     "For a host that belongs to no cluster. The cluster makes an authority of its own, whose certificates "
-     "all that "
-     "hosts say to each other is secured by.",
+     "For a host that belongs to no cluster. The cluster makes an authority of its own; by its certificates "
+     "all that hosts say to each other is secured.",
      0, 0, NULL, OPTION_INIT | OPTION_FULL, false, verb_init},
     {"is-active", "UNIT|PATTERN...", "Check whether one of the units is active", CHECK_DETAIL, 1, ANY,
      "No units given", OPTION_QUIET, false, verb_is_active},
@@ -71,15 +75,14 @@ const struct verb verbs[] = {
      "No units given", OPTION_QUIET, false, verb_is_failed},
     {"join", "HOST[:PORT]...", "Make this host a machine of a cluster",
      "For a host that belongs to no cluster. The secret of the token is sent only to who proves to be of the "
-     "cluster that "
-     "the token is for. Waits until the host is in, for 30 seconds unless --deadline says otherwise.",
+     "cluster that the token is for. Waits until the host is in, for 30 seconds unless --deadline says "
+     "otherwise.",
      1, ANY, "No addresses of members given", OPTION_JOIN | OPTION_DEADLINE | OPTION_FULL, false, verb_join},
     {"join-token", "", "Make, list or revoke tokens that let hosts in",
      "Prints the token alone: it is a secret, and goes into a file that only root can read. Fields of "
-     "--list: id, state, "
-     "expires, used (the default), created.",
-     0, 0, NULL, OPTION_JOIN_TOKEN | LIST, false, verb_join_token},
-    {"journal", "UNIT", "Print what a unit has written to the journals of its machines",
+     "--list: id, state, expires, used (the default), created.",
+     0, 0, NULL, OPTION_JOIN_TOKEN | OPTION_TTL | LIST, false, verb_join_token},
+    {"journal", "UNIT", "Print what a unit has written to journals",
      "The entries of all machines that have the unit, by time.", 1, 1, "One unit file must be provided.",
      OPTION_LINES | OPTION_FOLLOW | OPTION_OUTPUT | OPTION_FORMAT | OPTION_SUDO | OPTION_SSH_PORT, false,
      verb_journal},
@@ -88,6 +91,9 @@ const struct verb verbs[] = {
      "in again "
      "only with a new token.",
      0, 0, NULL, OPTION_FORCE | OPTION_DEADLINE | OPTION_FULL, false, verb_leave},
+    {"list-client-certs", "", "List who has a certificate for the remote API",
+     "Fields: name, role, state, expires, serial (the default), issued.", 0, 0, NULL, LIST, false,
+     verb_list_client_certs},
     {"list-machines", "", "List the machines of the cluster",
      "Fields: machine, ip, metadata (the default), hostname, state, availability, address, units, version.",
      0, ANY, NULL, LIST, false, verb_list_machines},
@@ -113,18 +119,18 @@ const struct verb verbs[] = {
      verb_promote},
     {"remove-machine", "MACHINE...", "Take machines out of the cluster for good",
      "They are told so, stop what they have of the cluster's units, and get in again only with a new token. "
-     "One that has "
-     "units is drained first, or removed with --force: then these are stopped there before they are started "
-     "elsewhere.",
+     "One that has units is drained first, or removed with --force: then they are stopped there before they "
+     "are started elsewhere.",
      1, ANY, "No machines given", OPTION_FORCE | OPTION_FULL, false, verb_remove_machine},
-    {"restart", "UNIT|PATTERN...", "Restart what runs of units, on every machine that has them",
+    {"restart", "UNIT|PATTERN...", "Restart what runs of units, on every machine",
      "A unit that is loaded, has finished or has failed is started.", 1, ANY, "No units given",
      WAIT | OPTION_SSH_PORT, false, verb_restart},
+    {"revoke-client-cert", "NAME|SERIAL...", "End what certificates can do",
+     "By a name: all certificates of that name.", 1, ANY, "No certificates given", 0, false,
+     verb_revoke_client_cert},
     {"rotate-authority", "", "Replace the authority that signs certificates",
      "All machines first trust the new authority, then get certificates of it, then forget the old one, "
-     "without a "
-     "connection that ends. Machines that are away are waited for; with --force those that are still awaited "
-     "are left "
+     "without a connection that ends. Machines that are away are waited for; with --force they are left "
      "behind, and need a new token to come back.",
      0, 0, NULL,
      OPTION_ROTATE | OPTION_FORCE | OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL | OPTION_OUTPUT, false,
@@ -140,7 +146,7 @@ const struct verb verbs[] = {
      0, ANY, NULL, OPTION_MACHINE | OPTION_UNIT | OPTION_FORWARD_AGENT | OPTION_SSH_PORT, false, verb_ssh},
     {"start", "UNIT...", "Place units on machines and start them", CREATE_DETAIL, 1, ANY, "No units given",
      CREATE | WAIT, false, verb_start},
-    {"status", "[UNIT|PATTERN...]", "Show what systemd says of units, on every machine that has them",
+    {"status", "[UNIT|PATTERN...]", "Show what systemd says of units, everywhere",
      "As \"systemctl status -l\" does. Exits with 3 if a unit is not active everywhere.", 0, ANY, NULL,
      OPTION_FULL | OPTION_OUTPUT | OPTION_LINES | OPTION_SSH_PORT, false, verb_status},
     {"stop", "UNIT|PATTERN...", "Stop units, leaving them on their machines", NULL, 1, ANY, "No units given",

@@ -20,7 +20,24 @@
 
 #define RECONNECT_MS 3000u /* A fleetd that was killed is back by then. */
 
-int admission_check_machine(const Fleet__RegisterMachine *machine, struct err *err)
+int admission_check_level(const struct daemon *daemon, const Fleet__RegisterMachine *machine, struct err *err)
+{
+    unsigned needed = registry_level(store_registry(daemon->store));
+
+    if (machine->level >= needed)
+        return 0;
+    return err_set(err, -EPROTO,
+                   "it says that it is fleet %.32s with feature level %u, and the cluster is at %u, which no "
+                   "host may fall behind: fleet %s or newer is needed there%s",
+                   machine->version, machine->level, needed,
+                   needed <= FEATURE_LEVEL ? level_row(needed)->version : PACKAGE_VERSION,
+                   machine->level < FEATURE_LEVEL && streq(machine->version, PACKAGE_VERSION)
+                       ? ", without \"feature_level\" in fleet.conf"
+                       : "");
+}
+
+int admission_check_machine(const struct daemon *daemon, const Fleet__RegisterMachine *machine,
+                            struct err *err)
 {
     if (strlen(machine->machine_id) != MACHINE_ID_SIZE - 1 ||
         strspn(machine->machine_id, "0123456789abcdef") != MACHINE_ID_SIZE - 1)
@@ -38,7 +55,7 @@ int admission_check_machine(const Fleet__RegisterMachine *machine, struct err *e
     for (size_t i = 0; i < machine->n_metadata; i++)
         if (strlen(machine->metadata[i]->key) > LABEL_MAX || strlen(machine->metadata[i]->value) > LABEL_MAX)
             return err_set(err, -E2BIG, "a metadata key or value is longer than %u bytes", LABEL_MAX);
-    return 0;
+    return admission_check_level(daemon, machine, err);
 }
 
 /* One machine id, two hosts: whoever was there first stays, until it has been silent for half a ttl, or for
@@ -179,7 +196,7 @@ static int check(struct daemon *daemon, const Fleet__JoinRequest *request, struc
         if (r < 0)
             return r;
     }
-    r = admission_check_machine(request->machine, err);
+    r = admission_check_machine(daemon, request->machine, err);
     if (r >= 0)
         r = check_place(daemon, request->machine, err);
     if (r >= 0 && registry_is_secure(registry))

@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "fleetd/agent_files.h"
 
@@ -64,9 +65,11 @@ int agent_dropin_write(const char *directory, const char *unit, const struct age
     _cleanup_(freep) char *folder = folder_of(directory, unit);
     _cleanup_(strbuf_done) struct strbuf text = {0};
     _cleanup_(closep) int fd = -1;
+    int r;
 
-    if (mkdir(folder, 0755) < 0 && errno != EEXIST)
-        return err_set(err, -errno, "cannot make %s: %s", folder, strerror(errno));
+    r = file_make_directory(folder);
+    if (r < 0)
+        return err_set(err, r, "cannot make %s: %s", folder, strerror(-r));
     fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return err_set(err, -errno, "cannot open %s: %s", folder, strerror(errno));

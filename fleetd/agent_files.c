@@ -24,16 +24,18 @@
 static int make_directories(const char *path)
 {
     _cleanup_(freep) char *part = xstrdup(path);
+    int r;
 
     for (char *p = part + 1; *p != '\0'; p++) {
         if (*p != '/')
             continue;
         *p = '\0';
-        if (mkdir(part, 0755) < 0 && errno != EEXIST)
-            return -errno;
+        r = file_make_directory(part);
+        if (r < 0)
+            return r;
         *p = '/';
     }
-    return mkdir(part, 0755) < 0 && errno != EEXIST ? -errno : 0;
+    return file_make_directory(part);
 }
 
 int agent_files_open(const char *directory, int *ret, struct err *err)

@@ -64,7 +64,10 @@ static void request_free(struct api_request *request)
     strlist_done(&request->query);
     free(request->name);
     free(request->peer);
+    free(request->verb);
     free(request->path);
+    free(request->via);
+    free(request->outcome);
     free(request);
 }
 
@@ -80,8 +83,8 @@ static void request_unlink(struct api_request *request)
     request->work_free = NULL;
 }
 
-static struct api_request *request_new(struct api *api, const Fleet__ApiRequest *message, api_done *done,
-                                       void *data)
+static struct api_request *request_new(struct api *api, const Fleet__ApiRequest *message, const char *via,
+                                       api_done *done, void *data)
 {
     struct api_request *request = NEW0(struct api_request);
 
@@ -89,7 +92,10 @@ static struct api_request *request_new(struct api *api, const Fleet__ApiRequest 
     request->handle = ++api->last_handle;
     request->done = done;
     request->done_data = data;
+    access_from_wire(message->caller, &request->caller);
+    request->via = xstrdup(via);
     request->peer = xstrdup(message->peer);
+    request->verb = xstrdup(message->method);
     request->path = xstrdup(message->path);
     request->first_fleet = str_has_prefix(message->user_agent, FIRST_FLEET_AGENT);
     for (size_t i = 0; i < message->n_query; i++) {
@@ -154,6 +160,7 @@ void api_answer(struct api_request *request, unsigned status, const char *conten
 
     assert(!request->answered);
     request->answered = true;
+    api_write_down(request, status);
     request_unlink(request);
     request->done(&answer, request->done_data);
     if (!request->held)
@@ -192,6 +199,8 @@ void api_answer_error(struct api_request *request, unsigned status, const char *
     va_start(ap, format);
     text = xvasprintf(format, ap);
     va_end(ap);
+    free(request->outcome);
+    request->outcome = xstrdup(text);
     api_json_set_count(error, "code", status);
     json_object_set_new(error, "message", api_json_text(text)); /* Also when it is empty. */
     json_object_set_new(object, "error", error);
@@ -206,6 +215,7 @@ static unsigned status_of(int code)
     case -ENOENT: return 404;
     case -EBUSY:
     case -EEXIST:
+    case -EPROTO: /* Not all hosts know it yet. */
     case -ESTALE: return 409;
     case -E2BIG:
     case -EMSGSIZE: return 413;
@@ -262,8 +272,6 @@ static void on_proposed(enum store_outcome outcome, const struct registry_result
         bool was_held = request->held;
 
         request->held = true;
-        log_info("%s %s by %s: %s", request->method->name, request->path, request->peer,
-                 result->status == 0 ? "done" : result->text);
         request->applied(request, result);
         assert(request->answered);
         if (!was_held)
@@ -335,10 +343,13 @@ static void request_route(struct api_request *request, const Fleet__ApiRequest *
 {
     const char *name = NULL, *text;
     unsigned status;
+    struct err err = {0};
 
     request->method = api_route(message->path, message->method, &name, &status, &text);
     request->name = xstrdup(name);
-    if (request->method == NULL)
+    if (api_admit(request, request->method != NULL ? request->method->needs : PKI_ROLE_VIEWER, &err) < 0)
+        api_answer_error(request, 403, "%s", err.text);
+    else if (request->method == NULL)
         api_answer_error(request, status, "%s", text);
     else if (message->body.len > API_BODY_MAX)
         api_answer_error(request, 413, "the body is %zu bytes, the limit is %u", message->body.len,
@@ -352,9 +363,10 @@ static void request_route(struct api_request *request, const Fleet__ApiRequest *
         request_start(request, message);
 }
 
-uint64_t api_handle(struct api *api, const Fleet__ApiRequest *message, api_done *done, void *data)
+uint64_t api_handle(struct api *api, const Fleet__ApiRequest *message, const char *via, api_done *done,
+                    void *data)
 {
-    struct api_request *request = request_new(api, message, done, data);
+    struct api_request *request = request_new(api, message, via, done, data);
     uint64_t handle;
 
     request_hold(request);
@@ -371,6 +383,8 @@ void api_cancel(struct api *api, uint64_t handle)
     HASH_FIND(hh, api->requests, &handle, sizeof handle, request);
     if (request == NULL)
         return;
+    if (request->proposed)
+        api_write_down(request, 0);
     request_unlink(request);
     request_free(request);
 }

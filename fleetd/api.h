@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fleetd/access.h"
 #include "fleetd/asks.h"
 #include "fleetd/core/core.h"
 #include "fleetd/core/voters.h"
@@ -25,6 +26,7 @@ struct api_backend {
     void (*barrier)(store_done *done, void *done_data, void *data);
     uint64_t (*now_ms)(void *data);
     uint64_t (*wall_ms)(void *data); /* The wall clock. */
+    bool (*secure)(void *data);      /* Whether the cluster is one with an authority. */
     /* Extra facts about members for GET /members: as store_servers(); and who leads (server id). */
     size_t (*servers)(struct store_server *servers, size_t max, void *data);
     uint64_t (*leader_id)(void *data);
@@ -53,8 +55,11 @@ void api_set_token_limit(struct api *api, unsigned token_limit);
 
 /* Works on a request; this host must lead, or the request must be one that may be answered from what this
  * host knows (stale=yes; then nothing is waited for). 'done' comes exactly once, possibly from inside this
- * call. Returns a handle for api_cancel(), 0 if 'done' came already. 'request' is borrowed for the call. */
-uint64_t api_handle(struct api *api, const Fleet__ApiRequest *request, api_done *done, void *data);
+ * call. Returns a handle for api_cancel(), 0 if 'done' came already. 'request' is borrowed for the call.
+ * 'via' is the machine id of the host that has passed it on, by whose word its caller is who he is; NULL: it
+ * came to this host, and is answered here. */
+uint64_t api_handle(struct api *api, const Fleet__ApiRequest *request, const char *via, api_done *done,
+                    void *data);
 
 /* Nobody waits for the answer any more: 'done' does not come. What was proposed stays proposed. */
 void api_cancel(struct api *api, uint64_t handle);
@@ -75,6 +80,14 @@ bool api_request_is_local(const Fleet__ApiRequest *request);
 
 /* Whether this request changes something (and so needs the leader and a request id). */
 bool api_request_changes(const Fleet__ApiRequest *request);
+
+/* What the registry has of an ACCESS_CLIENT's certificate. */
+enum access_certificate api_certificate(const struct registry *registry, const struct access_caller *caller,
+                                        uint64_t wall_ms);
+
+/* What a host may claim that somebody is (access.h): everything if it has the cluster's data. */
+enum pki_role api_host_role(const struct registry *registry, const struct store_server *servers, size_t count,
+                            const char *machine_id);
 
 /* Whether it has a deadline of its own, and may take long. */
 bool api_request_lasts(const Fleet__ApiRequest *request);

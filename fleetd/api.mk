@@ -3,15 +3,18 @@ noinst_LIBRARIES += fleetd/libapi.a
 fleetd_libapi_a_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 fleetd_libapi_a_SOURCES = \
 	fleetd/api.c fleetd/api.h fleetd/api_private.h \
+	fleetd/api_access.c \
 	fleetd/api_authority.c \
 	fleetd/api_backup.c fleetd/api_backup.h \
 	fleetd/api_batch.c \
+	fleetd/api_clients.c \
 	fleetd/api_change.c fleetd/api_change.h \
 	fleetd/api_cycle.c \
 	fleetd/api_discovery.c \
 	fleetd/api_hosts.c \
 	fleetd/api_json.c fleetd/api_json.h \
 	fleetd/api_join_tokens.c \
+	fleetd/api_level.c \
 	fleetd/api_linger.c \
 	fleetd/api_machines.c \
 	fleetd/api_members.c \
@@ -25,22 +28,26 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_units.c \
 	fleetd/api_wait.c fleetd/api_wait.h \
 	fleetd/authority.c fleetd/authority.h \
-	fleetd/founding.c fleetd/founding.h \
 	fleetd/core/rotation.c fleetd/core/rotation.h \
 	fleetd/metrics.c fleetd/metrics.h \
 	fleetd/router.c fleetd/router.h
 
-API_LIBS = fleetd/libapi.a fleetd/libcore.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a $(PKI_LIBS) \
+API_LIBS = fleetd/libapi.a fleetd/libcore.a fleetd/libaccess.a raftstore/libraftstore.a raftstore/libschema.a units/libunits.a $(PKI_LIBS) \
 	$(JANSSON_LIBS) $(PROTOBUF_C_LIBS)
 API_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 
 if HAVE_CMOCKA
-API_TESTS = tests/unit/test-api tests/unit/test-api-membership tests/unit/test-api-hosts tests/unit/test-api-wait tests/unit/test-api-wire \
-	tests/unit/test-metrics tests/unit/test-registry tests/unit/test-registry-security \
+API_TESTS = tests/unit/test-access tests/unit/test-api tests/unit/test-api-membership tests/unit/test-api-hosts \
+	tests/unit/test-api-wait tests/unit/test-api-wire \
+	tests/unit/test-metrics tests/unit/test-registry tests/unit/test-registry-level tests/unit/test-registry-security \
 	tests/unit/test-credentials tests/unit/test-rotation
 check_PROGRAMS += $(API_TESTS)
 TESTS += $(API_TESTS)
 API_WORLD = tests/unit/api-world.c tests/unit/api-world.h tests/unit/fake-core.c tests/unit/fake-core.h
+tests_unit_test_access_SOURCES = tests/unit/test-access.c $(API_WORLD)
+tests_unit_test_access_CPPFLAGS = $(API_CPPFLAGS)
+tests_unit_test_access_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_access_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_api_SOURCES = tests/unit/test-api.c $(API_WORLD)
 tests_unit_test_api_CPPFLAGS = $(API_CPPFLAGS)
 tests_unit_test_api_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -70,11 +77,16 @@ tests_unit_test_registry_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) -DSOURCE
 tests_unit_test_registry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_registry_LDADD = raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
 	$(PROTOBUF_C_LIBS) $(NETTLE_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_registry_level_SOURCES = tests/unit/test-registry-level.c
+tests_unit_test_registry_level_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_registry_level_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_registry_level_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_registry_security_SOURCES = tests/unit/test-registry-security.c
 tests_unit_test_registry_security_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
 tests_unit_test_registry_security_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_registry_security_LDADD = $(tests_unit_test_registry_LDADD)
-tests_unit_test_credentials_SOURCES = tests/unit/test-credentials.c fleetd/credentials.c fleetd/credentials.h
+tests_unit_test_credentials_SOURCES = tests/unit/test-credentials.c fleetd/credentials.c fleetd/credentials.h \
+	fleetd/founding.c fleetd/founding.h
 tests_unit_test_credentials_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
 tests_unit_test_credentials_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_credentials_LDADD = $(API_LIBS) $(CMOCKA_LIBS)

@@ -117,13 +117,35 @@ static void begin(struct api_request *request)
     authority_next_done(&next);
 }
 
-/* Those who are waited for are left behind: they need a new token to come back. */
+/* One that is awaited and will have done its part in a moment. */
+static const struct registry_machine *find_ready(const struct api_request *request)
+{
+    const struct registry *registry = api_registry(request);
+    const struct registry_authority *issuing = &registry_authorities(registry)->issuing;
+    size_t count;
+    const struct registry_machine *const *machines = registry_machines(registry, &count);
+    struct pki_info info;
+
+    if (pki_read(issuing->certificate, issuing->certificate_size, &info, NULL) < 0)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (rotation_awaits(registry_authorities(registry), info.key_id, machines[i]) &&
+            core_machine_state(api_core(request), machines[i]->id) == MACHINE_READY)
+            return machines[i];
+    return NULL;
+}
+
+/* Those who are away are left behind: they need a new token to come back. Nobody else is. */
 static void force(struct api_request *request)
 {
     enum registry_rotation now = registry_rotation(registry_authorities(api_registry(request)));
+    const struct registry_machine *ready = find_ready(request);
 
     if (now == ROTATION_STEADY)
         api_answer_error(request, 409, "the authority is not being rotated");
+    else if (ready != NULL)
+        api_answer_error(request, 409, "machine %s (%s) is there, and is just doing its part: try again",
+                         ready->id, ready->hostname);
     else
         propose(request,
                 now == ROTATION_SPREADING ? FLEET__ROTATION_STEP__ROTATION_STEP_ISSUE

@@ -110,6 +110,8 @@ static json_t *machine_json(const struct core *core, const struct api_load *load
     api_json_set_text(json, "hostname", machine->hostname);
     api_json_set_text(json, "address", machine->cluster_address);
     api_json_set_text(json, "version", machine->version);
+    if (machine->level > 0)
+        api_json_set_count(json, "featureLevel", machine->level);
     api_json_set_text(json, "state", api_machine_state(core, machine));
     if (machine->availability != MACHINE_ACTIVE)
         api_json_set_text(json, "availability", api_availability(machine));

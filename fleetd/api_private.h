@@ -20,6 +20,8 @@
 #include "base/str.h"
 #include "fleetd/api.h"
 #include "fleetd/api_page.h"
+#include "fleetd/audit.h"
+#include "pki/pki.h"
 
 #define CONTENT_TYPE_JSON "application/json"
 #define API_LINGER_MAX    64u /* Restarts at once by the first fleet's client; older ones are forgotten. */
@@ -40,6 +42,7 @@ enum api_kind {
 
 struct api_method {
     const char *name;
+    enum pki_role needs; /* Who may do it. */
     enum api_kind kind;
     void (*begin)(struct api_request *request, const Fleet__ApiRequest *message);
     void (*answer)(struct api_request *request);
@@ -52,9 +55,12 @@ struct api_request {
     char *name;           /* The last element of an item's path, or NULL. */
     struct strlist query; /* Key, value, key, value... */
     bool stale;           /* Answer from what this host knows. */
-    char *peer, *path;    /* Who asked for what: for the journal. */
-    bool first_fleet;     /* From the first fleet's client. */
-    bool halts;           /* That client stops a running unit: see api_linger.c. */
+    struct access_caller caller;
+    char *via;                /* See api_handle(). */
+    char *peer, *verb, *path; /* Who asked for what: for the journal... */
+    char *outcome;            /* ...and why it came to nothing; NULL: it did not. */
+    bool first_fleet;         /* From the first fleet's client. */
+    bool halts;               /* That client stops a running unit: see api_linger.c. */
     uint8_t request_id[REQUEST_ID_SIZE];
     bool has_request_id;
 
@@ -86,6 +92,7 @@ struct api {
     struct api_wait *ready; /* To be answered with the next tick. */
     struct api_wait_name *wait_names;
     size_t waited_units;
+    struct audit_budget refusals;
     struct api_linger lingers[API_LINGER_MAX];
     unsigned next_linger;
     struct api_backup *backups;  /* API_BACKUPS_MAX of them, or NULL. */
@@ -98,6 +105,14 @@ struct api {
  * the item's name, borrowed from 'path', or NULL. */
 const struct api_method *api_route(const char *path, const char *method, const char **ret_name,
                                    unsigned *ret_status, const char **ret_text);
+
+/* Every path and method there is, by 'index' from 0; false behind the last one. */
+struct api_route {
+    const char *resource;
+    bool item;
+    const struct api_method *method;
+};
+bool api_route_each(size_t index, struct api_route *ret);
 
 /* Whether a request for this method is content with what this host knows. */
 bool api_asks_stale(const struct api_method *method, const Fleet__ApiRequest *request);
@@ -134,6 +149,15 @@ void api_answer_refused(struct api_request *request, const struct registry_resul
 /* Begins the page that the request asks for, or answers why not and returns a negative errno. */
 int api_request_page(struct api_request *request, struct api_page *page);
 
+/* ---- api_access.c ---- */
+
+/* Whether the caller may do that, 0 or -EACCES with the reason. */
+int api_admit(const struct api_request *request, enum pki_role needed, struct err *err);
+
+/* It is answered with this status (0: it was not, since nobody waits for it any more): tells the journal what
+ * belongs there. */
+void api_write_down(struct api_request *request, unsigned status);
+
 /* ---- api_linger.c: the first fleet's client restarts a unit ---- */
 
 /* That client has just set 'unit' from launched to loaded. */
@@ -154,6 +178,9 @@ void api_machines_get(struct api_request *request);
 void api_machines_availability(struct api_request *request, const Fleet__ApiRequest *message);
 void api_machines_confirm_lost(struct api_request *request, const Fleet__ApiRequest *message);
 void api_machines_patch(struct api_request *request, const Fleet__ApiRequest *message);
+void api_clients_get(struct api_request *request);
+void api_clients_post(struct api_request *request, const Fleet__ApiRequest *message);
+void api_client_delete(struct api_request *request, const Fleet__ApiRequest *message);
 void api_authority_get(struct api_request *request);
 void api_authority_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_machine_delete(struct api_request *request, const Fleet__ApiRequest *message);
@@ -161,6 +188,7 @@ void api_join_tokens_get(struct api_request *request);
 void api_join_tokens_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_join_token_delete(struct api_request *request, const Fleet__ApiRequest *message);
 void api_members_get(struct api_request *request);
+void api_level_get(struct api_request *request);
 void api_members_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_leadership_post(struct api_request *request, const Fleet__ApiRequest *message);
 void api_settings_get(struct api_request *request);

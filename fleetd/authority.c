@@ -32,13 +32,13 @@ int authority_found(const uint8_t cluster_id[CLUSTER_ID_SIZE], uint64_t now_ms, 
     return 0;
 }
 
-static void add_host(const char *hosts[], size_t *count, const char *host)
+static void add_host(struct authority_hosts *hosts, const char *host)
 {
-    for (size_t i = 0; i < *count; i++)
-        if (streq(hosts[i], host))
+    for (size_t i = 0; i < hosts->count; i++)
+        if (streq(hosts->names[i], host))
             return;
     if (host[0] != '\0' && strlen(host) <= PKI_HOST_MAX)
-        hosts[(*count)++] = host;
+        hosts->names[hosts->count++] = host;
 }
 
 /* "host:port" or "[address]:port". */
@@ -52,15 +52,28 @@ static char *host_of(const char *address)
     return xstrndup(address, size);
 }
 
+void authority_hosts(const Fleet__RegisterMachine *machine, struct authority_hosts *ret)
+{
+    *ret = (struct authority_hosts){.address = host_of(machine->cluster_address)};
+    add_host(ret, machine->hostname);
+    add_host(ret, machine->public_ip);
+    add_host(ret, ret->address);
+}
+
+void authority_hosts_done(struct authority_hosts *hosts)
+{
+    free(hosts->address);
+    *hosts = (struct authority_hosts){0};
+}
+
 int authority_certify(const struct registry *registry, const Fleet__RegisterMachine *machine,
                       const ProtobufCBinaryData *request, uint64_t now_ms, struct pki_blob *ret,
                       struct err *err)
 {
     const struct registry_authority *authority = &registry_authorities(registry)->issuing;
     _cleanup_(pki_key_freep) struct pki_key *key = NULL;
-    _cleanup_(freep) char *host = host_of(machine->cluster_address);
-    const char *hosts[3];
-    struct pki_subject subject = {.name = {.kind = PKI_MACHINE}, .hosts = hosts};
+    _cleanup_(authority_hosts_done) struct authority_hosts hosts = {0};
+    struct pki_subject subject = {.name = {.kind = PKI_MACHINE}, .hosts = hosts.names};
     int r;
 
     if (request->len == 0 || request->len > PKI_REQUEST_MAX)
@@ -68,9 +81,8 @@ int authority_certify(const struct registry *registry, const Fleet__RegisterMach
     assert(strlen(machine->machine_id) < sizeof subject.name.id);
     memcpy(subject.name.cluster_id, registry_cluster_id(registry), sizeof subject.name.cluster_id);
     strcpy(subject.name.id, machine->machine_id);
-    add_host(hosts, &subject.host_count, machine->hostname);
-    add_host(hosts, &subject.host_count, machine->public_ip);
-    add_host(hosts, &subject.host_count, host);
+    authority_hosts(machine, &hosts);
+    subject.host_count = hosts.count;
     subject.not_after_ms = now_ms + registry_setting_number(registry, SETTING_CERTIFICATE_LIFETIME);
     r = pki_key_decode(authority->private_key, authority->private_key_size, &key, err);
     if (r >= 0)

@@ -19,6 +19,18 @@ int authority_certify(const struct registry *registry, const Fleet__RegisterMach
                       const ProtobufCBinaryData *request, uint64_t now_ms, struct pki_blob *ret,
                       struct err *err);
 
+/* The names and addresses that clients of the remote API may know a machine by; borrowed from the machine
+ * and, the last one, owned. */
+#define AUTHORITY_HOSTS_MAX 3u
+struct authority_hosts {
+    const char *names[AUTHORITY_HOSTS_MAX];
+    size_t count;
+    char *address;
+};
+
+void authority_hosts(const Fleet__RegisterMachine *machine, struct authority_hosts *ret);
+void authority_hosts_done(struct authority_hosts *hosts);
+
 /* What a machine gets beside its certificate; borrowed from the registry until its next command. */
 struct authority_bundle {
     ProtobufCBinaryData chain[PKI_CHAIN_MAX]; /* The first place is for the machine's own. */

@@ -107,12 +107,14 @@ fleetd_fleetd_SOURCES = \
 	fleetd/farewell.c fleetd/farewell.h \
 	fleetd/going_down.c fleetd/going_down.h \
 	fleetd/host_query.c fleetd/host_query.h \
+	fleetd/founding.c fleetd/founding.h \
 	fleetd/gate.c fleetd/gate.h \
 	fleetd/hosting.c \
 	fleetd/journal_entry.c fleetd/journal_entry.h \
 	fleetd/joiner.c fleetd/joiner.h \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/leading_level.c \
 	fleetd/leading_voters.c \
 	fleetd/logind.c fleetd/logind.h \
 	fleetd/member.c fleetd/member.h \
@@ -130,7 +132,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/unit_status.c fleetd/unit_status.h \
 	fleetd/uplink.c fleetd/uplink.h
 fleetd_fleetd_LDADD = \
-	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libconfig.a backup/libbackup.a $(RAFTSTORE_LIBS) \
+	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libhttp.a fleetd/libaccess.a fleetd/libconfig.a backup/libbackup.a $(RAFTSTORE_LIBS) \
 	$(PKI_LIBS) $(MICROHTTPD_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
 
 # Commands that the registry takes, and what the core makes of it. Built twice, see units/automake.mk.

@@ -231,12 +231,21 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
     return err_set(err, -ENOTSUP, "this version does not know what the connection is for");
 }
 
+/* In a secure cluster nobody is older than that, whatever is held back. */
+unsigned cluster_own_level(const struct daemon *daemon)
+{
+    unsigned level = daemon->config.feature_level;
+
+    return !daemon->config.insecure && level < FEATURE_LEVEL_SECURE ? FEATURE_LEVEL_SECURE : level;
+}
+
 static struct port_identity port_identity(const struct daemon *daemon)
 {
     struct port_identity identity = {
         .has_cluster = daemon->is_member,
         .server_id = daemon->member.server_id,
         .history = daemon->member.history,
+        .level = FEATURE_LEVEL,
         .has_log = daemon->member.has_log ||
                    (daemon->store == NULL && store_directory_has_log(daemon->config.data_dir))};
 
@@ -291,6 +300,13 @@ static uint64_t backend_now_ms(void *data)
 static uint64_t backend_wall_ms(void *data)
 {
     return wall_ms();
+}
+
+static bool backend_secure(void *data)
+{
+    struct daemon *daemon = data;
+
+    return !daemon->config.insecure;
 }
 
 static size_t backend_servers(struct store_server *servers, size_t max, void *data)
@@ -471,6 +487,7 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
         .barrier = backend_barrier,
         .now_ms = backend_now_ms,
         .wall_ms = backend_wall_ms,
+        .secure = backend_secure,
         .servers = backend_servers,
         .leader_id = backend_leader_id,
         .voters = backend_voters,

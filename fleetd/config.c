@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/times.h"
 #include "raftstore/limits.h"
+#include "raftstore/registry_level.h"
 #include "raftstore/settings.h"
 
 /* ---- values ---- */
@@ -226,6 +227,16 @@ static int set_agent_ttl(struct config *config, void *slot, const char *text, st
     return 0;
 }
 
+static int set_feature_level(struct config *config, void *slot, const char *text, struct err *err)
+{
+    long level = FEATURE_LEVEL;
+
+    if (*text != '\0' && parse_number(text, 0, FEATURE_LEVEL, &level, err) < 0)
+        return -EINVAL;
+    config->feature_level = (unsigned)level;
+    return 0;
+}
+
 static int set_public_ip(struct config *config, void *slot, const char *text, struct err *err)
 {
     struct in6_addr ip;
@@ -302,6 +313,14 @@ static int set_api_listen(struct config *config, void *slot, const char *text, s
     return 0;
 }
 
+static int set_others(struct config *config, void *slot, const char *text, struct err *err)
+{
+    if (!streq(text, "none") && !streq(text, "read"))
+        return err_set(err, -EINVAL, "\"%s\" is neither none nor read", text);
+    *(bool *)slot = streq(text, "read");
+    return 0;
+}
+
 static int set_join(struct config *config, void *slot, const char *text, struct err *err)
 {
     struct strlist fresh = {0};
@@ -343,6 +362,13 @@ static char *get_unsigned(const struct config *config, const void *slot)
     return xasprintf("%u", *(const unsigned *)slot);
 }
 
+/* The newest is no number to be kept: the next version has another one. */
+static char *get_feature_level(const struct config *config, const void *slot)
+{
+    return config->feature_level == FEATURE_LEVEL ? xstrdup("")
+                                                  : get_unsigned(config, &config->feature_level);
+}
+
 static char *get_agent_ttl(const struct config *config, const void *slot)
 {
     uint64_t ms = config->agent_ttl_ms;
@@ -357,6 +383,11 @@ static char *get_metadata(const struct config *config, const void *slot)
     for (size_t i = 0; i < config->metadata_count; i++)
         strbuf_addf(&text, "%s%s=%s", i > 0 ? "," : "", config->metadata[i].key, config->metadata[i].value);
     return strbuf_take(&text);
+}
+
+static char *get_others(const struct config *config, const void *slot)
+{
+    return xstrdup(*(const bool *)slot ? "read" : "none");
 }
 
 static char *get_join(const struct config *config, const void *slot)
@@ -424,7 +455,12 @@ static const struct key {
      set_string,
      get_string,
      offsetof(struct config, api_socket_group)},
+    {{"api_socket_others", "none", .live = true},
+     set_others,
+     get_others,
+     offsetof(struct config, api_socket_others)},
     {{"insecure", "false", .live = false}, set_bool, get_bool, offsetof(struct config, insecure)},
+    {{"feature_level", "", .live = true}, set_feature_level, get_feature_level, 0},
 };
 
 /* Of the first fleet, without a meaning here. */

@@ -51,7 +51,9 @@ struct config {
     char *api_listen;                   /* "": no remote API; else an IP address and a port. */
     char *api_socket;                   /* "": none. */
     char *api_socket_group;
+    bool api_socket_others; /* Whoever is neither root nor in that group may read. */
     bool insecure;
+    unsigned feature_level; /* That this host says it has: up to FEATURE_LEVEL. */
 };
 
 /* 'file' NULL: CONFIG_FILE_DEFAULT if it exists. Drop-ins are looked for in "<file>.d". Logs warnings. Fatal,

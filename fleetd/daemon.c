@@ -278,12 +278,20 @@ static void on_router_closed(void *data)
     farewell_begin(daemon, on_farewell);
 }
 
+static void on_listeners_closed(void *data)
+{
+    struct daemon *daemon = data;
+
+    daemon->listeners = NULL;
+    router_close(daemon->router, on_router_closed, daemon);
+}
+
 static void on_http_closed(void *data)
 {
     struct daemon *daemon = data;
 
     daemon->http = NULL;
-    router_close(daemon->router, on_router_closed, daemon);
+    listeners_close(daemon->listeners, on_listeners_closed, daemon);
 }
 
 /* Clients first, then the session (the leader is told that the units run on), then the store (which gives
@@ -295,6 +303,7 @@ static void stop(struct daemon *daemon)
     daemon->stopping = true;
     uv_timer_stop(&daemon->timer);
     reload_cancel(daemon);
+    listeners_end(daemon->listeners);
     http_server_close(daemon->http, on_http_closed, daemon);
 }
 
@@ -410,7 +419,6 @@ void daemon_free(struct daemon *daemon)
     for (size_t i = 0; i < daemon->share.count; i++)
         fleet__share__free_unpacked(daemon->share.pieces[i], NULL);
     free(daemon->share.pieces);
-    listeners_free(daemon->listeners);
     membership_free(daemon->membership);
     credentials_done(&daemon->credentials);
     pki_key_free(daemon->proving_key);

@@ -93,6 +93,7 @@ struct daemon {
     struct dump *dump;     /* While the state is written to stdout. */
 
     bool registry_changed;
+    bool level_busy;         /* The feature level is being raised. */
     struct strlist told;     /* Addresses that all hosts with a session know, while this host leads. */
     unsigned voters_to_tell; /* What the leader has yet to hear of this host's configuration; 0: nothing. */
     struct report_list {     /* What has changed since the last message to the leader. */
@@ -126,6 +127,7 @@ bool cluster_knows_peers(const struct daemon *daemon, const struct strlist *addr
 void cluster_learn_peers(
     struct daemon *daemon); /* Likewise, from the store, if this host has a part in it. */
 void cluster_forget_founding(struct daemon *daemon);
+unsigned cluster_own_level(const struct daemon *daemon); /* Feature level that this host says it has. */
 void cluster_note_log(struct daemon *daemon); /* Once the store has a log, the member file says so. */
 /* The leader's data are of this history. False: this host must not follow it. */
 bool cluster_follow_history(struct daemon *daemon, const struct cluster_history *history);
@@ -143,7 +145,7 @@ void leading_tick(struct daemon *daemon);        /* The core's deadline has come
 void leading_set_ttl(struct daemon *daemon);     /* The configuration was read again. */
 void leading_set_placing(struct daemon *daemon); /* Likewise. */
 void leading_chores(struct daemon *daemon);
-void leading_probe(struct daemon *daemon);     /* Once a second. */
+void leading_probe(struct daemon *daemon); /* Once a second. */
 struct downlink *leading_downlink_new(struct daemon *daemon);
 struct prober *leading_prober_new(struct daemon *daemon);
 void leading_register(struct daemon *daemon, const Fleet__RegisterMachine *machine, store_done *done,
@@ -152,7 +154,11 @@ void leading_register(struct daemon *daemon, const Fleet__RegisterMachine *machi
 /* admission.c */
 struct gate *admission_gate_new(struct daemon *daemon);
 /* Whether what a host says of itself makes sense. */
-int admission_check_machine(const Fleet__RegisterMachine *machine, struct err *err);
+int admission_check_machine(const struct daemon *daemon, const Fleet__RegisterMachine *machine,
+                            struct err *err);
+/* Whether it knows all that the cluster uses (registry_level.h). */
+int admission_check_level(const struct daemon *daemon, const Fleet__RegisterMachine *machine,
+                          struct err *err);
 /* Whether the machine was removed, and has nothing to do with the consensus any more: then it is told so.
  * Before, it may be what makes the majority that decides on its own leaving. */
 bool admission_is_out(const struct daemon *daemon, const char *machine_id);
@@ -176,6 +182,10 @@ void lessor_step(struct lessor *lessor); /* Once in a turn of the loop. */
 uint64_t lessor_deadline_ms(const struct lessor *lessor);
 void lessor_yield(struct lessor *lessor);                            /* This host does not lead any more. */
 void lessor_set(struct daemon *daemon, const struct effect *effect); /* EFFECT_LEASE */
+
+/* leading_level.c: raises the feature level when every host has a higher one; at the leader, once a second.
+ */
+void level_step(struct daemon *daemon);
 
 /* leading_voters.c: who votes. */
 struct voting *voting_new(struct daemon *daemon);

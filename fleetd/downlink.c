@@ -106,7 +106,8 @@ static void on_api_request(struct link *link, const Fleet__ApiRequest *request)
     relayed->id = request->id;
     DL_APPEND(link->relayed, relayed);
     link->relayed_count++;
-    handle = link->downlink->callbacks.on_api_request(request, on_answer, relayed, link->downlink->data);
+    handle = link->downlink->callbacks.on_api_request(request, link->machine_id, on_answer, relayed,
+                                                      link->downlink->data);
     if (relayed->answered)
         free(relayed);
     else
@@ -226,7 +227,7 @@ static void dispatch(struct link *link, const Fleet__SessionUp *message)
             downlink->callbacks.on_machine(message->machine, downlink->data);
         break;
     case FLEET__SESSION_UP__MESSAGE_CHANGE_SETTINGS:
-        downlink->callbacks.on_settings(message->change_settings, downlink->data);
+        downlink->callbacks.on_settings(link->machine_id, message->change_settings, downlink->data);
         break;
     case FLEET__SESSION_UP__MESSAGE_GOODBYE:
         downlink->callbacks.on_goodbye(link->machine_id, link->session_id, downlink->data);

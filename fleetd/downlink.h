@@ -38,9 +38,10 @@ struct downlink_callbacks {
     void (*on_certificate_request)(const char *machine_id, const Fleet__CertificateRequest *request,
                                    void *data);
     void (*on_machine)(const Fleet__RegisterMachine *machine, void *data);
-    void (*on_settings)(const Fleet__ChangeSettings *settings, void *data);
-    /* As api_handle(). */
-    uint64_t (*on_api_request)(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data);
+    void (*on_settings)(const char *machine_id, const Fleet__ChangeSettings *settings, void *data);
+    /* As api_handle(); passed on by this machine. */
+    uint64_t (*on_api_request)(const Fleet__ApiRequest *request, const char *machine_id, api_done *done,
+                               void *done_data, void *data);
     void (*on_api_cancel)(uint64_t handle, void *data);
 };
 

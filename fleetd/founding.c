@@ -3,70 +3,55 @@
 
 #include "fleetd/founding.h"
 
-#include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "fleetd/authority.h"
+#include "raftstore/settings.h"
 
-/* Its own certificate: it is a machine like the others. */
-static int certify(struct credentials *credentials, const struct founding *founding,
-                   const struct pki_key *authority_key, const struct pki_blob *authority, struct err *err)
+/* It is a machine like the others; only that nobody else is there yet to sign for it. */
+static int certify_self(struct credentials *credentials, const uint8_t cluster_id[PKI_CLUSTER_ID_SIZE],
+                        const Fleet__RegisterMachine *machine, const struct pki_blob *authority,
+                        const struct pki_key *authority_key, uint64_t now_ms, struct err *err)
 {
+    _cleanup_(authority_hosts_done) struct authority_hosts hosts = {0};
     struct pki_subject subject = {.name = {.kind = PKI_MACHINE},
-                                  .not_after_ms = founding->now_ms + founding->lifetime_ms};
-    _cleanup_(pki_blob_done) struct pki_blob certificate = {0}, request = {0};
+                                  .hosts = hosts.names,
+                                  .not_after_ms =
+                                      now_ms + settings_row(SETTING_CERTIFICATE_LIFETIME)->fallback};
+    struct pki_blob certificate = {0}, request = {0};
     struct credentials_issued issued = {
         .chain = &certificate, .chain_count = 1, .roots = authority, .root_count = 1};
     int r = credentials_request(credentials, &request, err);
 
-    assert(strlen(founding->machine_id) < sizeof subject.name.id);
-    memcpy(subject.name.cluster_id, founding->cluster_id, CLUSTER_ID_SIZE);
-    strcpy(subject.name.id, founding->machine_id);
+    memcpy(subject.name.cluster_id, cluster_id, sizeof subject.name.cluster_id);
+    snprintf(subject.name.id, sizeof subject.name.id, "%s", machine->machine_id);
+    authority_hosts(machine, &hosts);
+    subject.host_count = hosts.count;
     if (r >= 0)
         r = pki_sign(authority->data, authority->size, authority_key, request.data, request.size, &subject,
                      &certificate, NULL, err);
     if (r >= 0)
-        r = credentials_take(credentials, &issued, founding->cluster_id, founding->machine_id,
-                             founding->now_ms, err);
+        r = credentials_take(credentials, &issued, cluster_id, machine->machine_id, now_ms, err);
+    pki_blob_done(&request);
+    pki_blob_done(&certificate);
     return r;
 }
 
-static ProtobufCBinaryData take_blob(struct pki_blob *blob)
-{
-    ProtobufCBinaryData data = {.len = blob->size, .data = blob->data};
-
-    *blob = (struct pki_blob){0};
-    return data;
-}
-
-int founding_begin(struct credentials *credentials, const struct founding *founding, Fleet__Authority *ret,
-                   struct err *err)
+int founding_certify(struct credentials *credentials, const uint8_t cluster_id[PKI_CLUSTER_ID_SIZE],
+                     const Fleet__RegisterMachine *machine, uint64_t now_ms, struct pki_key **ret_key,
+                     struct err *err)
 {
     _cleanup_(pki_key_freep) struct pki_key *key = NULL;
-    _cleanup_(pki_blob_done) struct pki_blob certificate = {0}, encoded = {0};
-    int r = authority_found(founding->cluster_id, founding->now_ms, &key, &certificate, err);
+    struct pki_blob authority = {0};
+    int r = authority_found(cluster_id, now_ms, &key, &authority, err);
 
     if (r >= 0)
-        r = pki_key_encode(key, &encoded, err);
-    if (r >= 0 && founding->keeps_key)
-        r = credentials_save_authority(credentials, key, err);
-    if (r >= 0)
-        r = certify(credentials, founding, key, &certificate, err);
+        r = certify_self(credentials, cluster_id, machine, &authority, key, now_ms, err);
+    pki_blob_done(&authority);
     if (r < 0)
         return r;
-    fleet__authority__init(ret);
-    ret->certificate = take_blob(&certificate);
-    ret->private_key = take_blob(&encoded);
+    *ret_key = TAKE_PTR(key);
     return 0;
-}
-
-void founding_done(Fleet__Authority *authority)
-{
-    struct pki_blob certificate = {authority->certificate.data, authority->certificate.len},
-                    key = {authority->private_key.data, authority->private_key.len};
-
-    pki_blob_done(&certificate);
-    pki_blob_done(&key);
-    fleet__authority__init(authority);
 }

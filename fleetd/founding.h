@@ -1,21 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a secure cluster begins: on one host, with an authority of its own and the first certificate by it. */
+/* What a host makes when it begins a cluster, besides the data: the cluster's authority, and a certificate of
+ * it for itself. Files only: no daemon is needed. */
 #pragma once
 
 #include "fleetd/credentials.h"
 #include "raftstore/fleet.pb-c.h"
-#include "raftstore/registry.h"
 
-struct founding {
-    const uint8_t *cluster_id;
-    const char *machine_id;
-    uint64_t lifetime_ms; /* Of the certificate. */
-    uint64_t now_ms;      /* Wall clock. */
-    bool keeps_key;       /* The authority's key stays in a file beside them, until the registry has it. */
-};
-
-/* Makes the authority, and this host's certificate by it, which the credentials take up, also on the disk.
- * '*ret' is for the registry: the caller frees it with founding_done(). */
-int founding_begin(struct credentials *credentials, const struct founding *founding, Fleet__Authority *ret,
-                   struct err *err);
-void founding_done(Fleet__Authority *authority); /* Wipes it. */
+/* The authority of this new cluster. 'machine' is who this host is, and how others call it. The host's own
+ * certificate is then in 'credentials', and on the disk. The key is the caller's to keep: nobody else has it.
+ */
+int founding_certify(struct credentials *credentials, const uint8_t cluster_id[PKI_CLUSTER_ID_SIZE],
+                     const Fleet__RegisterMachine *machine, uint64_t now_ms, struct pki_key **ret_key,
+                     struct err *err);

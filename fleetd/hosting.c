@@ -20,6 +20,7 @@
 #include "fleetd/lease_page.h"
 #include "fleetd/messages.h"
 #include "raftstore/limits.h"
+#include "raftstore/registry_security.h"
 
 #define SHARE_BYTES_MAX (512u * 1024 * 1024)
 
@@ -58,6 +59,7 @@ void hosting_describe(struct daemon *daemon)
     machine->server_id = daemon->member.server_id;
     machine->version = (char *)PACKAGE_VERSION;
     machine->disable_engine = daemon->config.disable_engine;
+    machine->level = cluster_own_level(daemon);
     machine->no_store = daemon->bystander;
     machine->n_metadata = daemon->config.metadata_count;
     machine->metadata = xcalloc(machine->n_metadata, sizeof *machine->metadata);
@@ -542,7 +544,7 @@ static uint64_t router_local(const Fleet__ApiRequest *request, api_done *done, v
         done(&(struct api_answer){503, "application/json", no_room, sizeof no_room - 1}, done_data);
         return 0;
     }
-    return api_handle(daemon->api, request, done, done_data);
+    return api_handle(daemon->api, request, NULL, done, done_data);
 }
 
 static const char *role_word(const struct daemon *daemon)
@@ -572,7 +574,8 @@ char *hosting_status_json(struct daemon *daemon)
         registry_machines(registry, &machines);
     }
     body = json_pack(
-        "{s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:b,s:b,s:s}", "version", PACKAGE_VERSION, "machineID",
+        "{s:s,s:i,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:b,s:b,s:s}", "version", PACKAGE_VERSION,
+        "featureLevel", (int)(registry != NULL ? registry_level(registry) : 0), "machineID",
         daemon->identity.machine_id, "hostname", daemon->identity.hostname, "cluster", cluster, "role",
         role_word(daemon), "leader", daemon->store != NULL ? store_leader_address(daemon->store) : "", "term",
         (json_int_t)(daemon->store != NULL ? store_term(daemon->store) : 0), "applied",
@@ -583,6 +586,24 @@ char *hosting_status_json(struct daemon *daemon)
     text = json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(body);
     return text;
+}
+
+static int router_admit(const struct access_caller *caller, enum pki_role needed, bool here, struct err *err,
+                        void *data)
+{
+    struct daemon *daemon = data;
+    const struct registry *registry = daemon->store != NULL ? store_registry(daemon->store) : NULL;
+    struct access_facts facts = {.secure = !daemon->config.insecure,
+                                 .certificate = ACCESS_CERTIFICATE_UNCHECKED,
+                                 .via = daemon->identity.hostname,
+                                 .via_role = PKI_ROLE_ADMIN};
+
+    if (registry != NULL && registry_is_secure(registry))
+        facts.certificate = api_certificate(registry, caller, wall_ms());
+    /* It may just have been made: the leader knows. */
+    if (facts.certificate == ACCESS_CERTIFICATE_UNKNOWN && !here)
+        facts.certificate = ACCESS_CERTIFICATE_UNCHECKED;
+    return access_check(caller, &facts, needed, err);
 }
 
 static char *router_metrics(void *data)
@@ -618,13 +639,14 @@ static int start_listeners(struct daemon *daemon, struct err *err)
 
     if (count < 0)
         log_error("What systemd says of the sockets that it passed makes no sense: %s", strerror(-count));
-    daemon->listeners = listeners_new(daemon->http, daemon->config.insecure);
+    daemon->listeners = listeners_new(daemon->loop, daemon->http, daemon->config.insecure);
     listeners_take_passed(daemon->listeners, SD_LISTEN_FDS_START, count > 0 ? count : 0, names);
     for (int i = 0; i < count; i++)
         free(names[i]);
     free(names);
     r = listeners_set_socket(daemon->listeners, daemon->config.api_socket,
-                             http_find_group(daemon->config.api_socket_group), err);
+                             http_find_group(daemon->config.api_socket_group),
+                             daemon->config.api_socket_others, err);
     return r < 0 ? r : listeners_set_address(daemon->listeners, daemon->config.api_listen, err);
 }
 
@@ -637,6 +659,7 @@ int hosting_start(struct daemon *daemon, struct err *err)
         .send = router_send,
         .trouble = router_trouble,
         .member = router_member,
+        .admit = router_admit,
         .local = router_local,
         .status = router_status,
         .metrics = router_metrics,

@@ -6,10 +6,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include <microhttpd.h>
 #include <utlist.h>
@@ -23,7 +23,6 @@
 
 /* A body that is too large is swallowed up to this size, so that the client gets to read the 413. */
 #define HTTP_SWALLOW_MAX (4ull * API_BODY_MAX)
-#define PEER_MAX         128u
 
 _Static_assert(2 * HTTP_CONNECTION_MEMORY <= API_HEAD_MAX, "all that a head may hold fits, encoded");
 
@@ -67,8 +66,7 @@ struct pending {
 struct client {
     struct listener *listener;
     int fd;
-    bool is_unix;
-    char peer[PEER_MAX];
+    struct peer peer;
     uint64_t reading_since_ms; /* UINT64_MAX: it is not the client's turn. */
     struct client *prev, *next;
 };
@@ -76,11 +74,12 @@ struct client {
 struct listener {
     struct http_server *server;
     struct MHD_Daemon *daemon;
-    int fd;
-    uv_poll_t poll;   /* libmicrohttpd's epoll descriptor. */
-    uv_timer_t timer; /* MHD_get_timeout(). */
-    bool resumed;     /* MHD_run() is due, and MHD_get_timeout() does not know. */
-    bool draining;    /* Accepts nobody any more; ends with its last client. */
+    int fd;                      /* -1: it listens to nobody (any more). */
+    const struct peer *adopting; /* Who is behind the connection that is being added. */
+    uv_poll_t poll;              /* libmicrohttpd's epoll descriptor. */
+    uv_timer_t timer;            /* MHD_get_timeout(). */
+    bool resumed;                /* MHD_run() is due, and MHD_get_timeout() does not know. */
+    bool draining;               /* Accepts nobody any more; ends with its last client. */
     uint64_t timeout_ms;
     struct client *clients;
     unsigned client_count;
@@ -93,9 +92,11 @@ struct http_server {
     const struct http_callbacks *callbacks;
     void *data;
     unsigned timeout_s;
+    bool others_read;
     uv_prepare_t prepare;
     uv_timer_t sweep; /* Looks for clients that are too slow; runs while there are clients. */
     struct listener *listeners;
+    struct listener *adopted; /* One of them, for what others have accepted; NULL: there was nobody yet. */
     struct pending *pendings;
     size_t body_bytes;     /* Of all bodies that are held. */
     unsigned handles;      /* That libuv still holds. */
@@ -217,7 +218,7 @@ static void watch_start(struct pending *p)
 {
     struct http_server *server = p->client->listener->server;
     struct watch *watch = NEW0(struct watch);
-    int events = UV_PRIORITIZED | (p->client->is_unix ? 0 : UV_DISCONNECT);
+    int events = UV_PRIORITIZED | (p->client->peer.is_unix ? 0 : UV_DISCONNECT);
 
     if (uv_poll_init(server->loop, &watch->poll, p->client->fd) < 0) {
         free(watch); /* Then it is noticed when the answer is sent. */
@@ -400,8 +401,8 @@ static enum MHD_Result hand_over(struct pending *p)
     p->request.user_agent = p->user_agent != NULL ? p->user_agent : "";
     p->request.body = p->body.text != NULL ? p->body.text : "";
     p->request.body_size = p->body.size;
-    p->request.peer = p->client->peer;
-    p->request.local = p->client->is_unix;
+    p->request.peer = p->client->peer.text;
+    p->request.caller = &p->client->peer.caller;
     p->state = REQUEST_HANDED;
     p->in_handler = true;
     server->callbacks->on_request(&p->request, server->data);
@@ -465,28 +466,6 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **co
 
 /* ---- connections ---- */
 
-static void describe_peer(struct client *client)
-{
-    struct sockaddr_storage addr = {0};
-    socklen_t addr_size = sizeof addr, cred_size = sizeof(struct ucred);
-    char host[64], port[16];
-    struct ucred cred;
-
-    snprintf(client->peer, sizeof client->peer, "unknown peer");
-    if (getpeername(client->fd, (struct sockaddr *)&addr, &addr_size) < 0)
-        return;
-    client->is_unix = addr.ss_family == AF_UNIX;
-    if (client->is_unix) {
-        if (getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_size) == 0)
-            snprintf(client->peer, sizeof client->peer, "uid %u pid %d", cred.uid, cred.pid);
-        return;
-    }
-    if (getnameinfo((struct sockaddr *)&addr, addr_size, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        snprintf(client->peer, sizeof client->peer, strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host,
-                 port);
-}
-
 /* Ends clients that take longer than the timeout to send one whole request, however busy they look. */
 static void on_sweep(uv_timer_t *timer)
 {
@@ -513,7 +492,12 @@ static void client_new(struct listener *l, struct MHD_Connection *connection, vo
     client->listener = l;
     client->fd = info->connect_fd;
     client->reading_since_ms = server_now_ms(l->server);
-    describe_peer(client);
+    if (l->adopting != NULL) {
+        client->peer = *l->adopting;
+        client->peer.is_unix = true; /* So is the socket here; its end says when the client has gone. */
+    } else {
+        peer_read(client->fd, l->server->others_read, &client->peer);
+    }
     DL_APPEND(l->clients, client);
     l->client_count++;
     if (l->server->client_count++ == 0 && !l->server->closed)
@@ -628,6 +612,11 @@ void http_server_set_timeout(struct http_server *server, unsigned seconds)
     server->timeout_s = seconds;
 }
 
+void http_server_set_others(struct http_server *server, bool read)
+{
+    server->others_read = read;
+}
+
 uint64_t http_server_answered(const struct http_server *server, unsigned status)
 {
     assert(status < HTTP_STATUSES);
@@ -639,7 +628,7 @@ unsigned http_server_connections(const struct http_server *server)
     return server->client_count;
 }
 
-static int check_listening(int fd, struct err *err)
+int http_check_listening(int fd, struct err *err)
 {
     int listening = 0, type = 0;
     socklen_t size = sizeof(int);
@@ -656,43 +645,46 @@ static int check_listening(int fd, struct err *err)
 
 static struct MHD_Daemon *start_daemon(struct listener *l, int fd)
 {
+    struct MHD_OptionItem listening[] = {{MHD_OPTION_LISTEN_SOCKET, fd, NULL}, {MHD_OPTION_END, 0, NULL}};
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+
+    if (fd < 0)
+        flags |= MHD_USE_NO_LISTEN_SOCKET;
     /* The logger comes first: the options after it may have something to say. */
-    return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access, l,
-        MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_CONNECTION_LIMIT, HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HTTP_CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT, l->server->timeout_s,
-        MHD_OPTION_URI_LOG_CALLBACK, on_target, l, MHD_OPTION_NOTIFY_COMPLETED, on_completed, l,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, l, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+    return MHD_start_daemon(flags, 0, NULL, NULL, on_access, l, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,
+                            MHD_OPTION_ARRAY, fd < 0 ? listening + 1 : listening, MHD_OPTION_CONNECTION_LIMIT,
+                            HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            (size_t)HTTP_CONNECTION_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT,
+                            l->server->timeout_s, MHD_OPTION_URI_LOG_CALLBACK, on_target, l,
+                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, l, MHD_OPTION_NOTIFY_CONNECTION,
+                            on_connection, l, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 }
 
-int http_server_add(struct http_server *server, int fd, struct err *err)
+/* 'fd' < 0: for connections that others have accepted. It is the caller's where this fails. */
+static struct listener *listener_new(struct http_server *server, int fd, struct err *err)
 {
-    _cleanup_(closep) int owned = fd;
+    struct listener *l = NEW0(struct listener);
     const union MHD_DaemonInfo *info;
-    struct listener *l;
     int r;
 
-    assert(!server->closing);
-    r = check_listening(fd, err);
-    if (r < 0)
-        return r;
-    l = NEW0(struct listener);
     l->server = server;
     l->fd = fd;
     l->timeout_ms = server->timeout_s * 1000ull;
     l->daemon = start_daemon(l, fd);
     if (l->daemon == NULL) {
         free(l);
-        return err_set(err, -EIO, "cannot start libmicrohttpd on descriptor %d", fd);
+        err_set(err, -EIO, "cannot start libmicrohttpd on descriptor %d", fd);
+        return NULL;
     }
-    TAKE_FD(owned);
     info = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     r = info != NULL ? uv_poll_init(server->loop, &l->poll, info->epoll_fd) : -ENOTSUP;
     if (r < 0) {
+        if (fd >= 0)
+            MHD_quiesce_daemon(l->daemon); /* The socket stays the caller's. */
         MHD_stop_daemon(l->daemon);
         free(l);
-        return err_set(err, r, "cannot watch libmicrohttpd: %s", uv_strerror(r));
+        err_set(err, r, "cannot watch libmicrohttpd: %s", uv_strerror(r));
+        return NULL;
     }
     uv_timer_init(server->loop, &l->timer);
     l->poll.data = l->timer.data = l;
@@ -701,7 +693,40 @@ int http_server_add(struct http_server *server, int fd, struct err *err)
     uv_timer_start(&l->timer, on_timer, 0,
                    0); /* The first run puts the socket into libmicrohttpd's epoll set. */
     DL_APPEND(server->listeners, l);
+    return l;
+}
+
+int http_server_add(struct http_server *server, int fd, struct err *err)
+{
+    _cleanup_(closep) int owned = fd;
+    int r;
+
+    assert(!server->closing);
+    r = http_check_listening(fd, err);
+    if (r < 0)
+        return r;
+    if (listener_new(server, fd, err) == NULL)
+        return -EIO;
+    TAKE_FD(owned);
     return 0;
+}
+
+void http_server_adopt(struct http_server *server, int fd, const struct peer *peer)
+{
+    struct listener *l = server->adopted;
+    struct sockaddr_un nowhere = {.sun_family = AF_UNIX};
+
+    assert(server->run_depth == 0);
+    if (l == NULL && !server->closing)
+        l = server->adopted = listener_new(server, -1, NULL);
+    if (l == NULL) {
+        close(fd);
+        return;
+    }
+    l->adopting = peer;
+    (void)MHD_add_connection(l->daemon, fd, (struct sockaddr *)&nowhere, sizeof nowhere.sun_family);
+    l->adopting = NULL; /* Where it was refused, libmicrohttpd has closed it. */
+    l->resumed = true;
 }
 
 static void on_server_handle_closed(uv_handle_t *handle)

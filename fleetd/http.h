@@ -5,9 +5,9 @@
  *
  * Everything is bounded: a body by API_BODY_MAX (413), all bodies together by HTTP_BODIES_MAX (503),
  * connections of each listening socket by HTTP_CONNECTIONS_MAX (the next one waits in the backlog; a flood of
- * one socket does not close another), headers by HTTP_CONNECTION_MEMORY (431, 414), the time until a request
- * has arrived, and of silence, by HTTP_TIMEOUT_S. What waits for its answer has no limit here: the handler
- * has its own deadline.
+ * one socket does not close another), as those that were adopted (there the next one is closed), headers by
+ * HTTP_CONNECTION_MEMORY (431, 414), the time until a request has arrived, and of silence, by HTTP_TIMEOUT_S.
+ * What waits for its answer has no limit here: the handler has its own deadline.
  *
  * Errors that are noticed before the handler is asked have the API's JSON entity, but for those of
  * libmicrohttpd itself (a broken request line or header, 431, 414: an HTML text, then the connection ends).
@@ -24,6 +24,8 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "fleetd/access.h"
+#include "fleetd/peer.h"
 
 #define HTTP_CONNECTIONS_MAX   512u /* Of each listening socket. */
 #define HTTP_CONNECTION_MEMORY (32u * 1024)
@@ -48,9 +50,9 @@ struct http_request {
     const void *body;
     size_t body_size;
     const char *peer; /* "uid 0 pid 412" of a Unix peer, or "address:port": for the journal. */
-    bool local;       /* By a Unix socket of this host. */
-    void *owner;      /* For the handler: the thing that works on this request. NULL at first. */
-    bool unnamed;     /* For the handler: the answer goes without the header "Server". */
+    const struct access_caller *caller;
+    void *owner;  /* For the handler: the thing that works on this request. NULL at first. */
+    bool unnamed; /* For the handler: the answer goes without the header "Server". */
 };
 
 struct http_callbacks {
@@ -69,9 +71,20 @@ struct http_server *http_server_new(uv_loop_t *loop, const char *server_header,
 /* For the sockets that are added afterwards; HTTP_TIMEOUT_S by default. */
 void http_server_set_timeout(struct http_server *server, unsigned seconds);
 
+/* Whether whoever is no owner of a Unix socket (peer.h) may read. Of connections from now on; by default not.
+ */
+void http_server_set_others(struct http_server *server, bool read);
+
 /* Serves a listening stream socket, which it owns from now on, also when this fails: made by
  * http_listen_unix() or http_listen_tcp(), or passed by systemd. */
 int http_server_add(struct http_server *server, int fd, struct err *err);
+
+/* Whether it is a listening stream socket; it does not block from now on. */
+int http_check_listening(int fd, struct err *err);
+
+/* Serves a connected stream socket that somebody else has accepted, and owns it from now on: one end of a
+ * socket pair. 'peer' is who is behind it. Not to be called from inside on_request or on_gone. */
+void http_server_adopt(struct http_server *server, int fd, const struct peer *peer);
 
 /* Nobody new is accepted on the socket 'fd' that was added; it is closed. Connections that were made over it
  * live on. Not to be called from inside on_request or on_gone. */

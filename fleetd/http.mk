@@ -1,10 +1,19 @@
 # The HTTP server, and what fleetd reads at its start: configuration, command line, identity, journal.
+# Who may do what, and what the journal hears of it: for the HTTP server and the API.
+noinst_LIBRARIES += fleetd/libaccess.a
+fleetd_libaccess_a_SOURCES = fleetd/access.c fleetd/access.h fleetd/audit.c fleetd/audit.h
+fleetd_libaccess_a_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
+
 noinst_LIBRARIES += fleetd/libhttp.a fleetd/libconfig.a
 
-fleetd_libhttp_a_SOURCES = fleetd/http.c fleetd/http.h fleetd/http_listen.c fleetd/http_listen.h \
+fleetd_libhttp_a_SOURCES = fleetd/front.c fleetd/front.h fleetd/front_private.h \
+	fleetd/front_accept.c fleetd/front_relay.c \
+	fleetd/http.c fleetd/http.h fleetd/http_listen.c fleetd/http_listen.h \
 	fleetd/listeners.c fleetd/listeners.h \
+	fleetd/peer.c fleetd/peer.h \
 	fleetd/url.c fleetd/url.h
-fleetd_libhttp_a_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(MICROHTTPD_CFLAGS)
+fleetd_libhttp_a_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(MICROHTTPD_CFLAGS) \
+	$(GNUTLS_CFLAGS)
 
 fleetd_libconfig_a_SOURCES = \
 	fleetd/config.c fleetd/config.h \
@@ -16,20 +25,29 @@ fleetd_libconfig_a_SOURCES = \
 fleetd_libconfig_a_CPPFLAGS = $(AM_CPPFLAGS) $(INIH_CFLAGS) $(SYSTEMD_CFLAGS)
 
 # What a program that uses these libraries needs after them.
-HTTP_LIBS = fleetd/libhttp.a base/libbase.a $(MICROHTTPD_LIBS) $(UV_LIBS)
+HTTP_LIBS = fleetd/libhttp.a fleetd/libaccess.a raftstore/libraftstore.a raftstore/libschema.a $(PKI_LIBS) $(PROTOBUF_C_LIBS) \
+	$(MICROHTTPD_LIBS) $(UV_LIBS)
 CONFIG_LIBS = fleetd/libconfig.a raftstore/libraftstore.a base/libbase.a $(INIH_LIBS) $(SYSTEMD_LIBS)
 
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test-http tests/unit/test-listeners tests/unit/test-url tests/unit/test-config
-check_PROGRAMS += tests/unit/test-settings
+check_PROGRAMS += tests/unit/test-front tests/unit/test-peer tests/unit/test-settings
 TESTS += tests/unit/test-http tests/unit/test-listeners tests/unit/test-url tests/unit/test-config
-TESTS += tests/unit/test-settings
+TESTS += tests/unit/test-front tests/unit/test-peer tests/unit/test-settings
 tests_unit_test_http_SOURCES = tests/unit/test-http.c
 tests_unit_test_http_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(MICROHTTPD_CFLAGS)
 tests_unit_test_http_LDADD = $(HTTP_LIBS) $(CMOCKA_LIBS) -lpthread
 tests_unit_test_listeners_SOURCES = tests/unit/test-listeners.c
 tests_unit_test_listeners_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(UV_CFLAGS) $(MICROHTTPD_CFLAGS)
 tests_unit_test_listeners_LDADD = $(HTTP_LIBS) $(CMOCKA_LIBS) -lpthread
+tests_unit_test_front_SOURCES = tests/unit/test-front.c
+tests_unit_test_front_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(GNUTLS_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_front_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_front_LDADD = $(HTTP_LIBS) $(CMOCKA_LIBS) -lpthread
+tests_unit_test_peer_SOURCES = tests/unit/test-peer.c
+tests_unit_test_peer_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
+tests_unit_test_peer_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_peer_LDADD = $(HTTP_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_url_SOURCES = tests/unit/test-url.c
 tests_unit_test_url_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_url_LDADD = fleetd/libhttp.a base/libbase.a $(CMOCKA_LIBS)

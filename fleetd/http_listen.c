@@ -36,10 +36,12 @@ static int remove_stale(const char *path, const struct sockaddr_un *addr, struct
     return 0;
 }
 
-int http_unix_set_group(const char *path, gid_t group, struct err *err)
+int http_unix_set_access(const char *path, gid_t group, bool others, struct err *err)
 {
     if (chown(path, (uid_t)-1, group) < 0)
         return err_set(err, -errno, "cannot give %s to the group %u: %m", path, (unsigned)group);
+    if (chmod(path, others ? 0666 : 0660) < 0)
+        return err_set(err, -errno, "cannot change the mode of %s: %m", path);
     return 0;
 }
 
@@ -50,7 +52,7 @@ gid_t http_find_group(const char *name)
     return found != NULL ? found->gr_gid : HTTP_NO_GROUP;
 }
 
-int http_listen_unix(const char *path, gid_t group, struct err *err)
+int http_listen_unix(const char *path, gid_t group, bool others, struct err *err)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     _cleanup_(closep) int fd = -1;
@@ -67,12 +69,12 @@ int http_listen_unix(const char *path, gid_t group, struct err *err)
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_set(err, -errno, "cannot make a Unix socket: %m");
-    mask = umask(0117); /* It must not be open to all even for a moment. */
+    mask = umask(others ? 0111 : 0117); /* It must not be open to all even for a moment. */
     r = bind(fd, (struct sockaddr *)&addr, sizeof addr) < 0 ? -errno : 0;
     umask(mask);
     if (r < 0)
         return err_set(err, r, "cannot bind %s: %s", path, strerror(-r));
-    r = group != HTTP_NO_GROUP ? http_unix_set_group(path, group, err) : 0;
+    r = group != HTTP_NO_GROUP ? http_unix_set_access(path, group, others, err) : 0;
     if (r < 0)
         return r;
     if (listen(fd, SOMAXCONN) < 0)

@@ -144,6 +144,7 @@ static bool is_final(int handshake_error)
 static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome *refusal, void *data)
 {
     struct joiner *joiner = data;
+    _cleanup_(freep) char *why = NULL;
 
     joiner->conn = NULL;
     forget_token(joiner);
@@ -159,7 +160,9 @@ static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome
         wait_ms(joiner, 0);
         return;
     }
-    fail(joiner, joiner->refused || is_final(conn_handshake_error(conn)), reason);
+    if (conn_handshake_error(conn) == -EKEYREJECTED)
+        why = xasprintf("it does not prove to be of the cluster that the token is for (%s)", reason);
+    fail(joiner, joiner->refused || is_final(conn_handshake_error(conn)), why != NULL ? why : reason);
 }
 
 static const struct conn_callbacks conn_callbacks = {

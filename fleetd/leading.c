@@ -293,6 +293,7 @@ static void found_cluster(struct daemon *daemon)
 
     create.cluster_id = (ProtobufCBinaryData){.len = CLUSTER_ID_SIZE, .data = daemon->member.cluster_id};
     create.voters = membership_voters(daemon);
+    create.level = cluster_own_level(daemon);
     if (!daemon->config.insecure) {
         const struct pki_blob *certificate = &daemon->credentials.roots[0];
         int r = credentials_load_authority(&daemon->credentials, &key, &err);
@@ -359,6 +360,7 @@ void leading_step(struct daemon *daemon)
     daemon->registry_changed = false;
     store_changes_take(daemon->store, &changes);
     cluster_forget_founding(daemon);
+    port_set_level_needed(daemon->port, registry_level(store_registry(daemon->store)));
     core_registry_changed(daemon->core, &changes, now_ms(), &effects);
     registry_changes_done(&changes);
     carry_out(daemon, &effects);
@@ -413,11 +415,27 @@ void leading_probe(struct daemon *daemon)
 
 /* ---- settings ---- */
 
-static void on_settings(const Fleet__ChangeSettings *settings, void *data)
+/* Whether the host may change what holds for the whole cluster. */
+static bool may_set(const struct daemon *daemon, const char *machine_id)
+{
+    struct store_server servers[RAFT_SERVERS_MAX];
+    size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX);
+
+    return daemon->config.insecure ||
+           api_host_role(store_registry(daemon->store), servers, count, machine_id) >= PKI_ROLE_ADMIN;
+}
+
+static void on_settings(const char *machine_id, const Fleet__ChangeSettings *settings, void *data)
 {
     struct daemon *daemon = data;
     Fleet__ChangeSettings change = FLEET__CHANGE_SETTINGS__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
+
+    if (!may_set(daemon, machine_id)) {
+        log_notice("Machine %s wants %u voters, but has no say in that (setting host_role)", machine_id,
+                   settings->voters);
+        return;
+    }
 
     if (settings->voters == registry_setting_number(store_registry(daemon->store), SETTING_VOTERS))
         return;
@@ -475,6 +493,7 @@ void leading_chores(struct daemon *daemon)
     certifier_tick(daemon->certifier);
     if (!store_leads(daemon->store))
         return;
+    level_step(daemon);
     tell_members(daemon);
     self = registry_machine(store_registry(daemon->store), daemon->member.machine_id);
     if (self == NULL || !self->registered)
@@ -520,7 +539,8 @@ static bool machine_equals(const struct registry_machine *known, const Fleet__Re
            streq(known->public_ip, said->public_ip) && streq(known->cluster_address, said->cluster_address) &&
            streq(known->boot_id, said->boot_id) && streq(known->version, said->version) &&
            known->server_id == said->server_id && known->disable_engine == said->disable_engine &&
-           known->no_store == said->no_store && labels_equal(known, said) && credentials_equal(known, said);
+           known->no_store == said->no_store && known->level == said->level && labels_equal(known, said) &&
+           credentials_equal(known, said);
 }
 
 /* A member may say anew where it is and what it is like, but not who it is. */
@@ -537,7 +557,7 @@ static void on_machine(const Fleet__RegisterMachine *machine, void *data)
         return;
     said.joins = false; /* That is ours to say. */
     said.join_token = (char *)protobuf_c_empty_string;
-    r = admission_check_machine(machine, &err);
+    r = admission_check_machine(daemon, machine, &err);
     if (r < 0)
         log_warn("Machine %s: %s", machine->machine_id, err_text(&err, r));
     else
@@ -551,6 +571,10 @@ static int on_opening(const Fleet__RegisterMachine *machine, struct err *err, vo
         registry_machine(store_registry(daemon->store), machine->machine_id);
     bool own = streq(machine->machine_id, daemon->identity.machine_id);
     const char *boot = own ? daemon->identity.boot_id : known != NULL ? known->boot_id : "";
+    int r = admission_check_level(daemon, machine, err);
+
+    if (r < 0)
+        return r;
 
     /* This host knows its own boot before the registry does. */
     if (known == NULL || boot[0] == '\0' || machine->boot_id[0] == '\0' || streq(boot, machine->boot_id))
@@ -693,12 +717,13 @@ static void on_closed(const char *machine_id, uint64_t session_id, void *data)
     carry_out(daemon, &effects);
 }
 
-static uint64_t on_api_request(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data)
+static uint64_t on_api_request(const Fleet__ApiRequest *request, const char *machine_id, api_done *done,
+                               void *done_data, void *data)
 {
     struct daemon *daemon = data;
 
     /* While this host stops nothing is answered any more: the session is about to end, and says enough. */
-    return daemon->api != NULL ? api_handle(daemon->api, request, done, done_data) : 0;
+    return daemon->api != NULL ? api_handle(daemon->api, request, machine_id, done, done_data) : 0;
 }
 
 static void on_api_cancel(uint64_t handle, void *data)

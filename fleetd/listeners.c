@@ -16,12 +16,18 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "fleetd/front.h"
 #include "fleetd/http_listen.h"
 #include "fleetd/messages.h"
 
 struct listeners {
-    struct http_server *server;
+    uv_loop_t *loop;
+    struct http_server *server; /* NULL: it is being closed. */
     bool insecure;
+    struct front *front;                 /* For TCP with TLS; NULL: nobody has wanted that yet. */
+    struct tls_credentials *credentials; /* NULL: none yet. */
+    void (*done)(void *data);
+    void *done_data;
     struct strlist passed; /* The places of the passed sockets: a path, or "address:port". */
 
     char *path; /* Our own Unix socket; "": none, or it is a passed one. */
@@ -33,10 +39,11 @@ struct listeners {
     int address_fd;
 };
 
-struct listeners *listeners_new(struct http_server *server, bool insecure)
+struct listeners *listeners_new(uv_loop_t *loop, struct http_server *server, bool insecure)
 {
     struct listeners *l = NEW0(struct listeners);
 
+    l->loop = loop;
     l->server = server;
     l->insecure = insecure;
     l->path = xstrdup("");
@@ -45,23 +52,81 @@ struct listeners *listeners_new(struct http_server *server, bool insecure)
     return l;
 }
 
-void listeners_free(struct listeners *l)
+void listeners_end(struct listeners *l)
 {
-    if (l == NULL)
-        return;
+    l->server = NULL;
+}
+
+static void on_front_closed(void *data)
+{
+    struct listeners *l = data;
+    void (*done)(void *) = l->done;
+    void *done_data = l->done_data;
+
+    tls_credentials_unref(l->credentials);
     strlist_done(&l->passed);
     free(l->path);
     free(l->address);
     free(l);
+    done(done_data);
 }
 
-static int check_secure(const struct listeners *l, struct err *err)
+void listeners_close(struct listeners *l, void (*done)(void *data), void *data)
+{
+    l->server = NULL;
+    l->done = done;
+    l->done_data = data;
+    if (l->front != NULL)
+        front_close(l->front, on_front_closed, l);
+    else
+        on_front_closed(l);
+}
+
+/* ---- TCP sockets: with TLS through the front, without straight to the server ---- */
+
+static void on_arrival(int fd, const struct peer *peer, void *data)
+{
+    struct listeners *l = data;
+
+    if (l->server != NULL)
+        http_server_adopt(l->server, fd, peer);
+    else
+        close(fd);
+}
+
+void listeners_set_credentials(struct listeners *l, struct tls_credentials *credentials)
+{
+    tls_credentials_unref(l->credentials);
+    l->credentials = tls_credentials_ref(credentials);
+    if (l->front != NULL)
+        front_set_credentials(l->front, credentials);
+}
+
+unsigned listeners_connections(const struct listeners *l)
+{
+    return l->front != NULL ? front_connections(l->front) : 0;
+}
+
+/* Owns 'fd', also when this fails. */
+static int tcp_add(struct listeners *l, int fd, struct err *err)
 {
     if (l->insecure)
-        return 0;
-    return err_set(err, -EPERM,
-                   "this version has no TLS yet, and offers the API over TCP only where you say so: set "
-                   "\"insecure = true\" in fleet.conf, in a network that you trust");
+        return http_server_add(l->server, fd, err);
+    if (l->front == NULL) {
+        l->front = front_new(l->loop, on_arrival, l);
+        if (l->credentials != NULL)
+            front_set_credentials(l->front, l->credentials);
+    }
+    front_add(l->front, fd);
+    return 0;
+}
+
+static void tcp_remove(struct listeners *l, int fd)
+{
+    if (l->insecure)
+        http_server_remove(l->server, fd);
+    else
+        front_remove(l->front, fd);
 }
 
 /* ---- sockets from systemd ---- */
@@ -110,9 +175,13 @@ static int take_passed(struct listeners *l, int fd, struct err *err)
     place = place_of(fd, &tcp);
     if (place == NULL)
         return err_set(err, -ENOTSOCK, "it is neither a Unix nor a TCP socket");
-    r = tcp ? check_secure(l, err) : 0;
-    if (r >= 0)
+    if (tcp) {
+        r = http_check_listening(fd, err);
+        if (r >= 0)
+            r = tcp_add(l, TAKE_FD(owned), err);
+    } else {
         r = http_server_add(l->server, TAKE_FD(owned), err);
+    }
     if (r < 0)
         return err_prefix(err, r, "%s", place);
     strlist_add(&l->passed, place);
@@ -178,10 +247,10 @@ static void remove_socket(struct listeners *l)
     l->path_fd = -1;
 }
 
-static int add_socket(struct listeners *l, const char *path, gid_t group, struct err *err)
+static int add_socket(struct listeners *l, const char *path, gid_t group, bool others, struct err *err)
 {
     struct stat st;
-    int r, fd = http_listen_unix(path, group, err);
+    int r, fd = http_listen_unix(path, group, others, err);
 
     if (fd < 0)
         return fd;
@@ -200,7 +269,7 @@ static int add_socket(struct listeners *l, const char *path, gid_t group, struct
     return 0;
 }
 
-int listeners_set_socket(struct listeners *l, const char *path, gid_t group, struct err *err)
+int listeners_set_socket(struct listeners *l, const char *path, gid_t group, bool others, struct err *err)
 {
     bool none = *path == '\0' || is_passed(l, path);
     int r = 0;
@@ -209,11 +278,12 @@ int listeners_set_socket(struct listeners *l, const char *path, gid_t group, str
         remove_socket(l);
     else if (is_ours(l, path))
         /* No such group, or none any more: what is root's is not left to the old one. */
-        r = http_unix_set_group(path, group != HTTP_NO_GROUP ? group : getegid(), err);
+        r = http_unix_set_access(path, group != HTTP_NO_GROUP ? group : getegid(), others, err);
     else
-        r = add_socket(l, path, group, err);
+        r = add_socket(l, path, group, others, err);
     if (r < 0)
         return err_prefix(err, r, "api_socket");
+    http_server_set_others(l->server, others);
     free(l->path);
     l->path = xstrdup(none ? "" : path);
     return 0;
@@ -227,7 +297,7 @@ static int add_address(struct listeners *l, const char *address, int *ret, struc
 
     if (fd < 0)
         return fd;
-    r = http_server_add(l->server, fd, err);
+    r = tcp_add(l, fd, err);
     if (r < 0)
         return r;
     *ret = fd;
@@ -237,7 +307,7 @@ static int add_address(struct listeners *l, const char *address, int *ret, struc
 static void remove_address(struct listeners *l)
 {
     if (l->address_fd >= 0)
-        http_server_remove(l->server, l->address_fd);
+        tcp_remove(l, l->address_fd);
     l->address_fd = -1;
 }
 
@@ -266,9 +336,7 @@ int listeners_set_address(struct listeners *l, const char *address, struct err *
     if (*address == '\0') {
         remove_address(l);
     } else if (l->address_fd < 0 || !streq(address, l->address)) {
-        r = check_secure(l, err);
-        if (r >= 0)
-            r = replace_address(l, address, &fd, err);
+        r = replace_address(l, address, &fd, err);
         if (r >= 0)
             l->address_fd = fd;
     }

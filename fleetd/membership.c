@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/times.h"
 #include "fleetd/api_json.h"
+#include "fleetd/audit.h"
 #include "fleetd/daemon_private.h"
 #include "fleetd/founding.h"
 #include "raftstore/limits.h"
@@ -95,22 +96,14 @@ void membership_arrived(struct daemon *daemon)
 
 /* ---- founding ---- */
 
-/* Before the member file: with that file this host goes on founding after a crash. */
 static int found_authority(struct daemon *daemon, struct err *err)
 {
-    Fleet__Authority authority;
-    struct founding founding = {
-        .cluster_id = daemon->member.cluster_id,
-        .machine_id = daemon->identity.machine_id,
-        .lifetime_ms = settings_row(SETTING_CERTIFICATE_LIFETIME)->fallback,
-        .now_ms = wall_ms(),
-        .keeps_key = true,
-    };
-    int r = founding_begin(&daemon->credentials, &founding, &authority, err);
+    _cleanup_(pki_key_freep) struct pki_key *key = NULL;
+    int r = founding_certify(&daemon->credentials, daemon->member.cluster_id, &daemon->machine, wall_ms(),
+                             &key, err);
 
-    if (r >= 0)
-        founding_done(&authority); /* It comes out of the file when there is a leader: leading.c. */
-    return r;
+    /* Before the member file: with that file this host goes on founding after a crash. */
+    return r < 0 ? r : credentials_save_authority(&daemon->credentials, key, err);
 }
 
 static int found(struct daemon *daemon, const char *why, struct err *err)
@@ -122,6 +115,7 @@ static int found(struct daemon *daemon, const char *why, struct err *err)
     member_draw_server_id(&daemon->member);
     strcpy(daemon->member.machine_id, daemon->identity.machine_id);
     daemon->member.founder = true;
+    hosting_describe(daemon);
     if (!daemon->config.insecure)
         r = found_authority(daemon, err);
     if (r >= 0)
@@ -417,7 +411,7 @@ static bool may_change(struct daemon *daemon, struct http_request *request)
 
     if (!streq(request->method, "POST")) {
         reply_error(request, 405, "only POST supported against this resource");
-    } else if (!request->local) {
+    } else if (request->caller->kind != ACCESS_LOCAL) {
         reply_error(request, 403, "a host founds or joins a cluster only if it is told so on its own socket");
     } else if (daemon->member.removed) {
         reply_error(
@@ -557,14 +551,18 @@ bool membership_request(struct daemon *daemon, struct http_request *request)
 
         if (!takes(request, kinds[i].name))
             continue;
-        if (!may_change(daemon, request))
+        if (!router_admits(daemon->router, request, PKI_ROLE_ADMIN) || !may_change(daemon, request))
             return true;
         r = api_json_parse_object(request->body, request->body_size, &body, &err);
         if (r < 0) {
             err_prefix(&err, r, "unable to decode body");
             reply_error(request, 400, err_text(&err, r));
         } else {
-            log_notice("%s by %s", kinds[i].name, request->peer);
+            audit_change(&(struct audit_event){.caller = request->caller,
+                                               .peer = request->peer,
+                                               .method = request->method,
+                                               .path = request->path,
+                                               .outcome = "begun"});
             kinds[i].begin(daemon, request, body);
         }
         return true;

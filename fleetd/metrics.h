@@ -77,7 +77,7 @@ struct metrics_code {
 struct metrics {
     const char *version;
     bool member, leads, session, systemd; /* Of a cluster; the cluster; open; reachable. */
-    uint64_t certificate_ends_s; /* Since 1970; 0: this host has none. */
+    uint64_t certificate_ends_s;          /* Since 1970; 0: this host has none. */
     uint64_t term, applied;
     uint64_t machines_registered;
     uint64_t machines[METRICS_MACHINE_COUNT]; /* Known to the leader only. */

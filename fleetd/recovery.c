@@ -18,13 +18,11 @@
 #include "base/cleanup.h"
 #include "base/hex.h"
 #include "base/times.h"
-#include "fleetd/credentials.h"
 #include "fleetd/data_lock.h"
 #include "fleetd/founding.h"
 #include "fleetd/identity.h"
 #include "fleetd/member.h"
 #include "raftstore/offline.h"
-#include "raftstore/settings.h"
 
 /* ---- this host ---- */
 
@@ -323,52 +321,67 @@ static int read_backup(const char *path, struct registry *registry, struct err *
     return 0;
 }
 
-/* The new cluster has an authority of its own, and this host the first certificate by it. Before the member
- * file: without that file they belong to nobody, and whoever founds or joins a cluster here replaces them. */
-static int begin_authority(const struct config *config, const struct self *self,
-                           const struct registry *registry, Fleet__Authority *ret, struct err *err)
+/* The new cluster has an authority of its own. */
+static int make_authority(const struct config *config, const struct self *self,
+                          struct pki_blob *ret_certificate, struct pki_blob *ret_key, struct err *err)
 {
+    _cleanup_(pki_key_freep) struct pki_key *key = NULL;
+    Fleet__RegisterMachine machine = FLEET__REGISTER_MACHINE__INIT;
     struct credentials credentials = {0};
-    struct founding founding = {
-        .cluster_id = self->member.cluster_id,
-        .machine_id = self->identity.machine_id,
-        .lifetime_ms = registry_setting_number(registry, SETTING_CERTIFICATE_LIFETIME),
-        .now_ms = wall_ms(),
-    };
     int r = credentials_load(config->data_dir, &credentials, err);
 
     if (r < 0)
         return r;
-    r = founding_begin(&credentials, &founding, ret, err);
+    machine.machine_id = (char *)self->identity.machine_id;
+    machine.hostname = self->identity.hostname;
+    machine.public_ip = self->identity.public_ip;
+    machine.cluster_address = self->address;
+    r = founding_certify(&credentials, self->member.cluster_id, &machine, wall_ms(), &key, err);
+    if (r >= 0)
+        r = pki_key_encode(key, ret_key, err);
+    if (r >= 0) {
+        *ret_certificate = credentials.roots[0];
+        credentials.roots[0] = (struct pki_blob){0};
+    }
     credentials_done(&credentials);
     return r;
+}
+
+static int write_cluster(const struct config *config, struct self *self, struct registry *registry,
+                         const Fleet__Authority *authority, char **ret_aside, struct err *err)
+{
+    struct registry_renewal renewal = {.machine_id = self->identity.machine_id, .authority = authority};
+    struct offline_seed seed = {.address = self->address, .index = 1, .term = 1, .registry = registry};
+    int r;
+
+    self->member.history = renewal.history;
+    renewal.cluster_id = self->member.cluster_id;
+    renewal.server_id = seed.server_id = self->member.server_id;
+    memcpy(seed.cluster_id, self->member.cluster_id, sizeof seed.cluster_id);
+    registry_renew(registry, &renewal);
+    r = offline_write(config->data_dir, &seed, err);
+    return r < 0 ? r : take_up(config, self, ret_aside, err);
 }
 
 static int begin_cluster(const struct config *config, struct self *self, struct registry *registry,
                          char **ret_aside, struct err *err)
 {
-    struct registry_renewal renewal = {.machine_id = self->identity.machine_id};
-    struct offline_seed seed = {.address = self->address, .index = 1, .term = 1, .registry = registry};
     Fleet__Authority authority = FLEET__AUTHORITY__INIT;
+    struct pki_blob certificate = {0}, key = {0};
     int r = 0;
 
     member_draw_cluster_id(&self->member);
     member_draw_server_id(&self->member);
     strcpy(self->member.machine_id, self->identity.machine_id);
-    self->member.history = renewal.history;
-    renewal.cluster_id = self->member.cluster_id;
-    renewal.server_id = seed.server_id = self->member.server_id;
-    memcpy(seed.cluster_id, self->member.cluster_id, sizeof seed.cluster_id);
-    if (!config->insecure) {
-        r = begin_authority(config, self, registry, &authority, err);
-        if (r < 0)
-            return r;
-        renewal.authority = &authority;
-    }
-    registry_renew(registry, &renewal);
-    founding_done(&authority);
-    r = offline_write(config->data_dir, &seed, err);
-    return r < 0 ? r : take_up(config, self, ret_aside, err);
+    if (!config->insecure)
+        r = make_authority(config, self, &certificate, &key, err);
+    authority.certificate = (ProtobufCBinaryData){.len = certificate.size, .data = certificate.data};
+    authority.private_key = (ProtobufCBinaryData){.len = key.size, .data = key.data};
+    if (r >= 0)
+        r = write_cluster(config, self, registry, config->insecure ? NULL : &authority, ret_aside, err);
+    pki_blob_done(&certificate);
+    pki_blob_done(&key);
+    return r;
 }
 
 static int restore(const struct config *config, const char *path, const struct recovery *how,
@@ -393,10 +406,7 @@ static int restore(const struct config *config, const char *path, const struct r
            "Units stay with the machine that had them, and are not started elsewhere until it has joined or\n"
            "\"fleetctl confirm-lost\" says that it will not.\n",
            cluster, aside != NULL ? "\nWhat was in the place of its log, and belonged to nobody, is in " : "",
-           aside != NULL ? aside : "",
-           config->insecure
-               ? ""
-               : ", with a\ntoken that it makes (fleetctl join-token): it has an authority of its own");
+           aside != NULL ? aside : "", config->insecure ? "" : " (fleetctl join-token)");
     return 0;
 }
 

@@ -90,11 +90,12 @@ static void apply_listeners(struct daemon *daemon, const struct config *before, 
     int r;
 
     /* Also where nothing has changed: somebody may have removed the file, or freed the address. */
-    r = listeners_set_socket(daemon->listeners, config->api_socket, group, &err);
+    r = listeners_set_socket(daemon->listeners, config->api_socket, group, config->api_socket_others, &err);
     if (r < 0) {
         log_error("The API stays at \"%s\": %s", before->api_socket, err_text(&err, r));
         keep(before, config, "api_socket");
         keep(before, config, "api_socket_group");
+        keep(before, config, "api_socket_others");
     }
     err = (struct err){0};
     r = listeners_set_address(daemon->listeners, config->api_listen, &err);

@@ -27,6 +27,7 @@ int renewal_apply(struct daemon *daemon, struct err *err)
     if (r < 0)
         return err_prefix(err, r, "%s", own->directory);
     port_set_credentials(daemon->port, credentials);
+    listeners_set_credentials(daemon->listeners, credentials);
     return 0;
 }
 

@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "fleetd/audit.h"
 #include "fleetd/metrics.h"
 #include "raftstore/limits.h"
 #include "raftstore/registry.h"
@@ -28,6 +29,7 @@ struct pending {
     uint64_t id;
     struct http_request *request;
     Fleet__ApiRequest message; /* Its pointers are the request's, or 'labels' and 'request_id'. */
+    Fleet__Caller caller;
     Fleet__Label *labels, **label_list;
     uint8_t request_id[REQUEST_ID_SIZE];
     uint64_t deadline_ms; /* On the loop's clock. */
@@ -44,6 +46,7 @@ struct router {
     void *data;
     struct pending *pending; /* In order of arrival. */
     uint64_t last_id;
+    struct audit_budget refusals;
     uv_timer_t timer;
     void (*closed)(void *data);
     void *closed_data;
@@ -58,6 +61,17 @@ static void reply_error(struct http_request *request, unsigned status, const cha
 
     json_decref(body);
     http_reply(request, status, JSON_TYPE, dump, strlen(dump));
+}
+
+/* What this host has to tell the journal of a request; others the leader writes about. */
+static struct audit_event event_of(const struct http_request *request, unsigned status, const char *outcome)
+{
+    return (struct audit_event){.caller = request->caller,
+                                .peer = request->peer,
+                                .method = request->method,
+                                .path = request->path,
+                                .status = status,
+                                .outcome = outcome};
 }
 
 static void pending_free(struct router *router, struct pending *pending)
@@ -76,6 +90,13 @@ static void pending_fail(struct router *router, struct pending *pending, const c
     bool uncertain = pending->uncertain;
     _cleanup_(freep) char *text = NULL, *refusal = TAKE_PTR(pending->refusal);
 
+    if (pending->message.request_id.len > 0) {
+        struct audit_event event =
+            event_of(request, uncertain ? 504 : 503, uncertain ? "its outcome is not known here" : why);
+
+        event.request_id = pending->request_id;
+        audit_change(&event);
+    }
     pending_free(router, pending);
     if (refusal != NULL && !uncertain) { /* It knows better than we do: its disk is full, say. */
         http_reply(request, 503, JSON_TYPE, refusal, strlen(refusal));
@@ -178,6 +199,8 @@ static void fill_message(struct pending *pending)
     message->content_type_count = request->content_type_count;
     message->peer = (char *)request->peer;
     message->user_agent = (char *)request->user_agent;
+    access_to_wire(request->caller, &pending->caller);
+    message->caller = &pending->caller;
     if (api_request_changes(message))
         message->request_id = (ProtobufCBinaryData){.len = REQUEST_ID_SIZE, .data = pending->request_id};
 }
@@ -255,10 +278,35 @@ static bool answer_about_host(struct router *router, struct http_request *reques
     return true;
 }
 
+static bool is_about_host(const struct http_request *request)
+{
+    return streq(request->path, "/metrics") || is_status(request);
+}
+
+static bool refuse(struct router *router, struct http_request *request, enum pki_role needed, bool here)
+{
+    struct err err = {0};
+    struct audit_event event;
+
+    if (router->callbacks.admit(request->caller, needed, here, &err, router->data) >= 0)
+        return false;
+    event = event_of(request, 403, err.text);
+    audit_refusal(&router->refusals, &event, uv_now(router->loop));
+    reply_error(request, 403, err.text);
+    return true;
+}
+
+bool router_admits(struct router *router, struct http_request *request, enum pki_role needed)
+{
+    return !refuse(router, request, needed, true);
+}
+
 void router_request(struct router *router, struct http_request *request)
 {
     struct pending *pending;
 
+    if (refuse(router, request, PKI_ROLE_VIEWER, is_about_host(request)))
+        return;
     if (answer_about_host(router, request))
         return;
     if (!router->callbacks.member(router->data)) {

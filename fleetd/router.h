@@ -2,7 +2,8 @@
 /* Takes API requests of this host's clients to the leader, and the answers back. A request without a leader
  * waits a little for one; one whose leader is lost goes to the next one, and with it its request id, so that
  * what it changes is changed once. Reads with stale=yes, /status, /metrics, and what
- * needs no leader (errors in paths and methods, the description of the API) are answered here. */
+ * needs no leader (errors in paths and methods, the description of the API) are answered here. So is who may
+ * not even read (access.h); of everybody else the leader hears who he is, and decides. */
 #pragma once
 
 #include <uv.h>
@@ -23,6 +24,10 @@ struct router_callbacks {
     bool (*send)(const Fleet__SessionUp *message, void *data); /* To the leader; false: no session. */
     const char *(*trouble)(void *data);                        /* Why there is none. */
     bool (*member)(void *data);                                /* Whether this host belongs to a cluster. */
+    /* Whether this caller may do what needs that role, as far as this host knows; 'here': what is to be
+     * answered here, and so nobody else will look. -EACCES with the reason. */
+    int (*admit)(const struct access_caller *caller, enum pki_role needed, bool here, struct err *err,
+                 void *data);
     /* Answers from what this host knows, as api_handle(). */
     uint64_t (*local)(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data);
     char *(*status)(void *data);  /* The body of GET /status; owned by the caller. */
@@ -30,6 +35,10 @@ struct router_callbacks {
 };
 
 struct router *router_new(uv_loop_t *loop, const struct router_callbacks *callbacks, void *data);
+
+/* Whether the caller may do what needs that role, and is answered by this host itself. Otherwise it is
+ * answered, and written down. */
+bool router_admits(struct router *router, struct http_request *request, enum pki_role needed);
 
 void router_request(struct router *router, struct http_request *request);
 void router_gone(struct router *router, struct http_request *request);

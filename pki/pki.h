@@ -110,6 +110,10 @@ int pki_authority_cross(const void *subject, size_t subject_size, const void *is
 /* A request for a certificate (PKCS#10) for this key; who it is for is decided by who signs it. */
 int pki_request_new(const struct pki_key *key, struct pki_blob *ret, struct err *err);
 
+/* As a text that ends in a NUL; and back. -EBADMSG: there is none in it. What it is worth is pki_sign()'s. */
+int pki_request_to_pem(const struct pki_blob *request, struct pki_blob *ret, struct err *err);
+int pki_request_from_pem(const void *pem, size_t size, struct pki_blob *ret, struct err *err);
+
 struct pki_subject {
     struct pki_name name; /* A machine or a client. */
     const char *const

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 
+#define PEM_HEADER "CERTIFICATE REQUEST"
+
 int pki_request_new(const struct pki_key *key, struct pki_blob *ret, struct err *err)
 {
     _cleanup_(request_freep) gnutls_x509_crq_t request = NULL;
@@ -22,6 +24,30 @@ int pki_request_new(const struct pki_key *key, struct pki_blob *ret, struct err 
         r = gnutls_x509_crq_export2(request, GNUTLS_X509_FMT_DER, &der);
     if (r < 0)
         return pki_gnutls_error(r, "cannot make a certificate request", err);
+    pki_blob_take(&der, ret);
+    return 0;
+}
+
+int pki_request_to_pem(const struct pki_blob *request, struct pki_blob *ret, struct err *err)
+{
+    gnutls_datum_t der = pki_datum(request->data, request->size), pem = {0};
+    int r = gnutls_pem_base64_encode2(PEM_HEADER, &der, &pem);
+
+    if (r < 0)
+        return pki_gnutls_error(r, "cannot write a certificate request", err);
+    pki_blob_take(&pem, ret);
+    return 0;
+}
+
+int pki_request_from_pem(const void *pem, size_t size, struct pki_blob *ret, struct err *err)
+{
+    gnutls_datum_t datum = pki_datum(pem, size), der = {0};
+
+    if (size > PKI_PEM_MAX)
+        return err_set(err, -EBADMSG, "it has %zu bytes, the limit is %u", size, PKI_PEM_MAX);
+    if (gnutls_pem_base64_decode2(PEM_HEADER, &datum, &der) < 0)
+        return err_set(err, -EBADMSG,
+                       "there is no certificate request in it (PEM, \"BEGIN CERTIFICATE REQUEST\")");
     pki_blob_take(&der, ret);
     return 0;
 }

@@ -190,6 +190,10 @@ void conn_take_welcome(struct conn *conn, const uint8_t *bytes, size_t size)
         if (!welcome->accepted)
             conn->refusal = TAKE_PTR(welcome);
         conn_shut(conn, err.text);
+    } else if (greeting_check_level(&conn->port->identity, conn->purpose, welcome->level, welcome->version,
+                                    &err) < 0) {
+        port_log_stranger(conn->port, conn->peer, err.text);
+        conn_shut(conn, err.text);
     } else if (conn_check_server(conn, welcome, &err) < 0) {
         conn_shut(conn, err.text);
     } else {

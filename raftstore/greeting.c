@@ -29,6 +29,7 @@ uint8_t *greeting_pack_hello(const struct port_identity *identity, Fleet__Purpos
     hello.boot_id.data = (uint8_t *)identity->boot_id;
     hello.boot_id.len = sizeof(identity->boot_id);
     hello.version = (char *)PACKAGE_VERSION;
+    hello.level = identity->level;
     hello.recoveries = identity->history.recoveries;
     hello.history = history_id(&identity->history);
     hello.has_log = identity->has_log;
@@ -52,6 +53,7 @@ uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool ours, 
     welcome.machine_id = (char *)identity->machine_id;
     welcome.leader_address = (char *)leader_address;
     welcome.version = (char *)PACKAGE_VERSION;
+    welcome.level = identity->level;
     welcome.boot_id.data = (uint8_t *)identity->boot_id;
     welcome.boot_id.len = sizeof(identity->boot_id);
     welcome.proof = (Fleet__Proof *)proof;
@@ -160,7 +162,18 @@ int greeting_check_hello(const struct port_identity *identity, const Fleet__Hell
     if (hello->to_server_id != 0 && hello->to_server_id != identity->server_id)
         return err_set(err, -EPERM, "server %016" PRIx64 " is meant, this is %016" PRIx64,
                        hello->to_server_id, identity->server_id);
-    return 0;
+    return greeting_check_level(identity, hello->purpose, hello->level, hello->version, err);
+}
+
+int greeting_check_level(const struct port_identity *identity, Fleet__Purpose purpose, uint32_t level,
+                         const char *version, struct err *err)
+{
+    if (purpose != FLEET__PURPOSE__PURPOSE_RAFT || level >= identity->level_needed)
+        return 0;
+    return err_set(err, -EPROTO,
+                   "fleet %.32s there has feature level %" PRIu32 ", and the cluster is at %" PRIu32
+                   ": upgrade it",
+                   version, level, identity->level_needed);
 }
 
 int greeting_check_certificate(const struct pki_name *name, const char *machine_id, struct err *err)

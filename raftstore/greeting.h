@@ -30,3 +30,8 @@ int greeting_check_certificate(const struct pki_name *name, const char *machine_
 
 /* Whether the one who answers is the one who was meant; 'to_server_id' 0: whoever answers. */
 int greeting_check_welcome(const Fleet__Welcome *welcome, uint64_t to_server_id, struct err *err);
+
+/* Whether one of this feature level and version may be heard for this purpose: a replica that does not
+ * understand all that the others write must not vote. -EPROTO. */
+int greeting_check_level(const struct port_identity *identity, Fleet__Purpose purpose, uint32_t level,
+                         const char *version, struct err *err);

@@ -48,4 +48,6 @@
 #define AUTHORITY_MAX                8192u /* Bytes of an authority's certificate, or of its key. */
 #define ROOTS_MAX                    4u    /* Authorities that a machine trusts at one time. */
 #define JOIN_TOKENS_MAX              256u  /* That are known at one time, spent ones included. */
+#define CLIENTS_MAX                  1024u /* Certificates of clients that are known at one time. */
+#define CLIENT_CERTIFICATE_MAX       8192u /* Bytes of one. */
 #define REMOVED_REMEMBERED_MAX       4096u /* Machines that were removed, and are told so. */

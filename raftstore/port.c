@@ -141,6 +141,11 @@ void port_set_identity(struct port *port, const struct port_identity *identity)
     port->identity = *identity;
 }
 
+void port_set_level_needed(struct port *port, uint32_t level)
+{
+    port->identity.level_needed = level;
+}
+
 void port_set_credentials(struct port *port, struct tls_credentials *credentials)
 {
     struct tls_credentials *before = port->credentials;

@@ -47,6 +47,8 @@ struct port_identity {
     uint64_t server_id;
     char machine_id[33];
     uint8_t boot_id[16];
+    uint32_t level;                 /* Our feature level (registry_level.h)... */
+    uint32_t level_needed;          /* ...and the cluster's: who has less takes no part in consensus. */
     struct cluster_history history; /* Raft is spoken only with who has the same. */
     bool has_log;                   /* Of that history. */
 };
@@ -93,6 +95,7 @@ struct port_callbacks {
 struct port *port_new(uv_loop_t *loop, const struct port_identity *identity,
                       const struct port_callbacks *callbacks, void *data);
 void port_set_identity(struct port *port, const struct port_identity *identity);
+void port_set_level_needed(struct port *port, uint32_t level);
 
 /* Who we are in TLS, and whom we believe: takes a reference of its own. NULL: plain text. For connections
  * that begin from now on. */

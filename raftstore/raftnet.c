@@ -899,6 +899,16 @@ uint64_t raftnet_last_heard_ms(const struct raftnet *net, uint64_t server_id)
     return peer != NULL ? peer->last_heard_ms : 0;
 }
 
+void raftnet_hang_up(struct raftnet *net, bool (*keep)(uint64_t server_id, void *data), void *data)
+{
+    struct peer *peer;
+
+    DL_FOREACH (net->peers, peer) {
+        if (!net->closing && peer->out != NULL && peer->out->open && !keep(peer->server_id, data))
+            peer_redial(net, peer, "nothing is to be said there any more");
+    }
+}
+
 static void on_unused_closed(uv_handle_t *handle)
 {
     free(handle->data);

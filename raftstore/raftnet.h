@@ -28,6 +28,8 @@
  * known to be removed. */
 #pragma once
 
+#include <stdbool.h>
+
 #include <raft/uv.h>
 #include <uv.h>
 
@@ -65,6 +67,9 @@ const struct conn_callbacks *raftnet_accept(struct raftnet *net, uint64_t server
 
 /* When a message of this server last arrived (uv_now() ms), 0 for never. */
 uint64_t raftnet_last_heard_ms(const struct raftnet *net, uint64_t server_id);
+
+/* Ends what was dialled to servers of which 'keep' says no: nothing is to be said to them any more. */
+void raftnet_hang_up(struct raftnet *net, bool (*keep)(uint64_t server_id, void *data), void *data);
 
 /* After raft_close() has called back (also inside that callback), or if raft_init() was never called.
  * NULL-safe. The port must outlive raft_close(). */

@@ -535,6 +535,7 @@ void registry_machine_set(struct registry_machine *machine, const Fleet__Registe
     set_string(&machine->version, message->version);
     machine->server_id = message->server_id;
     machine->disable_engine = message->disable_engine;
+    machine->level = message->level;
     registry_set_credentials(machine, message);
     machine->no_store = message->no_store;
     labels_free(machine->fixed, machine->fixed_count);
@@ -587,7 +588,8 @@ static int apply_remove_machine(struct registry *registry, const Fleet__RemoveMa
     if (machine == NULL || !machine->registered)
         return registry_refuse(registry, -ENOENT, "machine %s does not exist", command->machine_id);
     registry->version++;
-    registry_remember_removed(registry, machine->id, machine->hostname, machine->server_id, wall_ms);
+    if (registry->level >= 1) /* Versions before that forget it, and let it register again. */
+        registry_remember_removed(registry, machine->id, machine->hostname, machine->server_id, wall_ms);
     machine_remove(registry, machine);
     registry_machines_changed(registry);
     return 0;
@@ -685,6 +687,13 @@ static int apply_change_machines(struct registry *registry, const Fleet__ChangeM
 
 /* ---- commands ---- */
 
+static void set_level(struct registry *registry, unsigned level)
+{
+    if (level > registry->level)
+        registry->level = level;
+    registry->behind = registry->behind || level > FEATURE_LEVEL;
+}
+
 static int apply_create_cluster(struct registry *registry, const Fleet__CreateCluster *command)
 {
     static const uint8_t none[CLUSTER_ID_SIZE];
@@ -697,6 +706,9 @@ static int apply_create_cluster(struct registry *registry, const Fleet__CreateCl
     registry->version++;
     memcpy(registry->cluster_id, command->cluster_id.data, CLUSTER_ID_SIZE);
     registry_set_voters(registry, command->voters);
+    set_level(registry, command->level);
+    if (command->authority != NULL)
+        set_level(registry, FEATURE_LEVEL_SECURE);
     return 0;
 }
 
@@ -721,6 +733,14 @@ static int apply_set_lease(struct registry *registry, const Fleet__SetLease *com
     return 0;
 }
 
+static int apply_set_level(struct registry *registry, const Fleet__SetLevel *command)
+{
+    registry->version++;
+    set_level(registry, command->level);
+    registry->changes.machines = true;
+    return 0;
+}
+
 static int apply_body(struct registry *registry, const Fleet__Command *command)
 {
     switch (command->body_case) {
@@ -738,13 +758,22 @@ static int apply_body(struct registry *registry, const Fleet__Command *command)
     case FLEET__COMMAND__BODY_CHANGE_SETTINGS:
         return apply_change_settings(registry, command->change_settings);
     case FLEET__COMMAND__BODY_SET_LEASE: return apply_set_lease(registry, command->set_lease);
+    case FLEET__COMMAND__BODY_SET_LEVEL: return apply_set_level(registry, command->set_level);
     case FLEET__COMMAND__BODY_ROTATE_AUTHORITY:
         return registry_apply_rotate_authority(registry, command->rotate_authority, command->wall_ms);
     case FLEET__COMMAND__BODY_ADD_JOIN_TOKEN:
         return registry_apply_add_join_token(registry, command->add_join_token, command->wall_ms);
     case FLEET__COMMAND__BODY_REVOKE_JOIN_TOKEN:
         return registry_apply_revoke_join_token(registry, command->revoke_join_token, command->wall_ms);
-    default: return registry_refuse(registry, -ENOTSUP, "%s", "this version does not know that command");
+    case FLEET__COMMAND__BODY_ADD_CLIENT:
+        return registry_apply_add_client(registry, command->add_client, &command->request_id,
+                                         command->wall_ms);
+    case FLEET__COMMAND__BODY_REVOKE_CLIENT:
+        return registry_apply_revoke_client(registry, command->revoke_client);
+    default:
+        /* No leader proposes what some host does not know: this host is not meant to be in this cluster. */
+        registry->behind = true;
+        return registry_refuse(registry, -ENOTSUP, "%s", "this version does not know that command");
     }
 }
 
@@ -858,6 +887,16 @@ uint64_t registry_version(const struct registry *registry)
     return registry->version;
 }
 
+unsigned registry_level(const struct registry *registry)
+{
+    return registry->level;
+}
+
+bool registry_is_behind(const struct registry *registry)
+{
+    return registry->behind;
+}
+
 uint64_t registry_lease_ms(const struct registry *registry)
 {
     return registry->lease_ms;
@@ -966,6 +1005,7 @@ void registry_clear(struct registry *registry)
     while (registry->departed != NULL)
         departed_remove(registry, registry->departed);
     registry_security_clear(registry);
+    registry_clients_clear(registry);
     registry_requests_forget(registry);
     /* What is left is held by a snapshot in progress. */
     for (struct registry_content *content = registry->contents, *next; content != NULL; content = next) {

@@ -32,6 +32,7 @@
 #include "raftstore/fleet.pb-c.h"
 #include "raftstore/history.h"
 #include "raftstore/limits.h"
+#include "raftstore/registry_level.h"
 #include "raftstore/servers.h"
 #include "raftstore/settings.h"
 #include "units/file.h"
@@ -39,7 +40,7 @@
 #include "units/state.h"
 
 #define COMMAND_FORMAT      1u
-#define SNAPSHOT_FORMAT     1u
+#define SNAPSHOT_FORMAT     2u /* 1 where the cluster has feature level 0: what older versions can read. */
 #define CLUSTER_ID_SIZE     16
 #define REQUEST_ID_SIZE     16
 #define MACHINE_ID_SIZE     33 /* 32 hex digits and a NUL. */
@@ -103,7 +104,8 @@ struct registry_machine {
                     */
     uint64_t server_id;
     bool disable_engine;
-    bool no_store; /* It has no room for a copy of the data. */
+    unsigned level; /* Its feature level. */
+    bool no_store;  /* It has no room for a copy of the data. */
     enum vote_wish vote;
     bool leaving; /* It is about to be removed: it is to have no part in consensus. */
     uint64_t joined_wall_ms;
@@ -170,6 +172,11 @@ registry_cluster_id(const struct registry *registry); /* CLUSTER_ID_SIZE bytes, 
 const struct cluster_history *registry_history(const struct registry *registry);
 uint64_t registry_version(const struct registry *registry);
 
+unsigned registry_level(const struct registry *registry); /* The cluster's feature level. */
+/* A command was applied that this version does not know, or not wholly: from now on this registry is not what
+ * the others' is, and must not be used. Never in a cluster whose hosts have its level. */
+bool registry_is_behind(const struct registry *registry);
+
 /* What a setting is now: a number, or a duration in milliseconds; of any type, its one form. The caller owns
  * the text. */
 uint64_t registry_setting_number(const struct registry *registry, enum setting_id id);
@@ -231,13 +238,13 @@ struct registry_renewal {
     uint64_t server_id;
     const uint8_t *cluster_id; /* Of a new cluster, for which these data were restored from a backup; NULL: it
                                   is the same cluster as ever. */
-    const Fleet__Authority *authority; /* Of a new cluster; NULL: it is insecure. */
+    const Fleet__Authority *authority; /* Of the new cluster; NULL: it is insecure. */
 };
 
 /* Makes what the registry holds the beginning of a new history. Units, contents, desired states, places,
- * fencing tokens, settings and what is known of machines stay. In a new cluster the machines of the old one
- * are awaited; nobody there is a member before it has joined, nobody's requests are remembered, and the old
- * one's authority, join tokens and removals are forgotten. */
+ * tokens, settings and what is known of machines stay. In a new cluster the machines of the old one are
+ * awaited; nobody there is a member before it has joined, and nobody's requests are remembered. What the old
+ * cluster's authority has signed, and its join tokens, mean nothing in the new one. */
 void registry_renew(struct registry *registry, const struct registry_renewal *renewal);
 
 /* As registry_snapshot_new(), without what is of no use in another cluster: the requests, and whatever gives

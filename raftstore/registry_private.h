@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the registry's sources share: commands (registry.c, registry_security.c), the cluster's settings
- * (registry_settings.c) and snapshots (registry_snapshot.c). */
+/* What the registry's sources share: commands (registry.c, registry_security.c, registry_clients.c), the
+ * cluster's settings (registry_settings.c) and snapshots (registry_snapshot.c). */
 #pragma once
 
 #include <arpa/inet.h>
 #include <string.h>
 
 #include "raftstore/registry.h"
+#include "raftstore/registry_clients.h"
 #include "raftstore/registry_security.h"
 
 struct request {
@@ -31,6 +32,8 @@ struct registry {
     uint8_t cluster_id[CLUSTER_ID_SIZE];
     struct cluster_history history;
     uint64_t version;
+    unsigned level;
+    bool behind;
     struct registry_setting *settings; /* By name. */
     size_t setting_count, setting_capacity;
     uint64_t setting_numbers[SETTING_COUNT]; /* What they are, set or not. */
@@ -43,6 +46,7 @@ struct registry {
     struct registry_authorities authorities;
     struct registry_join_token *join_tokens; /* Oldest first. */
     struct registry_removed *removed;        /* Oldest first. */
+    struct registry_client *clients;         /* Oldest first. */
     struct registry_result last;
     struct registry_changes changes;
     const struct registry_unit **sorted_units; /* NULL: to be made when asked for. */
@@ -115,6 +119,7 @@ void registry_clear(
 int registry_check_join(struct registry *registry, const Fleet__RegisterMachine *command, uint64_t wall_ms);
 void registry_note_join(struct registry *registry, struct registry_machine *machine,
                         const Fleet__RegisterMachine *command);
+void registry_forget_credentials(struct registry_machine *machine);
 void registry_set_credentials(struct registry_machine *machine, const Fleet__RegisterMachine *message);
 void registry_remember_removed(struct registry *registry, const char *machine_id, const char *hostname,
                                uint64_t server_id, uint64_t wall_ms);
@@ -131,4 +136,15 @@ int registry_apply_add_join_token(struct registry *registry, const Fleet__AddJoi
                                   uint64_t wall_ms);
 int registry_apply_revoke_join_token(struct registry *registry, const Fleet__RevokeJoinToken *command,
                                      uint64_t wall_ms);
+/* The authority, the tokens, and who was removed. */
 void registry_security_clear(struct registry *registry);
+
+/* ---- registry_clients.c ---- */
+
+int registry_apply_add_client(struct registry *registry, const Fleet__ClientCertificate *command,
+                              const ProtobufCBinaryData *request_id, uint64_t wall_ms);
+int registry_apply_revoke_client(struct registry *registry, const Fleet__RevokeClient *command);
+void registry_client_message(const struct registry_client *client, Fleet__ClientCertificate *ret);
+int registry_restore_client(struct registry *registry, const Fleet__ClientCertificate *message,
+                            struct err *err);
+void registry_clients_clear(struct registry *registry);

@@ -2,7 +2,6 @@
 /* Data that begin a new history: after the loss of a majority, or from a backup (docs/RECOVERY.md). */
 #include <config.h>
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,22 +17,17 @@ static void await_machine(struct registry_machine *machine)
     machine->server_id = 0;
     free(machine->boot_id);
     machine->boot_id = xstrdup("");
-    machine->join_token[0] = '\0';
-    machine->root_count = 0;
-    memset(machine->certified_by, 0, sizeof machine->certified_by);
+    registry_forget_credentials(machine);
 }
 
-static void begin_cluster(struct registry *registry, const struct registry_renewal *renewal)
+static void begin_cluster(struct registry *registry, const uint8_t *cluster_id,
+                          const Fleet__Authority *authority)
 {
-    memcpy(registry->cluster_id, renewal->cluster_id, CLUSTER_ID_SIZE);
+    memcpy(registry->cluster_id, cluster_id, CLUSTER_ID_SIZE);
     registry_requests_forget(registry);
     registry_security_clear(registry);
-    if (renewal->authority != NULL) {
-        int r = registry_set_authority(&registry->authorities.issuing, renewal->authority);
-
-        assert(r >= 0); /* It was made just now, here. */
-        (void)r;
-    }
+    if (authority != NULL && registry_set_authority(&registry->authorities.issuing, authority) < 0)
+        abort(); /* It was made by us. */
     for (struct registry_machine *machine = registry->machines; machine != NULL; machine = machine->hh.next)
         await_machine(machine);
 }
@@ -53,7 +47,7 @@ void registry_renew(struct registry *registry, const struct registry_renewal *re
     registry->version += REGISTRY_VERSION_LEAP;
     registry->history = renewal->history;
     if (renewal->cluster_id != NULL)
-        begin_cluster(registry, renewal);
+        begin_cluster(registry, renewal->cluster_id, renewal->authority);
     HASH_FIND_STR(registry->machines, renewal->machine_id, own);
     if (own != NULL)
         begin_machine(own, renewal->server_id);

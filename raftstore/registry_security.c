@@ -357,6 +357,13 @@ void registry_note_join(struct registry *registry, struct registry_machine *mach
     memcpy(machine->join_token, token->id, sizeof machine->join_token);
 }
 
+void registry_forget_credentials(struct registry_machine *machine)
+{
+    machine->join_token[0] = '\0';
+    machine->root_count = 0;
+    memset(machine->certified_by, 0, sizeof machine->certified_by);
+}
+
 void registry_set_credentials(struct registry_machine *machine, const Fleet__RegisterMachine *message)
 {
     machine->root_count = 0;
@@ -386,8 +393,7 @@ void registry_security_clear(struct registry *registry)
     registry_authority_done(&registry->authorities.issuing);
     registry_authority_done(&registry->authorities.next);
     registry_authority_done(&registry->authorities.old);
-    registry->authorities.old_trusted = false;
-    registry->authorities.since_wall_ms = 0;
+    registry->authorities = (struct registry_authorities){0};
     HASH_ITER (hh, registry->join_tokens, token, next) {
         HASH_DEL(registry->join_tokens, token);
         free(token);

@@ -97,6 +97,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     registration.version = machine->version;
     registration.server_id = machine->server_id;
     registration.disable_engine = machine->disable_engine;
+    registration.level = machine->level;
     registration.no_store = machine->no_store;
     registration.metadata = label_list;
     registration.n_metadata = machine->fixed_count;
@@ -199,6 +200,17 @@ static void add_removed(struct strbuf *to, struct registry_removed *removed)
     add_record(to, &record);
 }
 
+static void add_client(struct strbuf *to, const struct registry_client *client)
+{
+    Fleet__ClientCertificate message;
+    Fleet__SnapshotRecord record = FLEET__SNAPSHOT_RECORD__INIT;
+
+    registry_client_message(client, &message);
+    record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_CLIENT;
+    record.client = &message;
+    add_record(to, &record);
+}
+
 /* Of the header, without its own checksum, and all that stands behind the contents. */
 static void digest_all(Fleet__SnapshotHeader *header, const void *tail, size_t tail_size,
                        uint8_t ret[SHA256_DIGEST_SIZE])
@@ -259,7 +271,8 @@ static uint8_t *make_header(const struct registry *registry, bool for_backup, co
                      old = authority_message(&known->old);
     uint8_t sum[SHA256_DIGEST_SIZE];
 
-    message.format = SNAPSHOT_FORMAT;
+    message.format = registry->level > 0 ? SNAPSHOT_FORMAT : 1;
+    message.level = registry->level;
     message.cluster_id =
         (ProtobufCBinaryData){.len = sizeof registry->cluster_id, .data = (uint8_t *)registry->cluster_id};
     message.version = registry->version;
@@ -276,6 +289,7 @@ static uint8_t *make_header(const struct registry *registry, bool for_backup, co
     message.departed = HASH_COUNT(registry->departed);
     message.join_tokens = for_backup ? 0 : HASH_COUNT(registry->join_tokens);
     message.removed = for_backup ? 0 : HASH_COUNT(registry->removed);
+    message.clients = for_backup ? 0 : HASH_COUNT(registry->clients);
     authorities.issuing = &issuing;
     authorities.next = known->next.certificate != NULL ? &next : NULL;
     authorities.old = known->old.certificate != NULL ? &old : NULL;
@@ -295,8 +309,8 @@ static void add_piece(struct registry_snapshot *snapshot, const void *base, size
     snapshot->pieces[snapshot->count++] = (struct registry_piece){.base = base, .size = size};
 }
 
-/* What a backup is for stands in docs/RECOVERY.md: whatever gives power over this cluster (keys, tokens), or
- * says who is none of its members any more, is left out of it, and comes here behind 'for_backup'. */
+/* What a backup is for stands in docs/RECOVERY.md: whatever gives power over this cluster (keys, secrets) is
+ * left out of it, and comes here behind 'for_backup'. */
 static struct registry_snapshot *snapshot_take(struct registry *registry, bool for_backup)
 {
     struct registry_snapshot *snapshot = NEW0(struct registry_snapshot);
@@ -318,6 +332,9 @@ static struct registry_snapshot *snapshot_take(struct registry *registry, bool f
     for (struct registry_removed *removed = registry->removed; removed != NULL && !for_backup;
          removed = removed->hh.next)
         add_removed(&tail, removed);
+    for (struct registry_client *client = registry->clients; client != NULL && !for_backup;
+         client = client->hh.next)
+        add_client(&tail, client);
     tail_size = tail.size;
     snapshot->head = make_header(registry, for_backup, &tail, &head_size);
     snapshot->tail = (uint8_t *)strbuf_take(&tail);
@@ -559,6 +576,7 @@ static int restore_record(struct registry *registry, const Fleet__SnapshotRecord
     case FLEET__SNAPSHOT_RECORD__RECORD_JOIN_TOKEN:
         return restore_join_token(registry, record->join_token, err);
     case FLEET__SNAPSHOT_RECORD__RECORD_REMOVED: return restore_removed(registry, record->removed, err);
+    case FLEET__SNAPSHOT_RECORD__RECORD_CLIENT: return registry_restore_client(registry, record->client, err);
     default: return restore_request(registry, record->request, err);
     }
 }
@@ -608,6 +626,7 @@ static int restore_all(struct registry *registry, Fleet__SnapshotHeader *header,
 
     memcpy(registry->cluster_id, header->cluster_id.data, CLUSTER_ID_SIZE);
     registry->version = header->version;
+    registry->level = header->level;
     registry->lease_ms = header->lease_ms;
     r = restore_settings(registry, header, reader->err);
     if (r >= 0)
@@ -628,6 +647,8 @@ static int restore_all(struct registry *registry, Fleet__SnapshotHeader *header,
         r = restore_records(registry, reader, header->join_tokens, FLEET__SNAPSHOT_RECORD__RECORD_JOIN_TOKEN);
     if (r >= 0)
         r = restore_records(registry, reader, header->removed, FLEET__SNAPSHOT_RECORD__RECORD_REMOVED);
+    if (r >= 0)
+        r = restore_records(registry, reader, header->clients, FLEET__SNAPSHOT_RECORD__RECORD_CLIENT);
     return r;
 }
 
@@ -643,8 +664,14 @@ static void release_contents(struct registry *registry)
 /* A format that this version does not know, and would have known had it written it itself: a wrong bit. */
 static int check_format(const Fleet__SnapshotHeader *header, struct err *err)
 {
-    if (header->format == SNAPSHOT_FORMAT)
-        return 0;
+    if (header->format > 0 && header->format <= SNAPSHOT_FORMAT) {
+        if (header->level <= FEATURE_LEVEL)
+            return 0;
+        return err_set(err, -EPROTONOSUPPORT,
+                       "the snapshot has feature level %u and was written by fleetd %s; this is "
+                       "fleetd " PACKAGE_VERSION ", which knows level %u: install fleetd %s or later",
+                       header->level, header->written_by, FEATURE_LEVEL, header->written_by);
+    }
     if (header->format == 0 || header->written_by[0] == '\0' || streq(header->written_by, PACKAGE_VERSION))
         return err_set(err, -EBADMSG, "the snapshot's format, %u, makes no sense: it is damaged",
                        header->format);

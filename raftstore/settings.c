@@ -14,24 +14,29 @@
 #include "raftstore/limits.h"
 #include "units/requirements.h"
 
+/* In the order of enum pki_role. */
+static const char *const roles[] = {"none", "viewer", "operator", "admin"};
 #define DAY_MS (24ull * 3600 * 1000)
 
 static const struct setting rows[SETTING_COUNT] = {
     [SETTING_CERTIFICATE_LIFETIME] =
         {"certificate_lifetime", SETTING_DURATION, 365 * DAY_MS, 60000, 3650 * DAY_MS, false,
-         "How long a machine's certificate holds; it is renewed when a third of that is over"},
+         "How long a machine's certificate holds; it is renewed when a third of that is over", NULL},
     [SETTING_FAILURE_LIMIT_BURST] =
         {"failure_limit_burst", SETTING_NUMBER, 0, 0, FAILURE_BURST_MAX, false,
-         "After so many failures on one machine a unit is tried elsewhere; 0: never"},
+         "After so many failures on one machine a unit is tried elsewhere; 0: never", NULL},
     [SETTING_FAILURE_LIMIT_INTERVAL] = {"failure_limit_interval", SETTING_DURATION, 600000, 1,
                                         FAILURE_INTERVAL_MAX_MS, false,
-                                        "Within so long these failures must be"},
+                                        "Within so long these failures must be", NULL},
+    [SETTING_HOST_ROLE] = {"host_role", SETTING_WORD, ARRAY_SIZE(roles) - 1, 0, ARRAY_SIZE(roles) - 1, false,
+                           "What one may do through a host that does not hold the cluster's data", roles},
     [SETTING_VOTERS] = {"voters", SETTING_NUMBER, 5, 1, SETTING_VOTERS_MAX, true,
-                        "How many hosts vote, as far as there are so many"},
+                        "How many hosts vote, as far as there are so many", NULL},
     [SETTING_VOTERS_GRACE] = {"voters_grace", SETTING_DURATION, 300000, 1000, 30 * 86400000ull, false,
-                              "A voter that is away for so long is replaced by another host"},
+                              "A voter that is away for so long is replaced by another host", NULL},
     [SETTING_VOTERS_SPREAD_BY] = {"voters_spread_by", SETTING_TEXT, 0, 0, SETTING_VALUE_MAX, false,
-                                  "A metadata key: voters have as many different values of it as possible"},
+                                  "A metadata key: voters have as many different values of it as possible",
+                                  NULL},
 };
 
 const struct setting *settings_row(enum setting_id id)
@@ -77,6 +82,16 @@ static int parse_text(const struct setting *row, const char *text, uint64_t *ret
     return 0;
 }
 
+static bool read_word(const struct setting *row, const char *text, uint64_t *ret)
+{
+    for (uint64_t i = row->min; i <= row->max; i++)
+        if (streq(row->words[i], text)) {
+            *ret = i;
+            return true;
+        }
+    return false;
+}
+
 int settings_parse(enum setting_id id, const char *text, uint64_t *ret, struct err *err)
 {
     const struct setting *row = settings_row(id);
@@ -90,6 +105,11 @@ int settings_parse(enum setting_id id, const char *text, uint64_t *ret, struct e
 
         if (r < 0)
             return -EINVAL;
+    } else if (row->type == SETTING_WORD) {
+        limits = settings_limits(id);
+        if (!read_word(row, text, ret))
+            return err_set(err, -EINVAL, "\"%.64s\" is none of %s", text, limits);
+        return 0;
     } else if (!read_number(text, &value)) {
         return err_set(err, -EINVAL, "\"%.64s\" is not a whole number", text);
     }
@@ -118,7 +138,15 @@ char *settings_fallback(enum setting_id id)
 
 char *settings_format(enum setting_id id, uint64_t value)
 {
-    return settings_row(id)->type == SETTING_DURATION ? duration_format(value) : xasprintf("%" PRIu64, value);
+    const struct setting *row = settings_row(id);
+
+    switch (row->type) {
+    case SETTING_DURATION: return duration_format(value);
+    case SETTING_WORD: return xstrdup(row->words[value]);
+    case SETTING_TEXT:
+    case SETTING_NUMBER: break;
+    }
+    return xasprintf("%" PRIu64, value);
 }
 
 char *settings_limits(enum setting_id id)
@@ -126,13 +154,14 @@ char *settings_limits(enum setting_id id)
     const struct setting *row = settings_row(id);
     struct strbuf text = {0};
 
-    if (row->odd) {
-        for (uint64_t value = row->min; value <= row->max; value += 2)
-            strbuf_addf(&text, "%s%" PRIu64,
-                        value == row->min      ? ""
-                        : value + 2 > row->max ? " or "
-                                               : ", ",
-                        value);
+    if (row->odd || row->type == SETTING_WORD) {
+        uint64_t step = row->odd ? 2 : 1;
+
+        for (uint64_t value = row->min; value <= row->max; value += step) {
+            _cleanup_(freep) char *one = settings_format(id, value);
+
+            strbuf_addf(&text, "%s%s", value == row->min ? "" : value + step > row->max ? " or " : ", ", one);
+        }
     } else if (row->type == SETTING_TEXT) {
         strbuf_addf(&text, "%" PRIu64 " to %" PRIu64 " bytes without blanks", row->min, row->max);
     } else {

@@ -23,8 +23,9 @@ enum setting_id {
     SETTING_FAILURE_LIMIT_BURST, /* After so many failures on one machine a unit is tried elsewhere; 0: never.
                                   */
     SETTING_FAILURE_LIMIT_INTERVAL, /* Within so many milliseconds. */
-    SETTING_VOTERS,           /* How many hosts vote: an odd number, so that half of them is no majority. */
-    SETTING_VOTERS_GRACE,     /* A voter that is away for so many milliseconds is replaced. */
+    SETTING_HOST_ROLE,    /* What one may do through a host without the cluster's data: an enum pki_role. */
+    SETTING_VOTERS,       /* How many hosts vote: an odd number, so that half of them is no majority. */
+    SETTING_VOTERS_GRACE, /* A voter that is away for so many milliseconds is replaced. */
     SETTING_VOTERS_SPREAD_BY, /* The metadata key by which voters are spread; "": by none. */
     SETTING_COUNT,
 };
@@ -32,6 +33,7 @@ enum setting_id {
 enum setting_type {
     SETTING_NUMBER,
     SETTING_DURATION, /* In milliseconds; as text, systemd.time(7)'s. */
+    SETTING_WORD,     /* One of some words; the number is its place among them. */
     SETTING_TEXT,     /* Of 'min' to 'max' bytes, none of them blank. Its default is the empty one. */
 };
 
@@ -40,8 +42,9 @@ struct setting {
     enum setting_type type;
     uint64_t fallback; /* Its default. */
     uint64_t min, max;
-    bool odd;            /* Only odd numbers. */
-    const char *meaning; /* One line, for people. */
+    bool odd;                 /* Only odd numbers. */
+    const char *meaning;      /* One line, for people. */
+    const char *const *words; /* From 0 to 'max'. */
 };
 
 /* The row of a setting. Static. */

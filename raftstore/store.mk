@@ -1,6 +1,8 @@
 # The registry (pure) and the store that replicates it.
 raftstore_libraftstore_a_SOURCES += \
 	raftstore/registry.c raftstore/registry.h raftstore/registry_private.h \
+	raftstore/registry_clients.c raftstore/registry_clients.h \
+	raftstore/registry_level.c raftstore/registry_level.h \
 	raftstore/registry_security.c raftstore/registry_security.h \
 	raftstore/registry_renew.c raftstore/registry_settings.c raftstore/registry_snapshot.c \
 	raftstore/settings.c raftstore/settings.h \

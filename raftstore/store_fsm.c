@@ -28,6 +28,9 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     struct store *store = fsm->data;
 
     *result = (void *)registry_apply(store->registry, buf->base, buf->len);
+    if (registry_is_behind(store->registry))
+        store_fatal(store, "the cluster's log has what this version of fleetd (" PACKAGE_VERSION
+                           ") does not understand: upgrade it on this host, too");
     store->log_bytes += buf->len;
     store->log_entries++;
     if (store->log_bytes > store->snapshot_log_bytes && store->snapshot == NULL) {

@@ -11,6 +11,8 @@
 
 #define CAUGHT_UP_ENTRIES 256u
 
+#define HANG_UP_MS 1000u
+
 /* How long one that answers, and is removed, may take to get the log, in election timeouts; another one has
  * two. */
 #define REMOVAL_ELECTIONS 20u
@@ -156,12 +158,35 @@ static void change_step(void *data)
         change_end(store, no, store_raft_text(r));
 }
 
+/* Only voters say anything by themselves, and only to those that have a part. Who has none (any more) is to
+ * cost nothing, not even a connection. */
+static bool keeps_connection(uint64_t server_id, void *data)
+{
+    struct store *store = data;
+    const struct raft_server *self = store_find_server(store, store->server_id),
+                             *server = store_find_server(store, server_id);
+
+    return self != NULL && self->role == RAFT_VOTER && !store->guard.retired && server != NULL &&
+           server->role != RAFT_SPARE;
+}
+
+static void hang_up(struct store *store)
+{
+    uint64_t now = uv_now(store->loop);
+
+    if (store->raft_closed || now - store->hang_up_ms < HANG_UP_MS)
+        return;
+    store->hang_up_ms = now;
+    raftnet_hang_up(store->net, keeps_connection, store);
+}
+
 void store_members_turn(struct store *store)
 {
     if (store->change.waits)
         change_step(store);
     if (store->handover.waits)
         store_handover_step(store);
+    hang_up(store);
 }
 
 struct refusal {

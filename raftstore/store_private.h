@@ -128,6 +128,7 @@ struct store {
 
     struct server_change change;
     struct handover handover;
+    uint64_t hang_up_ms; /* When connections that serve no purpose were looked for last. */
     struct store_disk disk;
 
     /* As last told. */

@@ -2,6 +2,7 @@
 #include <config.h>
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -196,6 +197,22 @@ static struct proposal *proposal_new(struct store *store, const Fleet__Command *
     return proposal;
 }
 
+/* What some host would not understand is refused as if the registry had done it. */
+static bool must_wait(const struct store *store, const Fleet__Command *command, struct proposal *proposal)
+{
+    unsigned level = level_of_command(command);
+
+    if (level <= registry_level(store->registry))
+        return false;
+    proposal->result.status = -EPROTO;
+    proposal->result.version = registry_version(store->registry);
+    proposal->result.text =
+        xasprintf("this waits until all hosts of the cluster run fleet %s or newer (fleetctl list-machines "
+                  "says which do not)",
+                  level_row(level)->version);
+    return true;
+}
+
 void store_propose(struct store *store, const Fleet__Command *command, store_done *done, void *data)
 {
     struct proposal *proposal = proposal_new(store, command, done, data);
@@ -204,6 +221,10 @@ void store_propose(struct store *store, const Fleet__Command *command, store_don
 
     stamped.format = COMMAND_FORMAT;
     stamped.wall_ms = wall_ms();
+    if (must_wait(store, command, proposal)) {
+        proposal_end(store, proposal, STORE_APPLIED, "");
+        return;
+    }
     if (store->closing)
         why = refusal(store);
     else if (store->queued_count >= PROPOSALS_QUEUED_MAX)

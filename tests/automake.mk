@@ -25,12 +25,14 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/asks.c \
 	fleetd/downlink.c \
 	fleetd/farewell.c \
+	fleetd/founding.c \
 	fleetd/gate.c \
 	fleetd/going_down.c \
 	fleetd/hosting.c \
 	fleetd/joiner.c \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
+	fleetd/leading_level.c \
 	fleetd/leading_voters.c \
 	fleetd/membership.c \
 	fleetd/observing.c \
@@ -47,8 +49,8 @@ tests_sim_test_sim_LDFLAGS = \
 	-Wl,--wrap=config_load_strict -Wl,--wrap=_exit
 # Neither libuv nor libsystemd: a function that nobody pretends is noticed here.
 tests_sim_test_sim_LDADD = \
-	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libconfig.a raftstore/libraftstore.a raftstore/libschema.a \
-	units/libunits.a $(PKI_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
+	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libaccess.a fleetd/libconfig.a raftstore/libraftstore.a \
+	raftstore/libschema.a units/libunits.a $(PKI_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 endif
 EXTRA_DIST += tests/sim/README.md tests/data
 
@@ -68,6 +70,8 @@ LAB_FILES = \
 	tests/lab/patience.py \
 	tests/lab/run.py \
 	tests/lab/supervisor.py \
+	tests/lab/fleet_peer.py \
+	tests/lab/test_access.py \
 	tests/lab/test_adoption.py \
 	tests/lab/test_agent.py \
 	tests/lab/test_api.py \
@@ -85,6 +89,7 @@ LAB_FILES = \
 	tests/lab/test_ledger.py \
 	tests/lab/test_liveness.py \
 	tests/lab/test_machines.py \
+	tests/lab/test_packaging.py \
 	tests/lab/test_placement.py \
 	tests/lab/test_recovery.py \
 	tests/lab/test_remote.py \
@@ -94,6 +99,8 @@ LAB_FILES = \
 	tests/lab/test_speed.py \
 	tests/lab/test_story.py \
 	tests/lab/test_units.py \
+	tests/lab/test_versions.py \
+	tests/lab/test_voters.py \
 	tests/lab/testing.py \
 	tests/lab/witness.py
 

@@ -23,6 +23,7 @@ MACHINES = [
      "units": 2, "version": "2.0.0", "address": "10.0.0.1:7390", "metadata": {"zone": "b", "disk": "ssd"}},
     {"id": "bbbbbbbb0000000000000000000000bb", "hostname": "node2", "state": "ready"},
 ]
+LEVEL = {"level": 0, "newest": 1, "waits": [{"level": 1, "version": "2.1.0", "features": "this and that"}]}
 SETTINGS = [
     {"name": "failure_limit_burst", "value": "0", "default": "0", "limits": "0 to 32", "meaning": "After so many failures"},
     {"name": "voters", "value": "5", "default": "5", "limits": "1, 3, 5 or 7", "meaning": "How many hosts vote"},
@@ -69,6 +70,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with fake.lock:
             fake.log.append((self.command, path, query, obj, size))
             rule = fake.match(self.command, path, query)
+            if rule is not None:
+                rule["body"] = obj
         try:
             if rule is not None:
                 self.scripted(rule)
@@ -87,6 +90,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if rule.get("raw"):
                 self.wfile.write(rule["raw"])
             self.close_connection = True
+        elif "call" in rule:  # With what is in the body.
+            self.reply(200, rule["call"](rule["body"]))
         elif "raw" in rule:
             self.reply(rule.get("status", 200), raw=rule["raw"])
         elif "message" in rule:
@@ -189,6 +194,8 @@ class Fake:
             if parts[1] not in self.units:
                 return h.error(404, "unit does not exist")
             return self.status(h, parts[1]) if parts[0] == "status" else self.journal(h, parts[1])
+        if path == "/level":
+            return h.reply(200, LEVEL)
         if path == "/settings":
             return self.set(h, body["settings"]) if method == "PATCH" else h.reply(200, {"settings": self.settings})
         if method == "POST" and path == "/units":

@@ -19,6 +19,7 @@ import time
 import traceback
 
 import fake_fleetd
+import test_access
 import test_completions
 import test_membership
 import test_remote
@@ -585,6 +586,15 @@ def test_a_lost_machine_is_told_to_the_person(b):
     assert '"state":"lost"' in b.run("list-machines", "--output=json")[1]
 
 
+def test_what_waits_for_an_upgrade_is_told(b):
+    b.fake.machines = [dict(machine, featureLevel=level) for machine, level in zip(b.fake.machines, (0, 1))]
+    told = "What came with fleet 2.1.0 waits until node1 (2.0.0) is upgraded: this and that\n"
+    b.expect(["list-machines", "--no-legend", "--fields=hostname,version,level"], 0, "node1\t2.0.0\t0\nnode2\t-\t1\n", told)
+    assert [row["level"] for row in json.loads(b.run("list-machines", "--output=json")[1])] == [0, 1]
+    b.fake.machines = [dict(machine, featureLevel=1) for machine in b.fake.machines]
+    b.expect(["list-machines", "--no-legend", "--fields=hostname"], 0, "node1\nnode2\n", "")
+
+
 def test_missing_machines_are_told_in_any_form(b):
     b.fake.machines = [dict(machine, state="missing") for machine in b.fake.machines]
     warning = ("WARNING: 2 of 2 machines are missing, all at once: their units are not started elsewhere until enough of "
@@ -997,7 +1007,7 @@ def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     bench = Bench(sys.argv[1])
     passed, failed = 0, 0
-    modules = (test_completions, test_membership, test_remote, test_rules)
+    modules = (test_access, test_completions, test_membership, test_remote, test_rules)
     tests = {**globals(), **{name: value for module in modules for name, value in vars(module).items()}}
     for name, test in sorted(tests.items()):
         if not name.startswith("test_") or not callable(test) or (sys.argv[2:] and not any(part in name for part in sys.argv[2:])):

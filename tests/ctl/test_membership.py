@@ -194,10 +194,15 @@ def test_rotation_is_cancelled_or_forced(b):
 
 # --- leave ---
 
-def leaving(b, units=()):
+def leaving(b, roles=("voter", "host")):
+    """It is in a cluster until it is removed; what GET /members says, one after the other."""
     b.fake.on("GET", "/status", json={"cluster": CLUSTER, "machineID": MACHINE}, times=1)
     b.fake.on("GET", "/status", json={"cluster": "", "machineID": MACHINE})
-    b.fake.on("POST", "/availability", json={"units": list(units)})
+    b.fake.on("POST", "/availability", json={"units": []})
+    b.fake.on("POST", "/members", status=204)
+    for i, role in enumerate(roles):
+        b.fake.on("GET", "/members", json={"members": [{"machineID": MACHINE, "role": role}], "doing": ""},
+                  times=None if i == len(roles) - 1 else 1)
 
 
 def test_leave(b):
@@ -205,7 +210,9 @@ def test_leave(b):
     b.fake.on("DELETE", f"/machines/{MACHINE}", status=204)
     b.expect(["leave"], 0, "This host belongs to no cluster any more\n", "")
     assert bodies(b, "POST", "/availability") == [{"machines": [MACHINE], "availability": "draining"}]
+    assert bodies(b, "POST", "/members") == [{"machines": [MACHINE], "leaving": True}]
     assert [entry[2] for entry in b.fake.requests("DELETE", f"/machines/{MACHINE}")] == [{"force": "yes"}]
+    assert [entry[1] for entry in b.fake.log if entry[0] != "GET"] == ["/availability", "/members", f"/machines/{MACHINE}"]
 
 
 def test_leave_waits_for_fleetd(b):
@@ -224,3 +231,20 @@ def test_leave_refused(b):
     b.fake.on("DELETE", f"/machines/{MACHINE}", status=409, message="it is the only one that keeps the cluster's data")
     b.expect(["leave"], 1, "", "Error leaving the cluster: it is the only one that keeps the cluster's data\n")
     b.expect(["leave", "now"], 2, "", None)
+
+
+def test_leave_of_the_only_machine(b):
+    leaving(b)
+    b.fake.machines = b.fake.machines[:1]
+    b.expect(["leave"], 1, "", ["This host is the only machine of its cluster"])
+    assert not [entry for entry in b.fake.log if entry[0] != "GET"]
+
+
+def test_leave_that_cannot_give_up_its_vote(b):
+    leaving(b)
+    b.fake.rules = [rule for rule in b.fake.rules if (rule["method"], rule["path"]) != ("POST", "/members")]
+    b.fake.on("POST", "/members", status=409, message="there would be too few voters", times=1)
+    b.fake.on("POST", "/members", status=204)
+    b.expect(["leave"], 1, "", "Error taking the machine out of the consensus: there would be too few voters\n")
+    assert bodies(b, "POST", "/members")[-1] == {"machines": [MACHINE], "leaving": False}
+    assert not [entry for entry in b.fake.log if entry[0] == "DELETE"]

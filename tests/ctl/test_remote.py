@@ -125,7 +125,7 @@ def test_https(b):
     b.expect([url, "--ca-file=nosuch", "cat", "a"], 1, "",
              "Unable to initialize client: --ca-file: nosuch: No such file or directory\n")
     b.expect([url, "--cert-file=client.pem", "cat", "a"], 1, "",
-             "Unable to initialize client: --cert-file and --key-file must be given together\n")
+             "Unable to initialize client: client.pem holds no private key: --key-file must be given too\n")
 
 
 # --- fd-forward ---

@@ -133,6 +133,11 @@ static void host_answers(struct world *world, const Fleet__ApiRequest *message)
         asked(&reply, NULL, world->asked_data);
 }
 
+static bool world_secure(void *data)
+{
+    return false;
+}
+
 static const struct api_backend backend = {
     .registry = world_registry,
     .core = world_core,
@@ -141,6 +146,7 @@ static const struct api_backend backend = {
     .barrier = world_barrier,
     .now_ms = world_now,
     .wall_ms = world_now,
+    .secure = world_secure,
     .servers = world_servers,
     .leader_id = world_leader,
     .voters = world_voters,
@@ -152,7 +158,7 @@ static const struct api_backend backend = {
 static void handle(struct world *world, struct api *api, const Fleet__ApiRequest *message)
 {
     world->answers = 0;
-    if (api_handle(api, message, on_answer, world) != 0) {
+    if (api_handle(api, message, NULL, on_answer, world) != 0) {
         assert(world->answers == 0);
         host_answers(world, message);
         api_unit_changed(api, "");

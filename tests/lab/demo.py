@@ -28,9 +28,20 @@ def show(cluster: Cluster, host: Host, *arguments: str, check: bool = True) -> s
     return result.stdout
 
 
+def tell_joining(cluster: Cluster) -> None:
+    one, *others = cluster.hosts
+    say("Three hosts, each with its own systemd and one fleetd, which belongs to no cluster. The first one founds one, ...")
+    show(cluster, one, "init")
+    say("... and makes a token that lets the others in: by it they know the cluster, and the cluster knows them.")
+    token = show(cluster, one, "join-token")
+    for host in others:
+        host.write("/root/token", token, 0o600)
+        show(cluster, host, "join", one.ip, "--token-file", "/root/token")
+
+
 def tell_basics(cluster: Cluster) -> None:
     one = cluster.hosts[0]
-    say("Three hosts, each with its own systemd and one fleetd; together they are a Raft cluster.")
+    say("Together they are a Raft cluster; what they say to each other is encrypted, with certificates on both sides.")
     show(cluster, one, "list-machines")
     wait_until(lambda: cluster.ctl(one, "list-members").stdout, 30, "three voters",
                accept=lambda text: text.count("voter") == 3)
@@ -88,7 +99,7 @@ def tell_crash(cluster: Cluster) -> None:
     show(cluster, asked, "list-units")
     show(cluster, asked, "explain", "hello@2")
 
-    say(f"{victim.name} has power again: it boots, joins by itself, and has nothing left over.")
+    say(f"{victim.name} has power again: it boots, is back by itself, and has nothing left over.")
     victim.boot()
     wait_until(lambda: cluster.machines(asked), 30, "all hosts to be listed", accept=lambda rows: len(rows) == 3)
     # It gets the global unit again, and what found no other place meanwhile.
@@ -100,6 +111,7 @@ def tell_crash(cluster: Cluster) -> None:
 
 
 def tell(cluster: Cluster) -> None:
+    tell_joining(cluster)
     tell_basics(cluster)
     tell_placement(cluster)
     tell_crash(cluster)
@@ -111,8 +123,8 @@ def run(build: Path, keep: bool) -> None:
     conf = {number: {"metadata": metadata} for number, metadata in CITIES.items()}
     with Lab(hosts=3, build=build, directory=HOLD_DIR if keep else None) as lab:
         print("Bringing up three hosts with systemd ...", flush=True)
-        cluster = Cluster(lab, host_conf=conf)
-        cluster.start()
+        cluster = Cluster(lab, {"bootstrap": None, "join": None, "join_token_file": None}, host_conf=conf)
+        cluster.start_waiting()
         tell(cluster)
         if keep:
             lab.hold()

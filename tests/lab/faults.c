@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Faults of a host's disk and clock for one process, the one that loads this by LD_PRELOAD: every write that
- * is to be on the disk takes longer, and the wall clock is off. How much is read at each call from a small
- * file that the test writes (faults.py), so that it changes while the process runs.
+ * is to be on the disk takes longer or fails, reading the log fails, and the wall clock is off. How much is
+ * read at each call from a small file that the test writes (faults.py), so that it changes while the process
+ * runs.
  *
  * What is slow is what waits for the disk: fsync(), fdatasync(), and libraft's writes, which go through
  * syscall(io_submit). A write that asks not to wait (RWF_NOWAIT) is told that it would have to, as a busy
@@ -14,6 +15,8 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -26,7 +29,10 @@
 struct faults {
     int32_t sync_ms;
     int32_t clock_s;
+    int32_t io_error; /* 1: what is to be on the disk fails. 2: reading the log does. */
 };
+
+#define LOG_DIRECTORY "/var/lib/fleet/raft/"
 
 static const struct faults none;
 static const struct faults *faults = &none; /* Until the constructor: those of others run before it. */
@@ -62,12 +68,20 @@ static void wait_for_disk(void)
         ;
 }
 
+static bool fails(int32_t error)
+{
+    if (__atomic_load_n(&faults->io_error, __ATOMIC_RELAXED) != error)
+        return false;
+    errno = EIO;
+    return true;
+}
+
 int fsync(int fd)
 {
     int (*real)(int) = next_symbol("fsync");
 
     wait_for_disk();
-    return real(fd);
+    return fails(1) ? -1 : real(fd);
 }
 
 int fdatasync(int fd)
@@ -75,7 +89,30 @@ int fdatasync(int fd)
     int (*real)(int) = next_symbol("fdatasync");
 
     wait_for_disk();
-    return real(fd);
+    return fails(1) ? -1 : real(fd);
+}
+
+static bool is_log(int fd)
+{
+    char link[64], path[256];
+    ssize_t n;
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    n = readlink(link, path, sizeof path - 1);
+    return n > 0 && strncmp(path, LOG_DIRECTORY, sizeof LOG_DIRECTORY - 1) == 0;
+}
+
+ssize_t read(int fd, void *to, size_t size)
+{
+    ssize_t (*real)(int, void *, size_t) = next_symbol("read");
+    int before = errno;
+
+    if (fails(2) && is_log(fd)) {
+        errno = EIO;
+        return -1;
+    }
+    errno = before;
+    return real(fd, to, size);
 }
 
 /* The number of a system call and all the arguments that one can have. */
@@ -89,6 +126,8 @@ long syscall(long number, ...)
     for (unsigned i = 0; i < 6; i++)
         a[i] = va_arg(list, long);
     va_end(list);
+    if (number == SYS_io_submit && fails(1))
+        return -1;
     if (number == SYS_io_submit && sync_ms() > 0) {
         struct iocb **blocks = (struct iocb **)a[2];
 

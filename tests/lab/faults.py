@@ -3,6 +3,7 @@
 
     install(cluster)
     set_faults(host, sync_ms=500)
+    set_faults(host, io_error=READS_FAIL)
     set_faults(host)  # And it is well again.
 """
 
@@ -15,6 +16,7 @@ from lab import Host, LabError
 
 LIBRARY = "/usr/lib/fleet-lab-faults.so"
 FILE = "/etc/lab-faults"  # As in faults.c.
+WRITES_FAIL, READS_FAIL = 1, 2
 DROP_IN = f"[Service]\nEnvironment=LD_PRELOAD={LIBRARY}\n"
 
 
@@ -30,10 +32,10 @@ def install(cluster: Cluster) -> None:
         host.systemctl("daemon-reload")
 
 
-def set_faults(host: Host, sync_ms: int = 0, clock_s: int = 0) -> None:
+def set_faults(host: Host, sync_ms: int = 0, clock_s: int = 0, io_error: int = 0) -> None:
     """From now on; in place, for fleetd looks at the very file."""
     path = host.root / FILE.lstrip("/")
     if not path.exists():
-        path.write_bytes(bytes(8))
+        path.write_bytes(bytes(12))
     with open(path, "r+b") as file:
-        file.write(struct.pack("=ii", sync_ms, clock_s))
+        file.write(struct.pack("=iii", sync_ms, clock_s, io_error))

@@ -107,6 +107,13 @@ class Cluster:
 
     def start(self) -> None:
         """Installs and starts fleetd everywhere, and waits until all machines see each other."""
+        self.start_waiting()
+        if len(self.hosts) > 1 and not self.insecure:
+            self.give_token(*self.hosts[1:])
+        self.wait_ready()
+
+    def start_waiting(self) -> None:
+        """Installs and starts fleetd everywhere."""
         for host in self.hosts:
             self.configure(host)
             self.install(host)
@@ -117,9 +124,6 @@ class Cluster:
             _, errors = process.communicate(timeout=READY_DEADLINE_S)
             if process.returncode != 0:
                 raise LabError(f"fleetd does not start on {host.name}: {errors.strip()}\n{host.journal('fleetd')}")
-        if len(self.hosts) > 1 and not self.insecure:
-            self.give_token(*self.hosts[1:])
-        self.wait_ready()
 
     def give_token(self, *hosts: Host, member: Host | None = None) -> str:
         """Has a member (by default the first host) make a token for these hosts, and returns it."""
@@ -130,12 +134,18 @@ class Cluster:
             host.write(TOKEN_FILE, token + "\n", 0o600)
         return token
 
+    def configure_joining(self, host: Host, through: Host) -> None:
+        """The host is to join by this member, with a token that it makes."""
+        conf = {"bootstrap": None, "join": f"{through.ip}:{PORT}"}
+        if not self.insecure:
+            self.give_token(host, member=through)
+            conf["join_token_file"] = TOKEN_FILE
+        self.configure(host, conf)
+
     def add(self, host: Host) -> None:
         """Brings a host of the lab that has no fleet yet into the cluster, and waits until all machines see it."""
-        if not self.insecure:
-            self.give_token(host, member=next(member for member in self.hosts if member.is_up))
+        self.configure_joining(host, next(member for member in self.hosts if member.is_up))
         self.hosts.append(host)
-        self.configure(host)
         self.install(host)
         host.systemctl("start", "fleetd")
         self.wait_ready()

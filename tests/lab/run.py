@@ -35,7 +35,7 @@ sys.dont_write_bytecode = True  # The checkout may belong to somebody else than 
 import patience  # noqa: E402  (the path comes first)
 from fleet import TOP, Cluster  # noqa: E402
 from lab import BASE_DIR, Lab, LabError, exit_on_signals  # noqa: E402
-from testing import Needs  # noqa: E402
+from testing import Needs, NotHere  # noqa: E402
 
 JOURNAL_LINES = 150
 DISTURBED_S = 1.0  # Of a test's time: then its failure is not taken for the product's.
@@ -135,7 +135,11 @@ class Runner:
         try:
             for index, (name, function) in enumerate(tests[first:], first):
                 begin, disturbed_s = time.monotonic(), patience.disturbed_s()
-                failure = self.run_test(module, function)
+                try:
+                    failure = self.run_test(module, function)
+                except NotHere as missing:
+                    print(f"NOT RUN {module.__name__}:{name}: {missing}", flush=True)
+                    continue
                 disturbed_s = patience.disturbed_s() - disturbed_s
                 print(f"{'FAILED' if failure else 'ok':6} {module.__name__}:{name} ({time.monotonic() - begin:.1f} s)")
                 if failure:
@@ -166,6 +170,10 @@ class Runner:
                 if stage is None:
                     stage = Stage(module_needs if is_shared else needs, self.build)
                 stage.play(function)
+        except NotHere:
+            if stage is not None and not is_shared:
+                stage.lab.close()
+            raise
         except (Exception, TestDeadline):
             failure = traceback.format_exc()
         if stage is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 
-from fleet import PORT, Cluster, write_service
+from fleet import Cluster, write_service
 from lab import Host, wait_until
 from testing import Needs, lab_test
 from witness import Life, assert_stays, homes, lives, start_jobs, wait_once_each
@@ -27,8 +27,7 @@ def boot_as(cluster: Cluster, clone: Host, original: Host, with_data: bool) -> N
     else:
         clone.data_dir.mkdir()
     clone.boot()
-    cluster.configure(clone, {"join": f"{cluster.hosts[0].ip}:{PORT}"})
-    cluster.give_token(clone, member=original)
+    cluster.configure_joining(clone, original)
     cluster.install(clone)
     clone.systemctl("start", "fleetd")
 

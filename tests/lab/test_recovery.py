@@ -10,7 +10,8 @@ import json
 import re
 import time
 
-from fleet import PORT, TOKEN_FILE, Cluster, Machine, write_service
+from faults import READS_FAIL, WRITES_FAIL, install, set_faults
+from fleet import PORT, Cluster, Machine, write_service
 from lab import Host, wait_until
 from test_api import ask
 from testing import Needs, lab_test
@@ -66,21 +67,10 @@ def states(cluster: Cluster, asked: Host) -> dict[str, str]:
 def restore(cluster: Cluster, host: Host, path: str) -> str:
     """A host that belongs to no cluster begins one with a backup."""
     cluster.install(host)
-    cluster.configure(host, {"bootstrap": None, "join": None, "join_token_file": None})
+    cluster.configure(host, {"bootstrap": None, "join": None})
     said = host.run(["fleetd", "--restore", path], timeout=60).stdout
     host.systemctl("start", "fleetd")
     return said
-
-
-def join_through(cluster: Cluster, host: Host, through: Host) -> None:
-    """A host that belongs to no cluster joins the one of another."""
-    cluster.give_token(host, member=through)
-    cluster.configure(host, {"bootstrap": None, "join": f"{through.ip}:{PORT}", "join_token_file": TOKEN_FILE})
-    host.systemctl("start", "fleetd")
-
-
-def authority(host: Host) -> str:
-    return host.read(f"{DATA}/tls/authority.crt")
 
 
 def copy_file(source: Host, target: Host, path: str) -> None:
@@ -161,31 +151,17 @@ def test_restored_on_the_hosts_of_the_old_cluster(cluster: Cluster) -> None:
     old_token = int(re.search(r"FLEET_TOKEN=(\d+)", home.show("leased.service", "Environment")).group(1))
     cluster.ctl(second, "backup", "/root/fleet.backup")
     cluster.ctl(second, "submit", write_service(second, "later.service"))
-    old_authority = authority(second)
-    old_join_token = second.read(TOKEN_FILE).strip()
 
     # All that was stored is gone, on every host; what runs there does not know.
     for host in cluster.hosts:
         host.systemctl("stop", "fleetd", timeout=60)
         host.run(["sh", "-c", f"rm -rf {DATA}/*"])
     said = restore(cluster, second, "/root/fleet.backup")
-    assert "is the only member" in said and "fleetctl join-token" in said, said
-    # It has another authority: what the old one has signed, or let in, opens nothing here.
-    wait_until(lambda: cluster.status(second), 15, f"{second.name} to lead", accept=lambda s: s.startswith("leader"))
-    assert authority(second) != old_authority
-    assert cluster.ctl(second, "join-token", "--list", "--no-legend").stdout == ""
-    cluster.configure(first, {"bootstrap": None, "join": f"{second.ip}:{PORT}", "join_token_file": TOKEN_FILE})
-    first.write(TOKEN_FILE, old_join_token + "\n", 0o600)
-    first.systemctl("start", "fleetd")
-    wait_until(lambda: first.journal("fleetd"), 15, "the old token to be refused",
-               accept=lambda text: "the authority that is expected is not among the certificates" in text)
-    first.systemctl("stop", "fleetd")
-    ids = {host.machine_id for host in cluster.hosts}
+    assert "is the only member" in said
     for host in (first, third):
-        join_through(cluster, host, second)
+        cluster.configure_joining(host, second)
+        host.systemctl("start", "fleetd")
     cluster.wait_ready(3)
-    assert {machine.id for machine in cluster.machines(second)} == ids
-    assert authority(first) == authority(second) == authority(third)
     cluster.wait_voters(3)
     assert_stays(lambda: lives(cluster.hosts, "job@*"), 2 * TTL_S, "who runs what")
     assert lives(cluster.hosts, "job@*") == before, "something bounced"
@@ -203,6 +179,35 @@ def test_restored_on_the_hosts_of_the_old_cluster(cluster: Cluster) -> None:
     running = first.run(["fleetd", "--recover-quorum", "--yes"], check=False)
     assert running.returncode == 1 and "is in use by another fleetd" in running.stderr, running
     second.systemctl("start", "fleetd")
+
+
+@lab_test(hosts=3, deadline_s=120, conf=CONF)
+def test_a_disk_that_cannot_be_written_or_read(cluster: Cluster) -> None:
+    """Input and output errors: said with the file, and nothing else happens to anybody."""
+    install(cluster)
+    for host in cluster.hosts:
+        host.systemctl("restart", "fleetd")
+    cluster.wait_ready(3)
+    cluster.wait_voters(3)
+    before = start_jobs(cluster, cluster.hosts[0])
+    leader = cluster.wait_leader()
+    bad, other = cluster.others_of(leader)
+    for error, said in ((WRITES_FAIL, "error"), (READS_FAIL, "Input/output error")):
+        restarts = int(bad.show("fleetd.service", "NRestarts"))
+        set_faults(bad, io_error=error)
+        if error == READS_FAIL:
+            bad.systemctl("restart", "fleetd", check=False)
+        cluster.ctl(other, "submit", write_service(other, f"while-{error}.service"))
+        wait_until(lambda: int(bad.show("fleetd.service", "NRestarts")), 20, "fleetd to end and be started again",
+                   accept=lambda count: count > restarts)
+        lines = [line for line in bad.journal("fleetd", 50).splitlines() if f"{DATA}/raft" in line]
+        assert any(said in line for line in lines), bad.journal("fleetd", 50)
+        print(f"       {lines[-1].split(': ', 1)[1][:150]}")
+        assert cluster.ctl(other, "cat", f"while-{error}.service").stdout
+        set_faults(bad)
+        cluster.wait_ready(3)
+        assert cluster.ctl(bad, "cat", f"while-{error}.service").stdout
+        assert lives(cluster.hosts, "job@*") == before, "something bounced"
 
 
 def show(host: Host) -> tuple[int, int]:
@@ -227,7 +232,8 @@ def join_again(cluster: Cluster, host: Host, through: Host) -> None:
     host.systemctl("stop", "fleetd", timeout=60)
     host.run(["sh", "-c", f"mv {DATA} {DATA}.old; mkdir {DATA}"], check=False)
     host.run(["sh", "-c", f"mkdir -p {DATA}.old; mv {DATA}/* {DATA}.old/"], check=False)
-    join_through(cluster, host, through)
+    cluster.configure_joining(host, through)
+    host.systemctl("start", "fleetd")
 
 
 @lab_test(hosts=5, deadline_s=240, conf=CONF | {"voters": "3"})
@@ -243,7 +249,6 @@ def test_two_of_three_voters_gone_for_good(cluster: Cluster) -> None:
     before = start_jobs(cluster, plain)
     store_units(plain, 50)
     expected = all_units(cluster, plain)
-    old_authority, old_certificate = authority(plain), plain.read(f"{DATA}/tls/host.crt")
 
     for host in gone:
         host.power_cut()
@@ -256,9 +261,6 @@ def test_two_of_three_voters_gone_for_good(cluster: Cluster) -> None:
     wait_until(lambda: states(cluster, survivor), 20, "the plain host to be there",
                accept=lambda seen: seen.get(plain.name) == "ready" and seen.get(survivor.name) == "ready")
     assert all_units(cluster, plain) == expected
-    # It is the same cluster: whom its hosts trust, and what they have of it, stays.
-    assert authority(survivor) == authority(plain) == old_authority
-    assert plain.read(f"{DATA}/tls/host.crt") == old_certificate
     wait_until(lambda: standby.journal("fleetd"), 30, "the standby to say why it is refused",
                accept=lambda text: "Move /var/lib/fleet away" in text or "move your data directory away" in text)
     assert_stays(lambda: lives(left, "job@*"), 2 * TTL_S, "who runs what")

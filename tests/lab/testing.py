@@ -13,6 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+class NotHere(Exception):
+    """Raised by a test that cannot be run here: what it needs is missing, and is nothing of fleet's. The text says what. It
+    counts neither as passed nor as failed, and is told."""
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a test asks for."""

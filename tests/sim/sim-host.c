@@ -56,20 +56,30 @@ int http_server_add(struct http_server *server, int fd, struct err *err)
 
 /* Clients come by sim_http(), wherever the API is offered. */
 
-struct listeners *listeners_new(struct http_server *server, bool insecure)
+struct listeners *listeners_new(uv_loop_t *loop, struct http_server *server, bool insecure)
 {
     return NULL;
 }
 
-void listeners_free(struct listeners *listeners)
+void listeners_set_credentials(struct listeners *listeners, struct tls_credentials *credentials)
 {
+}
+
+void listeners_end(struct listeners *listeners)
+{
+}
+
+void listeners_close(struct listeners *listeners, void (*done)(void *data), void *data)
+{
+    done(data);
 }
 
 void listeners_take_passed(struct listeners *listeners, int first, int count, char *const *names)
 {
 }
 
-int listeners_set_socket(struct listeners *listeners, const char *path, gid_t group, struct err *err)
+int listeners_set_socket(struct listeners *listeners, const char *path, gid_t group, bool others,
+                         struct err *err)
 {
     return 0;
 }
@@ -392,6 +402,7 @@ static void begin(void *data)
 void sim_http(struct sim_host *host, const char *method, const char *path, const char *body,
               void (*answered)(struct sim_request *, unsigned status, void *data), void *data)
 {
+    static const struct access_caller root = {.kind = ACCESS_LOCAL, .role = PKI_ROLE_ADMIN};
     struct sim_request *request = NEW0(struct sim_request);
 
     request->host = host;
@@ -406,7 +417,8 @@ void sim_http(struct sim_host *host, const char *method, const char *path, const
                                              .body = request->body,
                                              .body_size = strlen(request->body),
                                              .user_agent = "",
-                                             .peer = "uid 0"};
+                                             .peer = "uid 0",
+                                             .caller = &root};
     if (!sim_fleetd_acts(host) || host->stopping || host->http == NULL ||
         host->http->open_count == ARRAY_SIZE(host->http->open)) {
         answer(request, 503); /* Nobody has taken it. */

@@ -477,6 +477,12 @@ void port_set_identity(struct port *port, const struct port_identity *identity)
     port->identity = *identity;
 }
 
+/* All hosts are of one version here. */
+void port_set_level_needed(struct port *port, uint32_t level)
+{
+    port->identity.level_needed = level;
+}
+
 int port_listen(struct port *port, const char *address, struct err *err)
 {
     port->listening = true;

@@ -37,14 +37,13 @@ static const struct {
     uint64_t seed;
     const char *found;
 } named[] = {
-    {4, "a host that hands a unit over starts it anew with the next whole share"},
-    {8, "API requests of a host are no sign of life"},
-    {25, "of fifty hosts some find the new leader only after fifty seconds"},
-    {26, "destroyed and made again, a unit runs twice after a change of leader"},
-    {195, "a placement outlives the one that it rests on"},
-    {215, "a new leader counts a missing host as one without units"},
-    {1527, "a content comes while its unit is about to be restarted, and the older one is started for it"},
-    {4193, "a unit whose content changes is handed over, and begins on both hosts"},
+    {8, "a restarted fleetd says of what runs that it does not, before systemd has answered"},
+    {567, "what runs is stopped, for fleetd was killed before it could note its start"},
+    {1330, "a machine that has stopped a unit is told to hand it over, and begins it anew"},
+    {2369, "a restart is forgotten, for a new [X-Fleet] came with it"},
+    {4158, "a unit that the keeper's death has stopped, while fleetd was away, stays down"},
+    {4669, "a unit that fleetd has stopped, and was killed, counts as stopped by an operator"},
+    {6703, "a unit that was not wanted for a moment is stopped, and is not started again"},
 };
 
 static void print_transcript(void)

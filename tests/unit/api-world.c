@@ -31,6 +31,16 @@ static uint64_t world_now(void *data)
     return ((struct world *)data)->now_ms;
 }
 
+static uint64_t world_wall(void *data)
+{
+    return world_wall_ms(data);
+}
+
+static bool world_secure(void *data)
+{
+    return ((struct world *)data)->secure;
+}
+
 static size_t world_servers(struct store_server *servers, size_t max, void *data)
 {
     const struct world *world = data;
@@ -101,12 +111,14 @@ static void world_propose(const Fleet__Command *command, store_done *done, void 
 {
     struct world *world = data;
     const struct registry_result *result;
+    Fleet__Command stamped = *command;
     uint8_t *bytes;
     size_t size;
 
     world->proposals++;
     assert_int_equal(command->wall_ms, 0);
-    assert_int_equal(command_encode(command, &bytes, &size), 0);
+    stamped.wall_ms = world_wall_ms(world);
+    assert_int_equal(command_encode(&stamped, &bytes, &size), 0);
     if (world->mood == MOOD_WAIT) {
         world_keep(world, done, done_data, bytes, size);
         return;
@@ -228,7 +240,8 @@ static const struct api_backend backend = {
     .propose = world_propose,
     .barrier = world_barrier,
     .now_ms = world_now,
-    .wall_ms = world_now,
+    .wall_ms = world_wall,
+    .secure = world_secure,
     .servers = world_servers,
     .leader_id = world_leader,
     .voters = world_voters,
@@ -272,6 +285,7 @@ uint64_t ask_raw(struct world *world, const struct ask *ask)
 {
     Fleet__ApiRequest message = FLEET__API_REQUEST__INIT;
     Fleet__Label labels[8], *list[8];
+    Fleet__Caller caller;
     _cleanup_(freep) char *query = xstrdup(ask->query != NULL ? ask->query : "");
     char *at = query, *pair;
 
@@ -297,7 +311,11 @@ uint64_t ask_raw(struct world *world, const struct ask *ask)
     if (ask->request_id != NULL)
         message.request_id =
             (ProtobufCBinaryData){.len = REQUEST_ID_SIZE, .data = (uint8_t *)ask->request_id};
-    return api_handle(world->api, &message, on_answer, world);
+    if (ask->caller != NULL) {
+        access_to_wire(ask->caller, &caller);
+        message.caller = &caller;
+    }
+    return api_handle(world->api, &message, ask->via, on_answer, world);
 }
 
 void ask(struct world *world, const char *method, const char *path, const char *body)

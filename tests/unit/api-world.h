@@ -53,7 +53,8 @@ struct world {
     struct api *api;
     bool leads;
     enum store_mood mood;
-    uint64_t now_ms;
+    uint64_t now_ms, booted_wall_ms; /* The wall clock when 'now_ms' was 0. */
+    bool secure;
     unsigned barriers, proposals;
     struct kept kept[8];
     size_t kept_count;
@@ -76,11 +77,18 @@ struct world {
     char *body;
 };
 
+static inline uint64_t world_wall_ms(const struct world *world)
+{
+    return world->booted_wall_ms + world->now_ms;
+}
+
 struct ask {
     const char *method, *path, *query, *body; /* Query: "a=b&c=d", not escaped. */
     const char *content_type;
     unsigned content_type_count;
     const void *request_id;
+    const struct access_caller *caller; /* NULL: it is not said. */
+    const char *via;
 };
 
 /* The oldest question that is open is answered: with 'json', or, where that is NULL, with 'why' there is no

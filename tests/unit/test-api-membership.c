@@ -10,6 +10,8 @@
 #include <jansson.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
+#include "fleetd/authority.h"
 #include "pki/pki.h"
 #include "raftstore/registry_security.h"
 #include "tests/unit/api-world.h"
@@ -204,9 +206,21 @@ static void test_tokens_refused(void **state)
 
 /* ---- removing machines ---- */
 
+static void set_level(struct world *world, unsigned level)
+{
+    Fleet__SetLevel body = FLEET__SET_LEVEL__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    body.level = level;
+    command.body_case = FLEET__COMMAND__BODY_SET_LEVEL;
+    command.set_level = &body;
+    apply(world, &command);
+}
+
 /* world_servers(): 1 votes and leads, 9 stands by. */
 static void add_three(struct world *world)
 {
+    set_level(world, FEATURE_LEVEL);
     add_machine(world, ID_A, "host", "", 1);
     add_machine(world, ID_B, "host", "", 2);
     add_machine(world, ID_C, "host", "", 9);
@@ -282,6 +296,126 @@ static void test_leader_is_removed_by_the_next_one(void **state)
     assert_int_equal(world->status, 204);
 }
 
+/* ---- the authority ---- */
+
+static const uint8_t *const cluster = (const uint8_t *)"0123456789abcdef";
+
+/* As found(), with an authority that is one. */
+static void found_truly(struct world *world)
+{
+    Fleet__CreateCluster body = FLEET__CREATE_CLUSTER__INIT;
+    Fleet__Authority authority = FLEET__AUTHORITY__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+    struct pki_key *key;
+    struct pki_blob certificate = {0}, encoded = {0};
+    struct err err = {0};
+
+    world->now_ms = 1800000000000; /* Certificates hold since 2000. */
+    assert_int_equal(authority_found(cluster, world->now_ms, &key, &certificate, &err), 0);
+    assert_int_equal(pki_key_encode(key, &encoded, &err), 0);
+    authority.certificate = (ProtobufCBinaryData){.len = certificate.size, .data = certificate.data};
+    authority.private_key = (ProtobufCBinaryData){.len = encoded.size, .data = encoded.data};
+    body.cluster_id = bytes_of("0123456789abcdef");
+    body.authority = &authority;
+    command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
+    command.create_cluster = &body;
+    apply(world, &command);
+    pki_key_free(key);
+    pki_blob_done(&certificate);
+    pki_blob_done(&encoded);
+}
+
+static void test_authority_is_rotated(void **state)
+{
+    struct world *world = *state;
+    char *before;
+
+    found_truly(world);
+    add_machine(world, ID_A, "node1", "", 1);
+    ask(world, "GET", V1 "/authority", NULL);
+    assert_int_equal(world->status, 200);
+    assert_string_equal(answered(world, "stage"), "steady");
+    assert_int_equal(strlen(answered(world, "fingerprint")), 2 * FINGERPRINT_SIZE);
+    assert_lacks(world, "waiting");
+    before = xstrdup(answered(world, "fingerprint"));
+
+    ask(world, "POST", V1 "/authority", "{\"action\":\"rotate\"}");
+    assert_string_equal(answered(world, "stage"), "spreading");
+    assert_has(world,
+               "\"waiting\":[{\"hostname\":\"node1\",\"machineID\":\"" ID_A "\",\"state\":\"ready\"}]");
+    assert_string_equal(answered(world, "fingerprint"), before);
+    ask(world, "POST", V1 "/authority", "{\"action\":\"rotate\"}");
+    assert_error(world, 409, "the authority is being rotated already");
+    /* Nobody who is there is left behind... */
+    ask(world, "POST", V1 "/authority", "{\"action\":\"force\"}");
+    assert_error(world, 409, "machine " ID_A " (node1) is there");
+    /* ...but who is not. */
+    world->core.lost = ID_A;
+    ask(world, "POST", V1 "/authority", "{\"action\":\"force\"}");
+    assert_string_equal(answered(world, "stage"), "reissuing");
+    assert_string_not_equal(answered(world, "fingerprint"), before);
+    ask(world, "POST", V1 "/authority", "{\"action\":\"cancel\"}");
+    assert_error(world, 409, "the new authority issues certificates already");
+    ask(world, "POST", V1 "/authority", "{\"action\":\"force\"}");
+    assert_string_equal(answered(world, "stage"), "steady");
+    ask(world, "POST", V1 "/authority", "{\"action\":\"force\"}");
+    assert_error(world, 409, "the authority is not being rotated");
+    free(before);
+}
+
+static void test_rotation_is_cancelled(void **state)
+{
+    static const uint8_t id[REQUEST_ID_SIZE] = "request-number-1";
+    struct world *world = *state;
+    struct ask again = {
+        .method = "POST", .path = V1 "/authority", .body = "{\"action\":\"rotate\"}", .request_id = id};
+
+    found_truly(world);
+    for (unsigned i = 0; i < 2; i++) { /* Its answer was lost: it is done once. */
+        ask_raw(world, &again);
+        assert_int_equal(world->status, 200);
+    }
+    assert_int_equal(world->proposals, 1);
+    ask(world, "POST", V1 "/authority", "{\"action\":\"cancel\"}");
+    assert_string_equal(answered(world, "stage"), "steady");
+    ask(world, "POST", V1 "/authority", "{\"action\":\"cancel\"}");
+    assert_error(world, 409, "the authority is not being rotated");
+}
+
+static void test_authority_refused(void **state)
+{
+    struct world *world = *state;
+
+    ask(world, "GET", V1 "/authority", NULL);
+    assert_error(world, 404, "the cluster is insecure: it has no authority");
+    ask(world, "POST", V1 "/authority", "{\"action\":\"rotate\"}");
+    assert_error(world, 400, "the cluster is insecure: it has no authority");
+    found_truly(world);
+    ask(world, "POST", V1 "/authority", "{\"action\":\"melt\"}");
+    assert_error(world, 400, "action must be rotate, force or cancel, not \\\"melt\\\"");
+    ask(world, "POST", V1 "/authority", "{}");
+    assert_error(world, 400, "action must be");
+    ask(world, "POST", V1 "/authority", "[]");
+    assert_error(world, 400, "unable to decode body: ");
+    assert_int_equal(world->proposals, 0);
+}
+
+/* Whatever is asked for: of the private key there is nothing in any answer. */
+static void test_no_private_key_in_answers(void **state)
+{
+    static const char *const paths[] = {"/authority", "/machines",    "/members",
+                                        "/settings",  "/join-tokens", "/units"};
+    struct world *world = *state;
+
+    found(world);
+    for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+        _cleanup_(freep) char *path = xasprintf(V1 "%s", paths[i]);
+
+        ask(world, "GET", path, NULL);
+        assert_lacks(world, "the key");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +429,10 @@ int main(void)
         TEST(test_lost_machine_with_units_is_removed),
         TEST(test_last_voter_is_kept),
         TEST(test_leader_is_removed_by_the_next_one),
+        TEST(test_authority_is_rotated),
+        TEST(test_rotation_is_cancelled),
+        TEST(test_authority_refused),
+        TEST(test_no_private_key_in_answers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

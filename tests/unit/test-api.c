@@ -602,9 +602,10 @@ static void test_settings_refused(void **state)
         {"{\"settings\":null}", "no settings are given\""},
         {"{\"settings\":{}}", "no settings are given\""},
         {"{\"settings\":[\"voters\"]}", "unable to decode body: \\\"settings\\\" must be an object\""},
-        {"{\"settings\":{\"voter\":3}}", "there is no setting \\\"voter\\\"; there are certificate_lifetime, "
-                                         "failure_limit_burst, failure_limit_interval, voters, voters_grace "
-                                         "and voters_spread_by\""},
+        {"{\"settings\":{\"voter\":3}}",
+         "there is no setting \\\"voter\\\"; there are certificate_lifetime, "
+         "failure_limit_burst, failure_limit_interval, host_role, voters, voters_grace "
+         "and voters_spread_by\""},
         {"{\"settings\":{\"failure_limit_burst\":3,\"\":null}}", "there is no setting \\\"\\\"; there are"},
         {"{\"settings\":{\"nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\":"
          "1}}",
@@ -641,7 +642,10 @@ static void test_settings_refused(void **state)
     "\"},"                                                                                                   \
     "{\"default\":\"10min\",\"limits\":\"1ms to 1d\",\"meaning\":\"Within so long these failures must be\"," \
     "\"name\":\"failure_limit_interval\",\"value\":\"" interval                                              \
-    "\"},{\"default\":\"5\",\"limits\":\"1, 3, 5 "                                                           \
+    "\"},{\"default\":\"admin\",\"limits\":\"none, viewer, operator or admin\",\"meaning\":\"What one may "  \
+    "do "                                                                                                    \
+    "through a host that does not hold the cluster's data\",\"name\":\"host_role\",\"value\":\"admin\""      \
+    "},{\"default\":\"5\",\"limits\":\"1, 3, 5 "                                                             \
     "or 7\",\"meaning\":\"How many hosts vote, as far as there are so "                                      \
     "many\",\"name\":\"voters\",\"value\":\"" voters                                                         \
     "\"},{\"default\":\"5min\",\"limits\":\"1s to 30d\",\"meaning\":\"A voter that is away for so long is "  \

@@ -137,6 +137,7 @@ static void test_bad_lines_and_values_keep_the_default(void **state)
         {"token_limit=0", ":2: token_limit: 0 is not between"},
         {"token_limit=65536", "token_limit"},
         {"token_limit=-1", "token_limit"},
+        {"feature_level=99", ":2: feature_level: 99 is not between 0 and "},
         {"disable_engine=maybe", ":2: disable_engine: \"maybe\" is neither true nor false"},
         {"bootstrap=", "bootstrap"},
         {"agent_ttl=soon", ":2: agent_ttl: "},
@@ -371,7 +372,7 @@ static void test_all_keys(void **state)
          "disable_engine=True\nunits_directory=/run/x/\nsystemd_user=yes\nagent_ttl=1m30s\ndata_dir=/d\n"
          "cluster_listen=0.0.0.0:1\ncluster_address=host-1.example:2\nbootstrap=on\n"
          "join=a:1, [fe80::1]:2 ,c.d:3\njoin_token_file=/t\nvoters=7\napi_listen=[::]:49153\n"
-         "api_socket=\napi_socket_group=\ninsecure=1\ndrain_on_shutdown=no\n",
+         "api_socket=\napi_socket_group=\ninsecure=1\ndrain_on_shutdown=no\nfeature_level=0\n",
          &config);
     assert_int_equal(logged.count, 0);
     assert_int_equal(config.verbosity, 2);
@@ -385,6 +386,7 @@ static void test_all_keys(void **state)
     assert_int_equal(config.token_limit, 7);
     assert_true(config.disable_engine && config.systemd_user && config.bootstrap && config.insecure);
     assert_false(config.drain_on_shutdown);
+    assert_int_equal(config.feature_level, 0);
     assert_string_equal(config.units_directory, "/run/x");
     assert_int_equal(config.agent_ttl_ms, 90000);
     assert_string_equal(config.data_dir, "/d");
@@ -572,8 +574,10 @@ static void test_every_key_there_and_back(void **state)
         {"api_listen", "[::1]:1"},
         {"api_socket", "/s"},
         {"api_socket_group", "wheel"},
+        {"api_socket_others", "read"},
         {"insecure", "true"},
         {"drain_on_shutdown", "false"},
+        {"feature_level", "0"},
     };
     struct config config;
     size_t count = 0;

@@ -534,45 +534,29 @@ static void test_tokens_come_from_requests(void **state)
 static void test_founding(void **state)
 {
     struct world *world = *state;
-    struct founding founding = {.cluster_id = (const uint8_t *)"fedcba9876543210",
-                                .machine_id = ID_B,
-                                .lifetime_ms = YEAR_MS,
-                                .now_ms = NOW_MS};
-    _cleanup_(pki_key_freep) struct pki_key *key = NULL;
+    const uint8_t *cluster = (const uint8_t *)"fedcba9876543210";
+    Fleet__RegisterMachine machine = FLEET__REGISTER_MACHINE__INIT;
     struct credentials loaded = {0};
-    Fleet__Authority authority;
+    struct pki_info info;
     struct err err = {0};
 
-    /* The key that is there from before stays; of certificates there is nothing left. */
+    machine.machine_id = (char *)ID_B;
+    machine.cluster_address = (char *)"10.0.0.2:7390";
+    /* Again, too: what is there of an attempt that was given up, or of another cluster, is replaced. */
     for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(founding_begin(&world->credentials, &founding, &authority, &err), 0);
-        assert_int_equal(pki_key_decode(authority.private_key.data, authority.private_key.len, &key, &err),
-                         0);
-        assert_int_equal(pki_key_fits(key, authority.certificate.data, authority.certificate.len, &err), 0);
+        _cleanup_(pki_key_freep) struct pki_key *key = NULL;
+
+        assert_int_equal(founding_certify(&world->credentials, cluster, &machine, NOW_MS, &key, &err), 0);
         assert_int_equal(credentials_load(world->directory, &loaded, &err), 0);
         assert_true(credentials_complete(&loaded));
-        assert_string_equal(loaded.info.name.id, ID_B);
-        assert_memory_equal(loaded.info.name.cluster_id, founding.cluster_id, CLUSTER_ID_SIZE);
-        assert_int_equal(loaded.info.not_after_ms, NOW_MS + YEAR_MS);
         assert_int_equal(loaded.root_count, 1);
-        assert_memory_equal(loaded.roots[0].data, authority.certificate.data, authority.certificate.len);
-        assert_int_equal(
-            pki_verify(loaded.chain, loaded.chain_count, loaded.roots, 1, NOW_MS, &loaded.info, &err), 0);
+        assert_int_equal(pki_key_fits(key, loaded.roots[0].data, loaded.roots[0].size, &err), 0);
+        assert_int_equal(pki_verify(loaded.chain, loaded.chain_count, loaded.roots, 1, NOW_MS, &info, &err),
+                         0);
+        assert_int_equal(info.name.kind, PKI_MACHINE);
+        assert_string_equal(info.name.id, ID_B);
+        assert_memory_equal(info.name.cluster_id, cluster, CLUSTER_ID_SIZE);
         credentials_done(&loaded);
-        pki_key_free(TAKE_PTR(key));
-        founding_done(&authority);
-    }
-    {
-        struct pki_blob kept = {0};
-
-        assert_int_equal(credentials_load_authority(&world->credentials, &kept, &err), -ENOENT);
-        founding.keeps_key = true;
-        assert_int_equal(founding_begin(&world->credentials, &founding, &authority, &err), 0);
-        assert_int_equal(credentials_load_authority(&world->credentials, &kept, &err), 0);
-        assert_int_equal(kept.size, authority.private_key.len);
-        assert_memory_equal(kept.data, authority.private_key.data, kept.size);
-        pki_blob_done(&kept);
-        founding_done(&authority);
     }
 }
 

@@ -377,8 +377,9 @@ static void test_clients_that_cannot_be(void **state)
         {"--driver=foo", "unrecognized driver \"foo\" (there is API only, the default)"},
         {"--driver=api", "unrecognized driver \"api\" (there is API only, the default)"},
         {"--endpoint=https://h --ca-file=/nonexistent", "--ca-file: /nonexistent: No such file or directory"},
-        {"--endpoint=https://h --cert-file=/dev/null", "--cert-file and --key-file must be given together"},
-        {"--endpoint=https://h --key-file=/dev/null", "--cert-file and --key-file must be given together"},
+        {"--endpoint=https://h --cert-file=/dev/null",
+         "/dev/null holds no private key: --key-file must be given too"},
+        {"--endpoint=https://h --key-file=/dev/null", "--key-file needs --cert-file"},
         {"--tunnel=-oProxyCommand=x", "--tunnel: \"-oProxyCommand=x\" is no host, or host:port, for ssh"},
         {"--tunnel=h --ssh-username=-x", "--tunnel: \"-x\" is no user name for ssh"},
     };

@@ -108,7 +108,7 @@ static int setup(void **state)
     assert_int_equal(uv_loop_init(&w->loop), 0);
     w->server = http_server_new(&w->loop, "fleetd/9.9", &callbacks, w);
     http_server_set_timeout(w->server, 2);
-    fd = http_listen_unix(w->path, HTTP_NO_GROUP, NULL);
+    fd = http_listen_unix(w->path, HTTP_NO_GROUP, false, NULL);
     assert_true(fd >= 0);
     assert_int_equal(http_server_add(w->server, fd, NULL), 0);
     *state = w;
@@ -749,26 +749,26 @@ static void test_listen_unix(void **state)
     char path[128];
     int fd;
 
-    assert_int_equal(http_listen_unix(w->path, HTTP_NO_GROUP, &err), -EADDRINUSE);
+    assert_int_equal(http_listen_unix(w->path, HTTP_NO_GROUP, false, &err), -EADDRINUSE);
     assert_non_null(strstr(err.text, w->path));
     snprintf(path, sizeof path, "%s/file", w->dir);
     close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-    assert_int_equal(http_listen_unix(path, HTTP_NO_GROUP, &err), -EEXIST);
+    assert_int_equal(http_listen_unix(path, HTTP_NO_GROUP, false, &err), -EEXIST);
     unlink(path);
-    assert_int_equal(http_listen_unix("/nonexistent-dir/s", HTTP_NO_GROUP, &err), -ENOENT);
-    assert_int_equal(http_listen_unix("", HTTP_NO_GROUP, &err), -ENAMETOOLONG);
+    assert_int_equal(http_listen_unix("/nonexistent-dir/s", HTTP_NO_GROUP, false, &err), -ENOENT);
+    assert_int_equal(http_listen_unix("", HTTP_NO_GROUP, false, &err), -ENAMETOOLONG);
     memset(path, 'x', sizeof path - 1);
     path[0] = '/';
     path[sizeof path - 1] = '\0';
-    assert_int_equal(http_listen_unix(path, HTTP_NO_GROUP, &err), -ENAMETOOLONG);
+    assert_int_equal(http_listen_unix(path, HTTP_NO_GROUP, false, &err), -ENAMETOOLONG);
 
     snprintf(path, sizeof path, "%s/two", w->dir);
-    fd = http_listen_unix(path, http_find_group("no-such-group-here"), NULL);
+    fd = http_listen_unix(path, http_find_group("no-such-group-here"), false, NULL);
     assert_true(fd >= 0);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0660);
     close(fd);
-    fd = http_listen_unix(path, http_find_group("root"), NULL); /* Stale now: replaced. */
+    fd = http_listen_unix(path, http_find_group("root"), false, NULL); /* Stale now: replaced. */
     assert_true(fd >= 0);
     assert_int_equal(http_server_add(w->server, fd, NULL), 0);
     unlink(path);
@@ -783,7 +783,7 @@ static void test_remove_a_listener(void **state)
     int fd;
 
     snprintf(path, sizeof path, "%s/two", w->dir);
-    fd = http_listen_unix(path, HTTP_NO_GROUP, NULL);
+    fd = http_listen_unix(path, HTTP_NO_GROUP, false, NULL);
     assert_int_equal(http_server_add(w->server, fd, NULL), 0);
     client_open(&waiting, path);
     client_open(&idle, path);
@@ -837,7 +837,7 @@ static void test_close_with_a_removed_listener(void **state)
     int fd;
 
     snprintf(path, sizeof path, "%s/two", w->dir);
-    fd = http_listen_unix(path, HTTP_NO_GROUP, NULL);
+    fd = http_listen_unix(path, HTTP_NO_GROUP, false, NULL);
     assert_int_equal(http_server_add(w->server, fd, NULL), 0);
     client_open(&waiting, path);
     client_send(w, &waiting, "GET /later HTTP/1.1\r\nHost: x\r\n\r\n");

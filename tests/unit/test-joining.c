@@ -524,6 +524,7 @@ static void test_another_cluster_never_hears_the_secret(void **state)
     join(world, true, address_of(member), NULL);
     WAIT(world, world->troubles == 1);
     assert_int_equal(world->finals, 1);
+    assert_non_null(strstr(world->trouble, "it does not prove to be of the cluster that the token is for"));
     assert_int_equal(member->hellos, 0); /* It did not even hear who calls. */
     assert_int_equal(member->requests, 0);
 }

@@ -72,6 +72,7 @@ static struct registry *new_cluster(const char *certificate)
 
     body.cluster_id = bytes_of("0123456789abcdef");
     body.voters = 5;
+    body.level = FEATURE_LEVEL;
     body.authority = certificate[0] != '\0' ? &authority : NULL;
     command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
     command.create_cluster = &body;
@@ -497,6 +498,62 @@ static void test_credentials_of_a_machine(void **state)
     assert_memory_equal(machine->certified_by, "FINGERPRINT FINGERPRINT FINGERPR", FINGERPRINT_SIZE);
 }
 
+/* Whoever has a backup has the units, but nothing that gives power over the cluster. */
+static void test_backup_gives_no_power(void **state)
+{
+    static const char *const secrets[] = {"its key", "root A",        "key B", "root B",
+                                          "B by A",  "digest digest", TOKEN_1};
+    _cleanup_(registry_freep) struct registry *registry = new_cluster("root A"), *fresh = registry_new();
+    Fleet__Authority next = authority_of("root B", "key B", "B by A");
+    struct registry_snapshot *taken;
+    struct strbuf all = {0};
+
+    assert_int_equal(add_token(registry, TOKEN_1, HOUR_MS, 0, NOW_MS), 0);
+    assert_int_equal(join(registry, ID_A, TOKEN_1), 0);
+    assert_int_equal(join(registry, ID_B, TOKEN_1), 0);
+    assert_int_equal(remove_machine(registry, ID_B), 0);
+    assert_int_equal(rotate(registry, BEGIN, &next), 0);
+    taken = registry_snapshot_for_backup(registry);
+    for (size_t i = 0; i < taken->count; i++)
+        strbuf_add_bytes(&all, taken->pieces[i].base, taken->pieces[i].size);
+    registry_snapshot_free(registry, taken);
+    for (size_t i = 0; i < ARRAY_SIZE(secrets); i++)
+        assert_null(memmem(all.text, all.size, secrets[i], strlen(secrets[i])));
+    assert_int_equal(registry_restore(fresh, all.text, all.size, NULL), 0);
+    assert_false(registry_is_secure(fresh));
+    assert_null(registry_join_tokens(fresh));
+    assert_null(registry_removed(fresh, ID_B));
+    strbuf_done(&all);
+}
+
+static void test_restored_cluster_has_its_own_authority(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = new_cluster("root A"), *copy = NULL;
+    Fleet__Authority next = authority_of("root B", "key B", "B by A"),
+                     own = authority_of("root C", "key C", "");
+    const struct registry_machine *machine;
+
+    assert_int_equal(add_token(registry, TOKEN_1, HOUR_MS, 0, NOW_MS), 0);
+    assert_int_equal(join(registry, ID_A, TOKEN_1), 0);
+    assert_int_equal(join(registry, ID_B, TOKEN_1), 0);
+    assert_int_equal(remove_machine(registry, ID_B), 0);
+    assert_int_equal(rotate(registry, BEGIN, &next), 0);
+    assert_int_equal(rotate(registry, ISSUE, NULL), 0);
+    registry_renew(registry, &(struct registry_renewal){.machine_id = ID_C,
+                                                        .server_id = 7,
+                                                        .cluster_id = (const uint8_t *)"fedcba9876543210",
+                                                        .authority = &own});
+    copy = restored(registry);
+    assert_int_equal(registry_rotation(registry_authorities(copy)), ROTATION_STEADY);
+    assert_authority(&registry_authorities(copy)->issuing, "root C", "key C");
+    assert_authority(&registry_authorities(copy)->old, "", "");
+    assert_null(registry_join_token(copy, TOKEN_1));
+    assert_null(registry_removed(copy, ID_B)); /* It was removed from another cluster. */
+    machine = registry_machine(copy, ID_A);
+    assert_int_equal(machine->root_count, 0);
+    assert_string_equal(machine->join_token, "");
+}
+
 /* Its checksum is right; what it says cannot be. */
 static void test_senseless_snapshot(void **state)
 {
@@ -609,6 +666,8 @@ int main(void)
         cmocka_unit_test(test_removed_machines_are_bounded),
         cmocka_unit_test(test_credentials_of_a_machine),
         cmocka_unit_test(test_senseless_snapshot),
+        cmocka_unit_test(test_backup_gives_no_power),
+        cmocka_unit_test(test_restored_cluster_has_its_own_authority),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -78,7 +78,7 @@ static void deliver_up(struct wire *wire, const Fleet__SessionUp *up)
     assert_int_equal(up->message_case, FLEET__SESSION_UP__MESSAGE_API_REQUEST);
     ticket = NEW0(struct reply_ticket);
     *ticket = (struct reply_ticket){wire, up->api_request->id};
-    handle = api_handle(wire->world->api, up->api_request, on_answer, ticket);
+    handle = api_handle(wire->world->api, up->api_request, WIRE_HOST, on_answer, ticket);
     if (handle == 0)
         return;
     assert_true(wire->waiting_count < WIRE_REQUESTS_MAX);
@@ -141,9 +141,20 @@ static bool on_member(void *data)
     return ((struct wire *)data)->member;
 }
 
+static int on_admit(const struct access_caller *caller, enum pki_role needed, bool here, struct err *err,
+                    void *data)
+{
+    const struct access_facts facts = {.secure = ((struct wire *)data)->world->secure,
+                                       .certificate = ACCESS_CERTIFICATE_UNCHECKED,
+                                       .via = "",
+                                       .via_role = PKI_ROLE_ADMIN};
+
+    return access_check(caller, &facts, needed, err);
+}
+
 static uint64_t on_local(const Fleet__ApiRequest *request, api_done *done, void *done_data, void *data)
 {
-    return api_handle(((struct wire *)data)->world->api, request, done, done_data);
+    return api_handle(((struct wire *)data)->world->api, request, NULL, done, done_data);
 }
 
 static char *on_status(void *data)
@@ -175,6 +186,7 @@ int wire_setup(void **state)
         .send = on_send,
         .trouble = on_trouble,
         .member = on_member,
+        .admit = on_admit,
         .local = on_local,
         .status = on_status,
         .metrics = on_metrics,
@@ -192,7 +204,7 @@ int wire_setup(void **state)
     assert_int_equal(uv_loop_init(&wire->loop), 0);
     wire->router = router_new(&wire->loop, &router_callbacks, wire);
     wire->http = http_server_new(&wire->loop, "fleetd/9.9", &http_callbacks, wire);
-    fd = http_listen_unix(wire->path, HTTP_NO_GROUP, NULL);
+    fd = http_listen_unix(wire->path, HTTP_NO_GROUP, false, NULL);
     assert_true(fd >= 0);
     assert_int_equal(http_server_add(wire->http, fd, NULL), 0);
     *state = wire;

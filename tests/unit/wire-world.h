@@ -9,6 +9,7 @@
 
 #include "fleetd/router.h"
 
+#define WIRE_HOST         ID_A /* Which passes the requests on. */
 #define WIRE_REQUESTS_MAX 64
 
 struct wire_message {
