@@ -64,7 +64,7 @@ struct daemon {
     struct membership *membership;
     struct pki_key *proving_key; /* The authority's, out of the registry; NULL: not needed so far... */
     uint8_t proving_for[FINGERPRINT_SIZE]; /* ...and whose it is. */
-    struct credentials credentials; /* Empty where "insecure = true" is set. */
+    struct credentials credentials;        /* Empty where "insecure = true" is set. */
     struct gate *gate;
     struct store *store;
     struct core *core;

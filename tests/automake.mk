@@ -64,6 +64,7 @@ LAB_FILES = \
 	tests/lab/faults.py \
 	tests/lab/fleet.py \
 	tests/lab/host.py \
+	tests/lab/impostor.py \
 	tests/lab/janitor.py \
 	tests/lab/kernel.py \
 	tests/lab/lab.py \
@@ -83,6 +84,7 @@ LAB_FILES = \
 	tests/lab/test_errors.py \
 	tests/lab/test_failover.py \
 	tests/lab/test_hostverbs.py \
+	tests/lab/test_impostor.py \
 	tests/lab/test_lab.py \
 	tests/lab/test_joining.py \
 	tests/lab/test_leases.py \

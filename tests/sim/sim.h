@@ -69,7 +69,7 @@ struct sim_host {
     uint64_t clock_rate;                /* ...nor the same second: so many to 1000 true ones. */
     int64_t wall_offset_ms;
     enum { SIM_UP, SIM_WAITS, SIM_GOES_DOWN } shutdown;
-    bool gives_up; /* In the end it is not shut down. */
+    bool gives_up;                     /* In the end it is not shut down. */
     uint64_t bus_away_ms, bus_back_ms; /* How long fleetd was last without systemd, and until when. */
     bool disk_full;
     uint64_t disk_slow_ms;
