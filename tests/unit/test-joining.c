@@ -154,7 +154,8 @@ static int gate_check(const Fleet__JoinRequest *request, const char *peer, struc
 
     member->requests++;
     assert_true(request->secret.len <= sizeof member->secret);
-    memcpy(member->secret, request->secret.data, request->secret.len);
+    if (request->secret.len > 0)
+        memcpy(member->secret, request->secret.data, request->secret.len);
     member->secret_size = request->secret.len;
     snprintf(member->machine_id, sizeof member->machine_id, "%s", request->machine->machine_id);
     snprintf(member->peer, sizeof member->peer, "%s", peer);
