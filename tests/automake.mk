@@ -63,6 +63,7 @@ LAB_FILES = \
 	tests/lab/disks.py \
 	tests/lab/faults.py \
 	tests/lab/fleet.py \
+	tests/lab/flood.py \
 	tests/lab/host.py \
 	tests/lab/impostor.py \
 	tests/lab/janitor.py \
@@ -70,6 +71,7 @@ LAB_FILES = \
 	tests/lab/lab.py \
 	tests/lab/patience.py \
 	tests/lab/run.py \
+	tests/lab/sanitizers.py \
 	tests/lab/supervisor.py \
 	tests/lab/fleet_peer.py \
 	tests/lab/test_access.py \
@@ -83,6 +85,7 @@ LAB_FILES = \
 	tests/lab/test_disk.py \
 	tests/lab/test_errors.py \
 	tests/lab/test_failover.py \
+	tests/lab/test_flood.py \
 	tests/lab/test_hostverbs.py \
 	tests/lab/test_impostor.py \
 	tests/lab/test_lab.py \

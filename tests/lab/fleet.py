@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import sanitizers
 from lab import Host, Lab, LabError, wait_until
 
 TOP = Path(__file__).resolve().parents[2]
@@ -101,6 +102,8 @@ class Cluster:
             raise LabError(f"{self.service} does not exist: it is what starts fleetd on a host")
         host.install(self.service, "/etc/systemd/system/fleetd.service", 0o644)
         host.install(LEASE_SERVICE, "/etc/systemd/system/fleet-lease.service", 0o644)
+        if sanitizers.is_sanitized(build):
+            sanitizers.install(host)
         host.run(["systemctl", "daemon-reload"])
         # Enabled: after a power cut, the host is to find its way back by itself.
         host.run(["systemctl", "enable", "--quiet", "fleetd.service"])

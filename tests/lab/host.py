@@ -40,6 +40,7 @@ class Host:
         self.deaf_to: set[int] = set()  # Numbers of hosts whose packets are dropped here.
         self.mute_to: set[int] = set()  # Numbers of hosts to which packets are dropped here.
         self.loss_percent = 0
+        self.environment: dict[str, str] = {}  # Of programs that are run here, besides HOST_ENVIRONMENT.
         self._supervisors: list[subprocess.Popen[bytes]] = []  # The last one is that of the running host.
 
     def __repr__(self) -> str:
@@ -95,7 +96,7 @@ class Host:
 
     def popen(self, argv: Sequence[str | Path], **options: Any) -> subprocess.Popen[str]:
         """Starts a program in the host; options as of subprocess.Popen."""
-        environment = HOST_ENVIRONMENT | options.pop("env", {})
+        environment = HOST_ENVIRONMENT | self.environment | options.pop("env", {})
         return subprocess.Popen(self.command(argv), text=True, env=environment, start_new_session=True, **options)
 
     def run(self, argv: Sequence[str | Path], check: bool = True, timeout: float = 30,

@@ -33,6 +33,7 @@ sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True  # The checkout may belong to somebody else than root.
 
 import patience  # noqa: E402  (the path comes first)
+import sanitizers  # noqa: E402
 from fleet import TOP, Cluster  # noqa: E402
 from lab import BASE_DIR, Lab, LabError, exit_on_signals  # noqa: E402
 from testing import Needs, NotHere  # noqa: E402
@@ -90,6 +91,7 @@ class Stage:
         self.lab = Lab(needs.hosts, build=build, disk_mb=needs.disk_mb)
         self.needs = needs
         self.cluster: Cluster | None = None
+        self.reported = ""
 
     def play(self, function: Callable[..., None]) -> None:
         wanted = list(inspect.signature(function).parameters)
@@ -98,6 +100,12 @@ class Stage:
                                    hosts=self.lab.hosts[:self.needs.hosts - self.needs.spare])
             self.cluster.start()
         function(**{name: getattr(self, name) for name in wanted})
+
+    def reports(self) -> str:
+        """What sanitizers have found since the last call."""
+        found = "".join(sanitizers.reports(host) for host in self.lab.hosts)
+        fresh, self.reported = found.removeprefix(self.reported), found
+        return f"A sanitizer has found something:\n{fresh}" if fresh else ""
 
     def tell(self) -> str:
         """What the hosts have to say, for a person who looks for the reason of a failure."""
@@ -134,6 +142,9 @@ class Runner:
         self.shared = None
         try:
             for index, (name, function) in enumerate(tests[first:], first):
+                if getattr(module, "MEASURES", False) and sanitizers.is_sanitized(self.build):
+                    print(f"NOT RUN {module.__name__}:{name}: its figures would be those of the sanitizers", flush=True)
+                    continue
                 begin, disturbed_s = time.monotonic(), patience.disturbed_s()
                 try:
                     failure = self.run_test(module, function)
@@ -177,6 +188,7 @@ class Runner:
         except (Exception, TestDeadline):
             failure = traceback.format_exc()
         if stage is not None:
+            failure += stage.reports()
             if failure:
                 failure += stage.tell()
             if is_shared:

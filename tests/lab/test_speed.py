@@ -16,6 +16,7 @@ from witness import assert_stays, fleetd_pid, lives
 
 SHARED = True
 ALONE = True
+MEASURES = True
 NEEDS = Needs(hosts=3)
 
 # Runs in a host: starts new units by turns with systemctl and with fleetctl, and prints how long each took, in seconds.

@@ -3,7 +3,8 @@
 
 A file tests/lab/test_*.py holds functions test_*(lab) or, with a cluster of fleet in it, test_*(cluster): the
 parameter's name says which. Each gets hosts of its own; a module that says SHARED = True gets one lab for all its
-functions, which then run in the order of the file. One that says ALONE = True measures: nothing runs beside it.
+functions, which then run in the order of the file. One that says ALONE = True measures: nothing runs beside it; with MEASURES = True,
+it does nothing else, and is not run with sanitizers in what was built.
 """
 
 from __future__ import annotations

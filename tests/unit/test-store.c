@@ -419,6 +419,63 @@ static void test_barriers(void **state)
     barrier(w);
 }
 
+/* ---- what is new waits until all hosts know it ---- */
+
+struct proposed {
+    bool came;
+    int status;
+};
+
+static void on_command_done(enum store_outcome outcome, const struct registry_result *result,
+                            const char *reason, void *data)
+{
+    struct proposed *proposed = data;
+
+    assert_int_equal(outcome, STORE_APPLIED);
+    proposed->came = true;
+    proposed->status = result->status;
+}
+
+static int propose_command(struct world *w, const Fleet__Command *command)
+{
+    struct proposed proposed = {0};
+
+    store_propose(leader(w)->store, command, on_command_done, &proposed);
+    assert_false(proposed.came);
+    WAIT(w, proposed.came);
+    return proposed.status;
+}
+
+/* An older follower would ignore the settings and count the change all the same; so it never sees one. */
+static void test_new_commands_wait_for_all_hosts(void **state)
+{
+    struct world *w = *state;
+    Fleet__Setting setting = FLEET__SETTING__INIT, *settings[] = {&setting};
+    Fleet__ChangeSettings body = FLEET__CHANGE_SETTINGS__INIT;
+    Fleet__SetLevel level = FLEET__SET_LEVEL__INIT;
+    Fleet__Command change = FLEET__COMMAND__INIT, raise = FLEET__COMMAND__INIT;
+    const struct registry *registry;
+
+    found(w);
+    registry = store_registry(leader(w)->store);
+    setting.name = (char *)"failure_limit_burst";
+    setting.value = (char *)"3";
+    body.changes = settings;
+    body.n_changes = 1;
+    change.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
+    change.change_settings = &body;
+    assert_int_equal(propose_command(w, &change), -EPROTO);
+    assert_int_equal(registry_version(registry), 0);
+    assert_null(registry_setting(registry, setting.name));
+
+    level.level = 1;
+    raise.body_case = FLEET__COMMAND__BODY_SET_LEVEL;
+    raise.set_level = &level;
+    assert_int_equal(propose_command(w, &raise), 0);
+    assert_int_equal(propose_command(w, &change), 0);
+    assert_string_equal(registry_setting(registry, setting.name), "3");
+}
+
 /* A majority is gone: what is in flight is unknown, what waits is refused, nothing is left without answer. */
 static void test_lost_majority(void **state)
 {
@@ -704,6 +761,7 @@ int main(void)
         TEST(test_three_servers),
         TEST(test_leadership_is_offered),
         TEST(test_barriers),
+        TEST(test_new_commands_wait_for_all_hosts),
         TEST(test_lost_majority),
         TEST(test_server_is_removed_and_joins_anew),
         TEST(test_bad_members_are_refused),
