@@ -32,7 +32,7 @@ def impersonate(rogue: Host, ip: str) -> None:
                accept=lambda text: "listens" in text)
 
 
-@lab_test(hosts=5, spare=1, deadline_s=180, conf={"agent_ttl": f"{TTL_S}s", "voters": "3"})
+@lab_test(hosts=6, spare=1, deadline_s=180, conf={"agent_ttl": f"{TTL_S}s", "voters": "3"})
 def test_impostor_at_the_leaders_address(cluster: Cluster) -> None:
     cluster.wait_voters(3)
     [standby] = wait_until(lambda: members_of(cluster, cluster.hosts[0], "standby"), 20, "a standby",
