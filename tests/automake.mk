@@ -87,6 +87,7 @@ LAB_FILES = \
 	tests/lab/test_failover.py \
 	tests/lab/test_flood.py \
 	tests/lab/test_hostverbs.py \
+	tests/lab/test_impostor.py \
 	tests/lab/test_lab.py \
 	tests/lab/test_joining.py \
 	tests/lab/test_leases.py \
