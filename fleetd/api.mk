@@ -85,7 +85,8 @@ tests_unit_test_registry_security_SOURCES = tests/unit/test-registry-security.c
 tests_unit_test_registry_security_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
 tests_unit_test_registry_security_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_registry_security_LDADD = $(tests_unit_test_registry_LDADD)
-tests_unit_test_credentials_SOURCES = tests/unit/test-credentials.c fleetd/credentials.c fleetd/credentials.h
+tests_unit_test_credentials_SOURCES = tests/unit/test-credentials.c fleetd/credentials.c fleetd/credentials.h \
+	fleetd/founding.c fleetd/founding.h
 tests_unit_test_credentials_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
 tests_unit_test_credentials_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_credentials_LDADD = $(API_LIBS) $(CMOCKA_LIBS)

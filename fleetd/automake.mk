@@ -121,6 +121,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/membership.c fleetd/membership.h \
 	fleetd/observing.c \
 	fleetd/prober.c fleetd/prober.h \
+	fleetd/proving.c \
 	fleetd/messages.h \
 	fleetd/patience.c fleetd/patience.h \
 	fleetd/recovery.c fleetd/recovery.h \

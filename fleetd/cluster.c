@@ -209,6 +209,8 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
                                                   : "belongs to no cluster yet");
     if (hello->purpose == FLEET__PURPOSE__PURPOSE_RAFT) {
         r = admission_check_peer(daemon, hello, err);
+        if (r >= 0)
+            r = proving_check_server(conn, hello->server_id, err, daemon);
         if (r < 0)
             return r;
         *ret = store_accept(daemon->store, hello, ret_data);
@@ -410,6 +412,10 @@ void cluster_learn_peers(struct daemon *daemon)
             if (machines[i]->server_id == servers[j].id)
                 strlist_add(&keepers, machines[i]->id);
     cluster_set_peers(daemon, &addresses);
+    /* Of some it is not known (yet) which machine they are: the entries are not applied so far. */
+    for (size_t i = 0; i < daemon->member.keepers.count && keepers.count < count; i++)
+        if (!strlist_has(&keepers, daemon->member.keepers.items[i]))
+            strlist_add(&keepers, daemon->member.keepers.items[i]);
     if (set_list(&daemon->member.keepers, &keepers))
         save_member(daemon);
     strlist_done(&addresses);
@@ -539,7 +545,9 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
 int cluster_start(struct daemon *daemon, struct err *err)
 {
     static const struct port_callbacks callbacks = {.on_accept = on_accept,
-                                                    .on_later_history = on_later_history};
+                                                    .on_later_history = on_later_history,
+                                                    .prove = proving_sign,
+                                                    .check_server = proving_check_server};
     struct port_identity identity = port_identity(daemon);
     int r;
 

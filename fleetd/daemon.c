@@ -421,6 +421,7 @@ void daemon_free(struct daemon *daemon)
     free(daemon->share.pieces);
     membership_free(daemon->membership);
     credentials_done(&daemon->credentials);
+    pki_key_free(daemon->proving_key);
     member_done(&daemon->member);
     identity_done(&daemon->identity);
     config_done(&daemon->config);

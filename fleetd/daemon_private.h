@@ -63,7 +63,9 @@ struct daemon {
 
     struct port *port;
     struct membership *membership;
-    struct credentials credentials; /* Empty where "insecure = true" is set. */
+    struct pki_key *proving_key; /* The authority's, out of the registry; NULL: not needed so far... */
+    uint8_t proving_for[FINGERPRINT_SIZE]; /* ...and whose it is. */
+    struct credentials credentials;        /* Empty where "insecure = true" is set. */
     struct gate *gate;
     struct store *store;
     struct core *core;
@@ -167,6 +169,11 @@ void admission_look(struct daemon *daemon); /* Once a second: ends connections w
 int admission_check_peer(const struct daemon *daemon, const Fleet__Hello *hello, struct err *err);
 /* Whether no other host of that machine id is there: -EEXIST and a text. */
 int admission_check_alone(struct daemon *daemon, const struct registry_machine *known, struct err *err);
+
+/* proving.c: callbacks of the port, see there. */
+bool proving_sign(const void *text, size_t size, struct port_proof *ret, void *data);
+/* Whether the other side may speak as this server of the consensus. */
+int proving_check_server(const struct conn *conn, uint64_t server_id, struct err *err, void *data);
 
 /* leading_lease.c: answers to heartbeats that ask for a lease. */
 struct lessor *lessor_new(struct daemon *daemon);

@@ -32,7 +32,7 @@
 #define FRONT_STALL_MS                   30000u
 #define FRONT_FINISH_MS                  5000u /* To take what is left when the HTTP server has ended it. */
 #define FRONT_CHUNK                      16384u
-#define FRONT_BUFFERS_MAX                (6 * FRONT_CHUNK)
+#define FRONT_BUFFERS_MAX                (7 * FRONT_CHUNK)
 
 struct front;
 

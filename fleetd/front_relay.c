@@ -16,6 +16,12 @@
 #include "fleetd/front_private.h"
 #include "raftstore/tls_stream.h"
 
+/* 'in' holds what one read can complete, a record that was begun before and those in this chunk, in a buffer
+ * that grows by doubling; GnuTLS a record that is not whole; 'out' one chunk, encrypted. */
+_Static_assert(2 * (FRONT_CHUNK + TLS_RECORD_MAX) + 2 * (TLS_RECORD_MAX + TLS_RECORD_OVERHEAD) <=
+                   FRONT_BUFFERS_MAX,
+               "what is on its way in one connection");
+
 /* ---- the end ---- */
 
 static void conn_free(struct front_conn *conn)

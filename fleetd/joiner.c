@@ -66,7 +66,8 @@ static void on_late(uv_timer_t *timer)
     conn_close(joiner->conn, "no answer in time");
 }
 
-/* From here on the other side is known to be a member of the cluster that the token is for. */
+/* The other side is known to be a machine of the cluster that the token is for. If it does not only say that
+ * it leads, it is told the secret, and believed. */
 static void on_open(struct conn *conn, const Fleet__Welcome *welcome, void *data)
 {
     struct joiner *joiner = data;
@@ -74,6 +75,10 @@ static void on_open(struct conn *conn, const Fleet__Welcome *welcome, void *data
     uint8_t *bytes;
     size_t size;
 
+    if (joiner->callbacks.token != NULL && !conn_peer_proved(conn)) {
+        conn_close(conn, "it says that it leads, and does not prove that it has the cluster's data");
+        return;
+    }
     request.machine = joiner->callbacks.machine(joiner->data);
     if (joiner->callbacks.token != NULL) {
         const struct pki_blob *wanted = joiner->callbacks.request(joiner->data);

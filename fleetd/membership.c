@@ -50,7 +50,7 @@ struct membership {
 
 static void forget_by_hand(struct membership *membership)
 {
-    explicit_bzero(&membership->by_hand.token, sizeof membership->by_hand.token);
+    explicit_bzero(membership->by_hand.token.secret, sizeof membership->by_hand.token.secret);
     membership->by_hand = (struct by_hand){0};
 }
 

@@ -148,8 +148,8 @@ static void inquire(struct prober *prober, struct subject *subject)
     subject->inquiry = NEW0(struct inquiry);
     *subject->inquiry = (struct inquiry){.prober = prober, .subject = subject};
     prober->inquiries++;
-    subject->inquiry->identify =
-        identify_start(prober->port, subject->address, subject->server_id, on_identified, subject->inquiry);
+    subject->inquiry->identify = identify_start(prober->port, subject->address, subject->server_id,
+                                                subject->machine_id, on_identified, subject->inquiry);
 }
 
 /* ---- connecting ---- */

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "raftstore/limits.h"
 
 #define RETRY_MS_MIN          50u
@@ -20,6 +21,7 @@
 #define OPENING_MS            3000u /* For the leader's answer to what this host has. */
 #define HEARTBEAT_MS_MIN      100u
 #define HEARTBEATS_MISSED_MAX 3u
+#define UNPROVED_LOG_MS       60000u
 
 enum uplink_state {
     UPLINK_SEARCHING,
@@ -51,6 +53,7 @@ struct uplink {
     uint64_t heard_ms; /* On the loop's clock. */
     uint64_t sequence, share_version;
     char trouble[256];
+    uint64_t unproved_ms; /* When somebody was last said to be no leader; 0: never. */
     void (*closed)(void *data);
     void *closed_data;
 };
@@ -143,10 +146,33 @@ static void on_timer(uv_timer_t *timer)
 
 /* ---- messages ---- */
 
+/* A certificate says which machine somebody is, not that it may lead; a leader has the data, and can prove
+ * it. */
+static bool is_leader(struct uplink *uplink, const struct conn *conn)
+{
+    const struct pki_name *name = conn_peer_name(conn);
+    uint64_t now = uv_now(uplink->loop);
+
+    if (name == NULL || conn_peer_proved(conn))
+        return true;
+    if (uplink->unproved_ms == 0 || now - uplink->unproved_ms >= UNPROVED_LOG_MS) {
+        uplink->unproved_ms = now > 0 ? now : 1;
+        log_error(
+            "Machine %s at %s says that it leads, and does not prove that it has the cluster's data: it is "
+            "not followed. Is that host in the wrong hands?",
+            name->id, conn_peer(conn));
+    }
+    return false;
+}
+
 static void on_open(struct conn *conn, const Fleet__Welcome *welcome, void *data)
 {
     struct uplink *uplink = data;
 
+    if (!is_leader(uplink, conn)) {
+        give_up(uplink, "a host says that it leads, and does not prove that it has the cluster's data");
+        return;
+    }
     uplink->greeted = true;
     wait_ms(uplink, INFORMED_MS);
     uplink_go_on(uplink);

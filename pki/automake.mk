@@ -7,6 +7,7 @@ pki_libpki_a_SOURCES = \
 	pki/key.c \
 	pki/name.c \
 	pki/pem.c \
+	pki/proof.c \
 	pki/read.c \
 	pki/request.c \
 	pki/token.c \

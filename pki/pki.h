@@ -144,6 +144,23 @@ int pki_verify(const struct pki_blob *chain, size_t chain_count, const struct pk
 int pki_verify_pinned(const struct pki_blob *chain, size_t chain_count, const uint8_t pin[PKI_PIN_SIZE],
                       uint64_t now_ms, struct pki_info *ret, size_t *ret_root, struct err *err);
 
+/* ---- proofs ---- */
+
+#define PKI_PROOF_MAX 128u /* Bytes. */
+
+/* Shows that this host has an authority's key: signs a text with it, which must be one that no certificate
+ * begins like, and that means the same nowhere else. */
+int pki_prove(const struct pki_key *authority_key, const void *text, size_t text_size, struct pki_blob *ret,
+              struct err *err);
+
+/* Whether the key of one of 'roots', or of one of 'others' that a root has certified, has signed this text.
+ * -EKEYREJECTED: none of them has; -EKEYEXPIRED: one has that has ended; -EINVAL: 'roots' are of no use. */
+int pki_verify_proof(const void *proof, size_t proof_size, const void *text, size_t text_size,
+                     const struct pki_blob *others, size_t other_count, const struct pki_blob *roots,
+                     size_t root_count, uint64_t now_ms, struct err *err);
+
+/* ---- PEM ---- */
+
 /* PEM files hold any number of certificates. The text ends in a NUL that 'size' does not count. */
 int pki_to_pem(const struct pki_blob *certificates, size_t count, struct pki_blob *ret, struct err *err);
 /* At most 'max' are read; more: -E2BIG. None: -EBADMSG. They are not checked further: see pki_read(). */

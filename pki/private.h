@@ -48,5 +48,8 @@ int pki_check_key_kind(gnutls_pubkey_t key, struct err *err);
 int pki_certificate_open(const void *der, size_t size, gnutls_x509_crt_t *ret, struct pki_info *ret_info,
                          struct err *err);
 
+/* Whether the one has certified the other, directly; when they end is not asked. */
+bool pki_is_signed_by(gnutls_x509_crt_t certificate, gnutls_x509_crt_t authority);
+
 /* Parsed, signed by its own key, and of the right kind. Freed by request_freep(). */
 int pki_request_open(const void *der, size_t size, gnutls_x509_crq_t *ret, struct err *err);

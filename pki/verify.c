@@ -17,6 +17,26 @@
      GNUTLS_VERIFY_DISABLE_CRL_CHECKS | GNUTLS_VERIFY_DO_NOT_ALLOW_X509_V1_CA_CRT |  \
      GNUTLS_PROFILE_TO_VFLAGS(GNUTLS_PROFILE_HIGH))
 
+static unsigned check_below(gnutls_x509_crt_t *path, size_t count, gnutls_x509_crt_t root)
+{
+    gnutls_x509_crt_t trusted[1] = {root};
+    gnutls_x509_trust_list_t list;
+    unsigned status = GNUTLS_CERT_INVALID;
+
+    if (gnutls_x509_trust_list_init(&list, 1) < 0)
+        return status;
+    if (gnutls_x509_trust_list_add_cas(list, trusted, 1, 0) != 1 ||
+        gnutls_x509_trust_list_verify_crt(list, path, count, VERIFY_FLAGS, &status, NULL) < 0)
+        status = GNUTLS_CERT_INVALID;
+    gnutls_x509_trust_list_deinit(list, 0);
+    return status;
+}
+
+bool pki_is_signed_by(gnutls_x509_crt_t certificate, gnutls_x509_crt_t authority)
+{
+    return check_below(&certificate, 1, authority) == 0;
+}
+
 struct link {
     gnutls_x509_crt_t certificate;
     struct pki_info info;
@@ -104,19 +124,11 @@ struct search {
 
 static unsigned check_path(const struct search *search, size_t count, const struct link *root)
 {
-    gnutls_x509_crt_t path[PKI_CHAIN_MAX], trusted[1] = {root->certificate};
-    gnutls_x509_trust_list_t list;
-    unsigned status = GNUTLS_CERT_INVALID;
+    gnutls_x509_crt_t path[PKI_CHAIN_MAX];
 
     for (size_t i = 0; i < count; i++)
         path[i] = search->path[i]->certificate;
-    if (gnutls_x509_trust_list_init(&list, 1) < 0)
-        return status;
-    if (gnutls_x509_trust_list_add_cas(list, trusted, 1, 0) != 1 ||
-        gnutls_x509_trust_list_verify_crt(list, path, count, VERIFY_FLAGS, &status, NULL) < 0)
-        status = GNUTLS_CERT_INVALID;
-    gnutls_x509_trust_list_deinit(list, 0);
-    return status;
+    return check_below(path, count, root->certificate);
 }
 
 static void judge_path(struct search *search, size_t count, const struct link *root)

@@ -368,6 +368,11 @@ const struct pki_info *conn_peer_info(const struct conn *conn)
     return conn->peer_info.name.kind != PKI_NOBODY ? &conn->peer_info : NULL;
 }
 
+bool conn_peer_proved(const struct conn *conn)
+{
+    return conn->peer_proved;
+}
+
 const struct pki_name *conn_peer_name(const struct conn *conn)
 {
     return conn->peer_info.name.kind != PKI_NOBODY ? &conn->peer_info.name : NULL;

@@ -80,6 +80,7 @@ struct conn {
     struct tls_handshake *handshake; /* While HANDSHAKING... */
     struct tls_stream *tls;          /* ...and after it. */
     bool tls_ended;
+    bool peer_proved;          /* conn_peer_proved() */
     struct pki_info peer_info; /* name.kind PKI_NOBODY: of nobody. */
 
     struct frame_reader reader;

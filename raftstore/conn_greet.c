@@ -7,16 +7,53 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/times.h"
 #include "raftstore/conn.h"
 #include "raftstore/greeting.h"
+#include "raftstore/proof.h"
+
+/* That we have the authority's key: NULL if we have not. 'proof' and 'own' are where it is put together; what
+ * 'own' holds is freed by the caller. */
+static const Fleet__Proof *conn_prove(struct conn *conn, Fleet__Proof *proof, struct port_proof *own)
+{
+    const struct port *port = conn->port;
+    uint8_t text[PROOF_TEXT_SIZE];
+
+    if (conn->tls == NULL || port->callbacks.prove == NULL ||
+        proof_text(conn->tls, conn->dialled, text) < 0 ||
+        !port->callbacks.prove(text, sizeof(text), own, port->data))
+        return NULL;
+    fleet__proof__init(proof);
+    proof->signature = (ProtobufCBinaryData){.len = own->signature.size, .data = own->signature.data};
+    proof->authorities = own->authorities;
+    proof->n_authorities = own->authority_count;
+    return proof;
+}
+
+static void conn_check_proof(struct conn *conn, const Fleet__Proof *proof)
+{
+    struct err err = {0};
+
+    if (conn->tls == NULL || proof == NULL)
+        return;
+    conn->peer_proved = proof_check(proof, conn->tls, !conn->dialled, conn->credentials,
+                                    conn->pinned ? conn->pin : NULL, wall_ms(), &err) >= 0;
+    if (!conn->peer_proved)
+        log_debug("%s: %s", conn->peer, err.text);
+}
 
 void conn_send_hello(struct conn *conn)
 {
+    struct port_proof own = {0};
+    Fleet__Proof proof;
+    const Fleet__Proof *shown =
+        conn->purpose == FLEET__PURPOSE__PURPOSE_RAFT ? conn_prove(conn, &proof, &own) : NULL;
     size_t size;
     _cleanup_(freep) uint8_t *bytes =
-        greeting_pack_hello(&conn->port->identity, conn->purpose, conn->to_server_id, &size);
+        greeting_pack_hello(&conn->port->identity, conn->purpose, conn->to_server_id, shown, &size);
 
     conn_queue_frame(conn, bytes, size);
+    pki_blob_done(&own.signature);
 }
 
 static void conn_open(struct conn *conn)
@@ -31,11 +68,16 @@ static void conn_open(struct conn *conn)
 static void conn_send_welcome(struct conn *conn, bool accepted, const char *reason,
                               const char *leader_address)
 {
+    struct port_proof own = {0};
+    Fleet__Proof proof;
+    const Fleet__Proof *shown =
+        accepted && conn->purpose != FLEET__PURPOSE__PURPOSE_IDENTIFY ? conn_prove(conn, &proof, &own) : NULL;
     size_t size;
-    _cleanup_(freep) uint8_t *bytes =
-        greeting_pack_welcome(&conn->port->identity, conn->is_ours, accepted, reason, leader_address, &size);
+    _cleanup_(freep) uint8_t *bytes = greeting_pack_welcome(&conn->port->identity, conn->is_ours, accepted,
+                                                            reason, leader_address, shown, &size);
 
     conn_queue_frame(conn, bytes, size);
+    pki_blob_done(&own.signature);
 }
 
 void conn_refuse(struct conn *conn, const char *text, const char *leader_address)
@@ -99,6 +141,8 @@ void conn_take_hello(struct conn *conn, const uint8_t *bytes, size_t size)
     } else {
         conn->purpose = hello->purpose;
         conn->peer_server_id = hello->server_id;
+        if (conn->purpose == FLEET__PURPOSE__PURPOSE_RAFT)
+            conn_check_proof(conn, hello->proof);
         r = port->callbacks.on_accept(conn, hello, &callbacks, &data, leader_address, &err, port->data);
         leader_address[ADDRESS_MAX] = '\0';
         if (r == 0 && callbacks == NULL)
@@ -120,6 +164,16 @@ void conn_take_hello(struct conn *conn, const uint8_t *bytes, size_t size)
         fleet__hello__free_unpacked(hello, NULL);
 }
 
+static int conn_check_server(struct conn *conn, const Fleet__Welcome *welcome, struct err *err)
+{
+    const struct port *port = conn->port;
+
+    conn_check_proof(conn, welcome->proof);
+    if (conn->purpose != FLEET__PURPOSE__PURPOSE_RAFT || port->callbacks.check_server == NULL)
+        return 0;
+    return port->callbacks.check_server(conn, welcome->server_id, err, port->data);
+}
+
 void conn_take_welcome(struct conn *conn, const uint8_t *bytes, size_t size)
 {
     Fleet__Welcome *welcome = fleet__welcome__unpack(NULL, size, bytes);
@@ -139,6 +193,8 @@ void conn_take_welcome(struct conn *conn, const uint8_t *bytes, size_t size)
     } else if (greeting_check_level(&conn->port->identity, conn->purpose, welcome->level, welcome->version,
                                     &err) < 0) {
         port_log_stranger(conn->port, conn->peer, err.text);
+        conn_shut(conn, err.text);
+    } else if (conn_check_server(conn, welcome, &err) < 0) {
         conn_shut(conn, err.text);
     } else {
         conn->peer_server_id = welcome->server_id;

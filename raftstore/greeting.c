@@ -12,7 +12,7 @@
 #include "base/str.h"
 
 uint8_t *greeting_pack_hello(const struct port_identity *identity, Fleet__Purpose purpose,
-                             uint64_t to_server_id, size_t *ret_size)
+                             uint64_t to_server_id, const Fleet__Proof *proof, size_t *ret_size)
 {
     Fleet__Hello hello = FLEET__HELLO__INIT;
     uint8_t *bytes;
@@ -33,6 +33,7 @@ uint8_t *greeting_pack_hello(const struct port_identity *identity, Fleet__Purpos
     hello.recoveries = identity->history.recoveries;
     hello.history = history_id(&identity->history);
     hello.has_log = identity->has_log;
+    hello.proof = (Fleet__Proof *)proof;
 
     bytes = xmalloc(fleet__hello__get_packed_size(&hello));
     *ret_size = fleet__hello__pack(&hello, bytes);
@@ -40,7 +41,8 @@ uint8_t *greeting_pack_hello(const struct port_identity *identity, Fleet__Purpos
 }
 
 uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool ours, bool accepted,
-                               const char *reason, const char *leader_address, size_t *ret_size)
+                               const char *reason, const char *leader_address, const Fleet__Proof *proof,
+                               size_t *ret_size)
 {
     Fleet__Welcome welcome = FLEET__WELCOME__INIT;
     uint8_t *bytes;
@@ -54,6 +56,7 @@ uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool ours, 
     welcome.level = identity->level;
     welcome.boot_id.data = (uint8_t *)identity->boot_id;
     welcome.boot_id.len = sizeof(identity->boot_id);
+    welcome.proof = (Fleet__Proof *)proof;
     if (ours) {
         welcome.recoveries = identity->history.recoveries;
         welcome.history = history_id(&identity->history);

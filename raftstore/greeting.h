@@ -6,12 +6,13 @@
 #include "raftstore/fleet.pb-c.h"
 #include "raftstore/port.h"
 
-/* Both return what goes into the frame (free()). */
+/* Both return what goes into the frame (free()). 'proof' may be NULL. */
 uint8_t *greeting_pack_hello(const struct port_identity *identity, Fleet__Purpose purpose,
-                             uint64_t to_server_id, size_t *ret_size);
+                             uint64_t to_server_id, const Fleet__Proof *proof, size_t *ret_size);
 /* 'ours': it goes to a member of our cluster. */
 uint8_t *greeting_pack_welcome(const struct port_identity *identity, bool ours, bool accepted,
-                               const char *reason, const char *leader_address, size_t *ret_size);
+                               const char *reason, const char *leader_address, const Fleet__Proof *proof,
+                               size_t *ret_size);
 
 bool greeting_is_of_cluster(const struct port_identity *identity, const Fleet__Hello *hello);
 

@@ -3,14 +3,17 @@
 
 #include "raftstore/identify.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/str.h"
 
 struct identify {
     struct conn *conn;
     uint64_t server_id;
+    char machine_id[sizeof(((struct port_identity *)NULL)->machine_id)]; /* "": any. */
     enum identify_result result;
     uint8_t boot_id[BOOT_ID_SIZE];
     void (*done)(enum identify_result result, const uint8_t *boot_id, void *data);
@@ -19,7 +22,8 @@ struct identify {
 
 static void take_welcome(struct identify *identify, const Fleet__Welcome *welcome)
 {
-    if (welcome->server_id != identify->server_id) {
+    if (welcome->server_id != identify->server_id ||
+        (identify->machine_id[0] != '\0' && !streq(welcome->machine_id, identify->machine_id))) {
         identify->result = IDENTIFY_OTHER;
     } else if (welcome->boot_id.len != BOOT_ID_SIZE) {
         identify->result = IDENTIFY_OLD;
@@ -52,6 +56,7 @@ static void on_close(struct conn *conn, const char *reason, const Fleet__Welcome
 }
 
 struct identify *identify_start(struct port *port, const char *address, uint64_t server_id,
+                                const char *machine_id,
                                 void (*done)(enum identify_result result, const uint8_t *boot_id, void *data),
                                 void *data)
 {
@@ -60,6 +65,8 @@ struct identify *identify_start(struct port *port, const char *address, uint64_t
     struct identify *identify = NEW0(struct identify);
 
     identify->server_id = server_id;
+    if (machine_id != NULL)
+        snprintf(identify->machine_id, sizeof identify->machine_id, "%s", machine_id);
     identify->result = IDENTIFY_NOBODY;
     identify->done = done;
     identify->data = data;

@@ -19,9 +19,11 @@ enum identify_result {
 
 struct identify;
 
-/* 'done' comes exactly once, never from inside this call or a conn_*() or port_*() call, and it is freed
- * then. 'boot_id' is borrowed; NULL unless IDENTIFY_THERE. */
+/* Whoever answers as another machine than 'machine_id' (NULL: it is not known which one the server is) is
+ * somebody else; with TLS its certificate says so. 'done' comes exactly once, never from inside this call or
+ * a conn_*() or port_*() call, and it is freed then. 'boot_id' is borrowed; NULL unless IDENTIFY_THERE. */
 struct identify *identify_start(struct port *port, const char *address, uint64_t server_id,
+                                const char *machine_id,
                                 void (*done)(enum identify_result result, const uint8_t *boot_id, void *data),
                                 void *data);
 void identify_cancel(struct identify *identify);

@@ -66,6 +66,13 @@ struct conn_callbacks {
     void (*on_accepted)(struct conn *conn, void *data); /* Accepted ones only: it is open now. May be NULL. */
 };
 
+/* See proof.h. The authorities are borrowed until the next turn of the loop. */
+struct port_proof {
+    struct pki_blob signature;
+    ProtobufCBinaryData authorities[3];
+    size_t authority_count;
+};
+
 struct port_callbacks {
     /* A peer has said a valid Hello. Return 0 and set *ret to the connection's callbacks and *ret_data (kept
      * until on_close) to accept; or a negative errno with a text in err (sent to the peer) to refuse,
@@ -76,6 +83,12 @@ struct port_callbacks {
     /* A member of our cluster has data of a later history than ours, or of another one that is as late. May
      * come from inside any greeting, in both directions, and again; may be NULL. */
     void (*on_later_history)(const struct cluster_history *history, const char *machine_id, void *data);
+    /* With TLS: signs the text with the key of the cluster's authority (pki_prove()). False: we do not have
+     * it. May be NULL. */
+    bool (*prove)(const void *text, size_t size, struct port_proof *ret, void *data);
+    /* One that was dialled with PURPOSE_RAFT says that it is this server: may it? If not (a negative errno,
+     * with a text), nothing is said to it. May be NULL. */
+    int (*check_server)(const struct conn *conn, uint64_t server_id, struct err *err, void *data);
 };
 
 /* Ignores SIGPIPE for the whole process: libuv writes to sockets without MSG_NOSIGNAL. */
@@ -135,4 +148,8 @@ uint64_t conn_peer_server_id(const struct conn *conn);
 /* Whose certificate the other side has shown, and all else that it says. NULL: none (plain text, or it wants
  * to join). Valid as long as the conn; also in on_accept. */
 const struct pki_name *conn_peer_name(const struct conn *conn);
+/* Whether the other side has proved, in its greeting, that it has the key of the cluster's authority, and so
+ * is one of those who keep the data, and may lead (proof.h). Asked for: of who is dialled, and of who dials
+ * with PURPOSE_RAFT. */
+bool conn_peer_proved(const struct conn *conn);
 const struct pki_info *conn_peer_info(const struct conn *conn);

@@ -9,6 +9,7 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/greeting.c raftstore/greeting.h \
 	raftstore/identify.c raftstore/identify.h \
 	raftstore/port.c raftstore/port.h \
+	raftstore/proof.c raftstore/proof.h \
 	raftstore/raftnet.c raftstore/raftnet.h \
 	raftstore/raftwire.c raftstore/raftwire.h \
 	raftstore/tls_alert.c raftstore/tls_alert.h \

@@ -492,7 +492,7 @@ static void inquire(struct link *link)
     DL_APPEND(net->inquiries, inquiry);
     peer->inquiry = inquiry;
     inquiry->identify =
-        identify_start(net->port, inquiry->address, inquiry->server_id, on_identified, inquiry);
+        identify_start(net->port, inquiry->address, inquiry->server_id, NULL, on_identified, inquiry);
 }
 
 /* One that is in no configuration of ours has no address that it could be compared with (see the top of

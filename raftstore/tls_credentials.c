@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <gnutls/x509.h>
+#include <gnutls/abstract.h>
 
 #include "base/alloc.h"
 
@@ -20,33 +20,29 @@ struct tls_credentials {
     size_t root_count;
 };
 
+/* In this order: several ways may lead up from the first, so GnuTLS must not take them for one. */
 struct shown {
-    gnutls_x509_crt_t items[PKI_CHAIN_MAX];
-    size_t count;
+    gnutls_pcert_st items[PKI_CHAIN_MAX];
+    unsigned count;
 };
 
 static void shown_done(struct shown *shown)
 {
-    for (size_t i = 0; i < shown->count; i++)
-        gnutls_x509_crt_deinit(shown->items[i]);
+    for (unsigned i = 0; i < shown->count; i++)
+        gnutls_pcert_deinit(&shown->items[i]);
 }
 
 static int shown_add(struct shown *shown, const struct pki_blob *blob, struct err *err)
 {
     const gnutls_datum_t der = {.data = blob->data, .size = blob->size};
-    gnutls_x509_crt_t certificate;
     int r;
 
     if (shown->count == PKI_CHAIN_MAX)
         return err_set(err, -E2BIG, "more than %u certificates", PKI_CHAIN_MAX);
-    if (gnutls_x509_crt_init(&certificate) < 0)
-        abort(); /* Out of memory. */
-    r = gnutls_x509_crt_import(certificate, &der, GNUTLS_X509_FMT_DER);
-    if (r < 0) {
-        gnutls_x509_crt_deinit(certificate);
+    r = gnutls_pcert_import_x509_raw(&shown->items[shown->count], &der, GNUTLS_X509_FMT_DER, 0);
+    if (r < 0)
         return err_set(err, -EBADMSG, "a certificate is damaged: %s", gnutls_strerror(r));
-    }
-    shown->items[shown->count++] = certificate;
+    shown->count++;
     return 0;
 }
 
@@ -62,7 +58,7 @@ static int set_key(struct tls_credentials *credentials, const struct pki_key *ke
                    struct err *err)
 {
     _cleanup_(pki_blob_done) struct pki_blob der = {0};
-    gnutls_x509_privkey_t own;
+    gnutls_privkey_t own;
     gnutls_datum_t datum;
     int r;
 
@@ -70,14 +66,17 @@ static int set_key(struct tls_credentials *credentials, const struct pki_key *ke
     if (r < 0)
         return r;
     datum = (gnutls_datum_t){.data = der.data, .size = der.size};
-    if (gnutls_x509_privkey_init(&own) < 0)
+    if (gnutls_privkey_init(&own) < 0)
         abort(); /* Out of memory. */
-    r = gnutls_x509_privkey_import_pkcs8(own, &datum, GNUTLS_X509_FMT_DER, NULL, GNUTLS_PKCS_PLAIN);
+    r = gnutls_privkey_import_x509_raw(own, &datum, GNUTLS_X509_FMT_DER, NULL, GNUTLS_PKCS_PLAIN);
     if (r >= 0)
-        r = gnutls_certificate_set_x509_key(credentials->gnutls, shown->items, (int)shown->count, own);
-    gnutls_x509_privkey_deinit(own);
-    return r < 0 ? err_set(err, -EBADMSG, "the key and the certificate are of no use: %s", gnutls_strerror(r))
-                 : 0;
+        r = gnutls_certificate_set_key(credentials->gnutls, NULL, 0, shown->items, (int)shown->count, own);
+    if (r < 0) {
+        gnutls_privkey_deinit(own);
+        return err_set(err, -EBADMSG, "the key and the certificate are of no use: %s", gnutls_strerror(r));
+    }
+    shown->count = 0; /* They are the credentials' own now, and so is the key. */
+    return 0;
 }
 
 static int set_roots(struct tls_credentials *credentials, const struct pki_blob *roots, size_t count,

@@ -127,6 +127,16 @@ void tls_stream_end(struct tls_stream *stream)
     (void)gnutls_bye(stream->session, GNUTLS_SHUT_WR); /* on_push() takes everything. */
 }
 
+int tls_stream_binding(const struct tls_stream *stream, uint8_t ret[TLS_BINDING_SIZE])
+{
+    static const char label[] = "EXPORTER-fleet-proof";
+
+    return gnutls_prf_rfc5705(stream->session, sizeof(label) - 1, label, 0, NULL, TLS_BINDING_SIZE,
+                              (char *)ret) < 0
+               ? -EIO
+               : 0;
+}
+
 size_t tls_stream_pending(const struct tls_stream *stream)
 {
     return stream->out_size;

@@ -34,6 +34,11 @@ int tls_stream_read(struct tls_stream *stream, void *to, size_t size, struct err
 int tls_stream_write(struct tls_stream *stream, const void *bytes, size_t size, size_t expect,
                      struct err *err);
 
+/* A number that both ends of this session know, nobody else, and that no other session has (RFC 8446 §7.5).
+ */
+#define TLS_BINDING_SIZE 32u
+int tls_stream_binding(const struct tls_stream *stream, uint8_t ret[TLS_BINDING_SIZE]);
+
 /* Says that nothing more comes (close_notify). */
 void tls_stream_end(struct tls_stream *stream);
 

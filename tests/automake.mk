@@ -36,6 +36,7 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/leading_voters.c \
 	fleetd/membership.c \
 	fleetd/observing.c \
+	fleetd/proving.c \
 	fleetd/removal.c \
 	fleetd/renewal.c \
 	fleetd/reload.c \
@@ -64,6 +65,7 @@ LAB_FILES = \
 	tests/lab/fleet.py \
 	tests/lab/flood.py \
 	tests/lab/host.py \
+	tests/lab/impostor.py \
 	tests/lab/janitor.py \
 	tests/lab/kernel.py \
 	tests/lab/lab.py \
@@ -85,6 +87,7 @@ LAB_FILES = \
 	tests/lab/test_failover.py \
 	tests/lab/test_flood.py \
 	tests/lab/test_hostverbs.py \
+	tests/lab/test_impostor.py \
 	tests/lab/test_lab.py \
 	tests/lab/test_joining.py \
 	tests/lab/test_leases.py \

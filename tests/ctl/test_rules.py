@@ -298,4 +298,4 @@ def test_help_fits_a_screen(b):
     assert "submit" in verbs and len(verbs) > 15
     for verb in [None, *verbs]:
         lines = b.run("help", *([verb] if verb else []))[1].expandtabs(8).splitlines()
-        assert len(lines) <= 66 and max(map(len, lines)) <= 80, (verb, len(lines), max(lines, key=len))
+        assert len(lines) <= 72 and max(map(len, lines)) <= 80, (verb, len(lines), max(lines, key=len))

@@ -14,6 +14,7 @@ import time
 
 PORT = 7390
 TLS = "/var/lib/fleet/tls"
+LEVEL = 1  # Feature level (raftstore/registry_level.h).
 
 
 def varint(n: int) -> bytes:
@@ -77,7 +78,7 @@ class Peer:
         boot = open("/run/fleet/boot-id").read().strip()
         self.boot = boot
         self.send(number(1, 1) + number(2, 2) + data(3, bytes.fromhex(ask["cluster"])) +
-                  fixed64(4, int(ask["server"], 16)) + data(6, machine) + data(7, bytes.fromhex(boot)))
+                  fixed64(4, int(ask["server"], 16)) + data(6, machine) + data(7, bytes.fromhex(boot)) + number(80, LEVEL))
 
     def send(self, message: bytes) -> None:
         self.socket.sendall(struct.pack(">I", len(message)) + message)
@@ -113,7 +114,8 @@ def as_itself(ask: dict[str, str]) -> dict:
     welcome = peer.receive()
     if welcome.get(1) != [1]:
         return {"refused": welcome.get(2, [b""])[0].decode()}
-    machine = data(1, ask["machine"]) + data(2, "impostor") + fixed64(5, int(ask["server"], 16)) + data(21, peer.boot)
+    machine = data(1, ask["machine"]) + data(2, "impostor") + fixed64(5, int(ask["server"], 16)) + data(21, peer.boot) + \
+        number(80, LEVEL)
     peer.send(data(1, number(1, int.from_bytes(os.urandom(7), "little") | 1) + data(2, machine) + number(3, 1)))
     callers = {"nobody": b"", "root": number(1, 1) + number(5, 3),
                "client": number(1, 2) + data(3, "admin") + data(4, ask["serial"]) + number(5, 3)}

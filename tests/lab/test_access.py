@@ -45,13 +45,15 @@ def assert_refused(result: Any, *pieces: str) -> None:
     assert result.returncode == 1 and all(piece in result.stderr for piece in pieces), result
 
 
+def members(cluster: Cluster) -> list[dict[str, Any]]:
+    return json.loads(cluster.ctl(cluster.hosts[0], "list-members", "--output=json").stdout)
+
+
 def worker(cluster: Cluster) -> Host:
     """The host without the cluster's data."""
-    def find() -> list[str]:
-        rows = cluster.ctl(cluster.hosts[0], "list-members", "--no-legend", "--full", "--fields=machine,role").stdout
-        return [row.split()[0].split("/")[0] for row in rows.splitlines() if row.split()[1] == "host"]
-    [machine] = wait_until(find, 30, "one host that neither votes nor stands by", accept=lambda found: len(found) == 1)
-    return cluster.host_of(machine)
+    found = wait_until(lambda: members(cluster), 30, "two hosts to have the data", accept=lambda all: sorted(
+        member["role"] for member in all) == ["host", "standby", "voter"])
+    return cluster.host_of(next(member["machine"] for member in found if member["role"] == "host"))
 
 
 def entries(host: Host, *matches: str) -> list[dict[str, str]]:
@@ -192,8 +194,7 @@ def test_a_host_reads_only_its_own_share(cluster: Cluster) -> None:
 
     # As a daemon that says what it likes to the leader.
     leader = cluster.wait_leader()
-    members = cluster.ctl(leader, "list-members", "--no-legend", "--full", "--fields=machine,server").stdout
-    server = next(row.split()[1] for row in members.splitlines() if row.startswith(outsider.machine_id))
+    server = next(member["server"] for member in members(cluster) if member["machine"] == outsider.machine_id)
     serial = cluster.ctl(leader, "list-client-certs", "--no-legend", "--fields=serial").stdout.strip()
     status = json.loads(outsider.run(["curl", "-s", "--unix-socket", "/run/fleet.sock", "http://fleet/fleet/v1/status"]).stdout)
     outsider.systemctl("stop", "fleetd")

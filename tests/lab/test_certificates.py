@@ -125,6 +125,12 @@ def test_a_token_from_before_a_rotation(cluster: Cluster) -> None:
     cluster.ctl(one, "rotate-authority")
     states = cluster.ctl(one, "join-token", "--list", "--no-legend", "--fields=state").stdout.split()
     assert "valid" not in states, states
+    # One from after it lets in as ever.
+    cluster.ctl(late, "leave")
+    new = cluster.ctl(one, "join-token").stdout
+    joined = cluster.ctl(late, "join", one.ip, "--token-file=-", input=new)
+    assert f"as machine {late.machine_id}" in joined.stdout, joined
+    cluster.wait_ready(4)
 
 
 @lab_test(hosts=4, deadline_s=120)

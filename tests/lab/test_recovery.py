@@ -73,6 +73,10 @@ def restore(cluster: Cluster, host: Host, path: str) -> str:
     return said
 
 
+def authority(host: Host) -> str:
+    return host.read(f"{DATA}/tls/authority.crt")
+
+
 def copy_file(source: Host, target: Host, path: str) -> None:
     (target.root / path.lstrip("/")).write_bytes((source.root / path.lstrip("/")).read_bytes())
 
@@ -94,9 +98,8 @@ def test_backup_of_10000_units_under_load_and_restored_elsewhere(cluster: Cluste
                    "/root/units/load-$n.service; fleetctl submit /root/units/load-$n.service >/dev/null && "
                    "echo $n >/root/load; done")
     load = follower.popen(["sh", "/root/load.sh"])
-    wait_until(lambda: follower.run(["cat", "/root/load"], check=False).stdout, 20, "some writes",
-               accept=lambda text: text.strip().isdigit() and int(text) > 3)
-    acknowledged = int(follower.read("/root/load"))
+    acknowledged = int(wait_until(lambda: follower.run(["cat", "/root/load"], check=False).stdout, 20, "some writes",
+                                  accept=lambda text: text.strip().isdigit() and int(text) > 3))
     begin = time.monotonic()
     said = cluster.ctl(follower, "backup", "/root/fleet.backup", timeout=60).stdout
     backup_s = time.monotonic() - begin
@@ -151,6 +154,8 @@ def test_restored_on_the_hosts_of_the_old_cluster(cluster: Cluster) -> None:
     old_token = int(re.search(r"FLEET_TOKEN=(\d+)", home.show("leased.service", "Environment")).group(1))
     cluster.ctl(second, "backup", "/root/fleet.backup")
     cluster.ctl(second, "submit", write_service(second, "later.service"))
+    old_authority = authority(second)
+    ids = {host.machine_id for host in cluster.hosts}
 
     # All that was stored is gone, on every host; what runs there does not know.
     for host in cluster.hosts:
@@ -162,6 +167,9 @@ def test_restored_on_the_hosts_of_the_old_cluster(cluster: Cluster) -> None:
         cluster.configure_joining(host, second)
         host.systemctl("start", "fleetd")
     cluster.wait_ready(3)
+    # Another cluster with an authority of its own, but the same machines.
+    assert authority(first) == authority(second) == authority(third) != old_authority
+    assert {machine.id for machine in cluster.machines(second)} == ids
     cluster.wait_voters(3)
     assert_stays(lambda: lives(cluster.hosts, "job@*"), 2 * TTL_S, "who runs what")
     assert lives(cluster.hosts, "job@*") == before, "something bounced"
@@ -249,6 +257,7 @@ def test_two_of_three_voters_gone_for_good(cluster: Cluster) -> None:
     before = start_jobs(cluster, plain)
     store_units(plain, 50)
     expected = all_units(cluster, plain)
+    old_authority, old_certificate = authority(plain), plain.read(f"{DATA}/tls/host.crt")
 
     for host in gone:
         host.power_cut()
@@ -261,6 +270,9 @@ def test_two_of_three_voters_gone_for_good(cluster: Cluster) -> None:
     wait_until(lambda: states(cluster, survivor), 20, "the plain host to be there",
                accept=lambda seen: seen.get(plain.name) == "ready" and seen.get(survivor.name) == "ready")
     assert all_units(cluster, plain) == expected
+    # It is the same cluster: whom its hosts trust, and the certificates that they have of it, stay.
+    assert authority(survivor) == authority(plain) == old_authority
+    assert plain.read(f"{DATA}/tls/host.crt") == old_certificate
     wait_until(lambda: standby.journal("fleetd"), 30, "the standby to say why it is refused",
                accept=lambda text: "Move /var/lib/fleet away" in text or "move your data directory away" in text)
     assert_stays(lambda: lives(left, "job@*"), 2 * TTL_S, "who runs what")

@@ -542,6 +542,11 @@ const struct pki_name *conn_peer_name(const struct conn *conn)
     return NULL;
 }
 
+bool conn_peer_proved(const struct conn *conn)
+{
+    return false;
+}
+
 const struct pki_info *conn_peer_info(const struct conn *conn)
 {
     return NULL;

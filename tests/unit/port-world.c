@@ -57,6 +57,7 @@ static void on_open(struct conn *conn, const Fleet__Welcome *welcome, void *data
 
     assert_true(welcome->accepted);
     end->opened++;
+    end->proved = conn_peer_proved(conn);
     if (conn_peer_name(conn) != NULL)
         end->peer = *conn_peer_name(conn);
     if (end->close_on_open)
@@ -121,6 +122,7 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
         return err_set(err, -EAGAIN, "%s", f->refuse);
     }
     end->conn = conn;
+    end->proved = conn_peer_proved(conn);
     if (conn_peer_name(conn) != NULL)
         end->peer = *conn_peer_name(conn);
     f->accepted_count++;
@@ -146,15 +148,6 @@ static void on_later_history(const struct cluster_history *history, const char *
 
     f->later_histories++;
     snprintf(f->later_machine, sizeof f->later_machine, "%s", machine_id);
-}
-
-struct port *add_port(struct fixture *f, unsigned n)
-{
-    const struct port_callbacks callbacks = {.on_accept = on_accept, .on_later_history = on_later_history};
-    struct port_identity identity = identity_of(n);
-
-    f->ports++;
-    return port_new(&f->loop, &identity, &callbacks, f);
 }
 
 /* ---- certificates ---- */
@@ -226,6 +219,45 @@ void secure_port(struct port *port, unsigned cluster, unsigned n)
 }
 
 /* ---- ports ---- */
+
+static bool prove(const void *text, size_t size, struct port_proof *ret, void *data)
+{
+    const struct authority *authority = authority_of(CLUSTER_OURS);
+    struct fixture *f = data;
+    bool by_server = ((const char *)text)[sizeof "fleet: has the authority's key"] == 'a';
+
+    if (!(by_server ? f->server_proves : f->client_proves))
+        return false;
+    assert_int_equal(size, sizeof f->last_proof);
+    if (by_server && f->gives_back)
+        text = f->last_proof;
+    assert_int_equal(pki_prove(authority->key, f->proves_otherwise != NULL ? f->proves_otherwise : text, size,
+                               &ret->signature, NULL),
+                     0);
+    memmove(f->last_proof, text, size);
+    return true;
+}
+
+static int check_server(const struct conn *conn, uint64_t server_id, struct err *err, void *data)
+{
+    struct fixture *f = data;
+
+    f->servers_checked++;
+    assert_int_equal(server_id, 1);
+    return f->check_server < 0 ? err_set(err, f->check_server, "it is not that server") : 0;
+}
+
+struct port *add_port(struct fixture *f, unsigned n)
+{
+    const struct port_callbacks callbacks = {.on_accept = on_accept,
+                                             .on_later_history = on_later_history,
+                                             .prove = prove,
+                                             .check_server = check_server};
+    struct port_identity identity = identity_of(n);
+
+    f->ports++;
+    return port_new(&f->loop, &identity, &callbacks, f);
+}
 
 static unsigned count_descriptors(void)
 {
@@ -376,7 +408,7 @@ uint8_t *hello_frame(const struct port_identity *identity, Fleet__Purpose purpos
                      size_t *ret_size)
 {
     size_t size;
-    _cleanup_(freep) uint8_t *hello = greeting_pack_hello(identity, purpose, to, &size);
+    _cleanup_(freep) uint8_t *hello = greeting_pack_hello(identity, purpose, to, NULL, &size);
     uint8_t *frame = xmalloc(size + FRAME_HEADER_SIZE);
 
     frame_header_put(frame, size);

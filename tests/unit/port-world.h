@@ -22,6 +22,7 @@ struct end {
     uint32_t sum;
     char reason[512], leader[262];
     struct pki_name peer; /* On opening, or accepting. */
+    bool proved;          /* Likewise. */
     bool refused, close_on_open, close_on_message, echo, port_close_on_message;
 };
 
@@ -36,6 +37,13 @@ struct fixture {
     const char *refuse, *refuse_leader;
     bool close_in_accept;
     struct pki_name joiner; /* Of on_accept, with PURPOSE_JOIN. */
+    /* Who has the key of our authority, and shows it: a port's callback (proof.h). */
+    bool server_proves, client_proves;
+    const void *proves_otherwise; /* A text that is signed instead of the right one... */
+    uint8_t last_proof[64];       /* ...and the right one of the last proof. */
+    bool gives_back;              /* The server signs what the client has signed. */
+    int check_server;             /* What is answered to that: 0, or a negative errno. */
+    unsigned servers_checked;
     unsigned later_histories;
     char later_machine[40];
 };

@@ -183,8 +183,6 @@ static const struct {
     {"GET", "members", false, VIEWER},
     {"POST", "members", false, ADMIN},
     {"POST", "leadership", false, ADMIN},
-    {"GET", "backup", false, ADMIN},
-    {"GET", "backup", true, ADMIN},
     {"GET", "client-certificates", false, VIEWER},
     {"POST", "client-certificates", false, ADMIN},
     {"DELETE", "client-certificates", true, ADMIN},

@@ -20,6 +20,7 @@
 #include "base/str.h"
 #include "fleetd/authority.h"
 #include "fleetd/credentials.h"
+#include "fleetd/founding.h"
 
 #define ID_A    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define ID_B    "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -528,6 +529,37 @@ static void test_tokens_come_from_requests(void **state)
     assert_memory_equal(first.pin, other.pin, sizeof first.pin);
 }
 
+/* ---- the beginning of a cluster ---- */
+
+static void test_founding(void **state)
+{
+    struct world *world = *state;
+    const uint8_t *cluster = (const uint8_t *)"fedcba9876543210";
+    Fleet__RegisterMachine machine = FLEET__REGISTER_MACHINE__INIT;
+    struct credentials loaded = {0};
+    struct pki_info info;
+    struct err err = {0};
+
+    machine.machine_id = (char *)ID_B;
+    machine.cluster_address = (char *)"10.0.0.2:7390";
+    /* Again, too: what is there of an attempt that was given up, or of another cluster, is replaced. */
+    for (unsigned i = 0; i < 2; i++) {
+        _cleanup_(pki_key_freep) struct pki_key *key = NULL;
+
+        assert_int_equal(founding_certify(&world->credentials, cluster, &machine, NOW_MS, &key, &err), 0);
+        assert_int_equal(credentials_load(world->directory, &loaded, &err), 0);
+        assert_true(credentials_complete(&loaded));
+        assert_int_equal(loaded.root_count, 1);
+        assert_int_equal(pki_key_fits(key, loaded.roots[0].data, loaded.roots[0].size, &err), 0);
+        assert_int_equal(pki_verify(loaded.chain, loaded.chain_count, loaded.roots, 1, NOW_MS, &info, &err),
+                         0);
+        assert_int_equal(info.name.kind, PKI_MACHINE);
+        assert_string_equal(info.name.id, ID_B);
+        assert_memory_equal(info.name.cluster_id, cluster, CLUSTER_ID_SIZE);
+        credentials_done(&loaded);
+    }
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -546,6 +578,7 @@ int main(void)
         TEST(test_everybody_is_believed_during_a_rotation),
         TEST(test_old_tokens_are_answered_after_a_rotation),
         TEST(test_tokens_come_from_requests),
+        TEST(test_founding),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

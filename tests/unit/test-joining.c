@@ -97,9 +97,10 @@ struct member {
     size_t secret_size;
     char machine_id[40], peer[64];
     /* What it answers. */
-    int refusal; /* A negative errno: with the text "no". */
-    bool silent; /* Never, until admit_later(). */
-    bool drop;   /* Ends the connection instead, once. */
+    int refusal;                   /* A negative errno: with the text "no". */
+    bool silent;                   /* Never, until admit_later(). */
+    bool drop;                     /* Ends the connection instead, once. */
+    const struct cluster *cluster; /* Whose authority's key it has; NULL: none. */
     void (*admit_done)(bool admitted, bool again, const char *why, void *data);
     void *admit_data;
 };
@@ -153,7 +154,8 @@ static int gate_check(const Fleet__JoinRequest *request, const char *peer, struc
 
     member->requests++;
     assert_true(request->secret.len <= sizeof member->secret);
-    memcpy(member->secret, request->secret.data, request->secret.len);
+    if (request->secret.len > 0)
+        memcpy(member->secret, request->secret.data, request->secret.len);
     member->secret_size = request->secret.len;
     snprintf(member->machine_id, sizeof member->machine_id, "%s", request->machine->machine_id);
     snprintf(member->peer, sizeof member->peer, "%s", peer);
@@ -275,9 +277,22 @@ static void no_log(int priority, const char *message, const char *const *fields)
 {
 }
 
+/* As who keeps the data can. */
+static bool prove(const void *text, size_t size, struct port_proof *ret, void *data)
+{
+    const struct cluster *cluster = ((struct member *)data)->cluster;
+
+    if (cluster == NULL)
+        return false;
+    assert_int_equal(pki_prove(cluster->key, text, size, &ret->signature, NULL), 0);
+    ret->authorities[ret->authority_count++] =
+        (ProtobufCBinaryData){.len = cluster->authority.size, .data = cluster->authority.data};
+    return true;
+}
+
 static struct member *add_member(struct world *world, const struct cluster *cluster)
 {
-    static const struct port_callbacks port_callbacks = {.on_accept = on_accept};
+    static const struct port_callbacks port_callbacks = {.on_accept = on_accept, .prove = prove};
     static const struct gate_callbacks gate_callbacks = {
         .check = gate_check, .admit = gate_admit, .fill = gate_fill};
     struct member *member = &world->members[world->member_count++];
@@ -288,6 +303,7 @@ static struct member *add_member(struct world *world, const struct cluster *clus
     memcpy(identity.cluster_id, cluster != NULL ? cluster->id : clusters[OURS].id,
            sizeof identity.cluster_id);
     member->world = world;
+    member->cluster = cluster;
     member->gate = gate_new(&gate_callbacks, member);
     member->port = port_new(&world->loop, &identity, &port_callbacks, member);
     world->ports++;
@@ -645,6 +661,30 @@ static void test_visitor_that_has_gone(void **state)
     assert_int_equal(world->admitted, 0);
 }
 
+/* Any machine of the cluster can be dialled, and say that it leads; and one that runs units only is not to
+ * learn what lets others in, nor to say whom a new host trusts. */
+static void test_only_who_keeps_the_data_hears_the_secret(void **state)
+{
+    struct world *world = *state;
+    struct member *liar = add_member(world, &clusters[OURS]), *leader = add_member(world, &clusters[OURS]);
+    const struct cluster *keys[] = {NULL, &clusters[OTHER]};
+
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        liar->cluster = keys[i];
+        join(world, true, address_of(liar), NULL);
+        WAIT(world, world->troubles > 0);
+        assert_non_null(strstr(world->trouble, "it says that it leads, and does not prove that it has the"));
+        joiner_close(TAKE_PTR(world->joiner), on_joiner_closed, world);
+        WAIT(world, world->joiner_closed);
+        world->joiner_closed = false;
+        assert_int_equal(liar->requests, 0);
+        world->troubles = 0;
+    }
+    join(world, true, address_of(liar), address_of(leader));
+    WAIT(world, world->admitted == 1);
+    assert_int_equal(liar->requests, 0);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -661,6 +701,7 @@ int main(void)
         TEST(test_what_is_issued_is_of_no_use),
         TEST(test_another_cluster_never_hears_the_secret),
         TEST(test_plain_text_never_hears_the_secret),
+        TEST(test_only_who_keeps_the_data_hears_the_secret),
         TEST(test_a_wrong_pointer_is_not_trusted),
         TEST(test_insecure_host_is_refused),
         TEST(test_visitors_are_bounded),

@@ -320,9 +320,52 @@ static void test_pinned(void **state)
 #undef PINNED
 }
 
+static void test_proofs(void **state)
+{
+    static const char text[] = "for this connection";
+    _cleanup_(pki_blob_done) struct pki_blob by_a_key = {0}, by_b_key = {0}, by_c_key = {0}, by_x_key = {0};
+    struct err err = {0};
+
+#define VERIFY(proof, text, ...) \
+    pki_verify_proof((proof).data, (proof).size, text, sizeof(text), __VA_ARGS__, &err)
+    assert_int_equal(pki_prove(a.key, text, sizeof(text), &by_a_key, &err), 0);
+    assert_int_equal(pki_prove(b.key, text, sizeof(text), &by_b_key, &err), 0);
+    assert_int_equal(pki_prove(c.key, text, sizeof(text), &by_c_key, &err), 0);
+    assert_int_equal(pki_prove(x.key, text, sizeof(text), &by_x_key, &err), 0);
+    assert_true(by_a_key.size <= PKI_PROOF_MAX);
+    assert_int_equal(VERIFY(by_a_key, text, NULL, 0, CHAIN(a.certificate), NOW), 0);
+    assert_int_equal(VERIFY(by_b_key, text, NULL, 0, CHAIN(a.certificate, b.certificate), NOW), 0);
+    /* By the word of the authority before. */
+    assert_int_equal(VERIFY(by_b_key, text, CHAIN(b.certificate, b_a), CHAIN(a.certificate), NOW), 0);
+    assert_int_equal(VERIFY(by_b_key, text, CHAIN(b_a), CHAIN(a.certificate), MS_2031 - 1), 0);
+    assert_int_equal(VERIFY(by_b_key, text, CHAIN(b_a), CHAIN(a.certificate), MS_2031), -EKEYEXPIRED);
+    assert_int_equal(VERIFY(by_a_key, text, NULL, 0, CHAIN(a.certificate), MS_2031), -EKEYEXPIRED);
+    /* Not by nobody's, nor by that of one who is no authority, nor for something else. */
+    assert_int_equal(VERIFY(by_b_key, text, CHAIN(b.certificate), CHAIN(a.certificate), NOW), -EKEYREJECTED);
+    assert_int_equal(VERIFY(by_c_key, text, CHAIN(c_b, b_a), CHAIN(a.certificate), NOW), -EKEYREJECTED);
+    assert_int_equal(VERIFY(by_x_key, text, CHAIN(x.certificate), CHAIN(a.certificate), NOW), -EKEYREJECTED);
+    assert_int_equal(VERIFY(by_a_key, "for ANOTHER connection", NULL, 0, CHAIN(a.certificate), NOW),
+                     -EKEYREJECTED);
+    pki_blob_done(&by_x_key);
+    assert_int_equal(pki_prove(machine_key, text, sizeof(text), &by_x_key, &err), 0);
+    assert_int_equal(VERIFY(by_x_key, text, CHAIN(by_a), CHAIN(a.certificate), NOW), -EKEYREJECTED);
+    assert_int_equal(VERIFY(by_x_key, text, NULL, 0, CHAIN(by_a), NOW), -EKEYREJECTED);
+    /* Nonsense. */
+    for (size_t i = 0; i < by_a_key.size; i++) {
+        by_a_key.data[i] ^= 1;
+        assert_int_equal(VERIFY(by_a_key, text, NULL, 0, CHAIN(a.certificate), NOW), -EKEYREJECTED);
+        by_a_key.data[i] ^= 1;
+    }
+    assert_int_equal(pki_verify_proof(NULL, 0, text, sizeof(text), NULL, 0, CHAIN(a.certificate), NOW, &err),
+                     -EKEYREJECTED);
+    assert_int_equal(VERIFY(by_a_key, text, NULL, 0, NULL, 0, NOW), -EINVAL);
+#undef VERIFY
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_proofs),
         cmocka_unit_test(test_no_chain),
         cmocka_unit_test(test_bad_roots),
         cmocka_unit_test(test_own_authority),

@@ -399,6 +399,126 @@ static void test_wrong_machine(void **state)
     WAIT(f, f->accepted_count == 1 && f->accepted[0].closed);
 }
 
+/* Whose data are of a later history is heard only of who has proved to be that machine: what follows from it
+ * may end the process. */
+static void test_later_history_is_no_strangers_word(void **state)
+{
+    struct fixture *f = *state;
+    struct port_identity client = identity_of(2), server = identity_of(1), joiner = identity_of(9);
+    struct odd_client odd = {.port = server_port(f), .protocol = "fleet-join/1"};
+    _cleanup_(freep) uint8_t *frame = NULL;
+    struct end end = {0};
+
+    /* The one that dials: proved, for another machine, and not at all. */
+    client.history = (struct cluster_history){1, {7}};
+    port_set_identity(f->client, &client);
+    dial_and_fail(f, &end);
+    assert_int_equal(f->later_histories, 1);
+    assert_string_equal(f->later_machine, client.machine_id);
+    secure_port(f->client, CLUSTER_OURS, 3);
+    dial_and_fail(f, &end);
+    assert_int_equal(f->later_histories, 1);
+    joiner.history = client.history;
+    frame = hello_frame(&joiner, FLEET__PURPOSE__PURPOSE_JOIN, 0, &odd.size);
+    odd.bytes = frame;
+    odd_client_start(&odd, &f->loop);
+    WAIT(f, odd.ended);
+    odd_client_join(&odd);
+    assert_true(odd.shaken && odd.got > FRAME_HEADER_SIZE);
+    WAIT(f, f->accepted_count == 1 && f->accepted[0].closed);
+    assert_int_equal(f->later_histories, 1);
+
+    /* The one that answers. */
+    client.history = (struct cluster_history){0};
+    server.history = (struct cluster_history){2, {8}};
+    port_set_identity(f->client, &client);
+    port_set_identity(f->server, &server);
+    secure_port(f->client, CLUSTER_OURS, 2);
+    secure_port(f->server, CLUSTER_OURS, 4);
+    end = (struct end){0};
+    dial_and_fail(f, &end);
+    assert_says(end.reason, "its certificate is for machine 00000000000000000000000000000004");
+    assert_int_equal(f->later_histories, 1);
+    secure_port(f->server, CLUSTER_OURS, 1);
+    end = (struct end){0};
+    dial(f, &end);
+    WAIT(f, end.opened);
+    assert_int_equal(f->later_histories, 2);
+    assert_string_equal(f->later_machine, server.machine_id);
+    finish(f, &end);
+}
+
+/* ---- who has the authority's key ---- */
+
+static bool client_believes(struct fixture *f, Fleet__Purpose purpose)
+{
+    struct end end = {0};
+    struct end *accepted = &f->accepted[f->accepted_count];
+
+    end.conn = port_dial(f->client, port_listening(f->server), purpose, 1, &end_callbacks, &end);
+    WAIT(f, end.opened && accepted->conn != NULL);
+    finish(f, &end);
+    WAIT(f, accepted->closed);
+    return end.proved;
+}
+
+static void test_proof(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_false(client_believes(f, FLEET__PURPOSE__PURPOSE_SESSION));
+    assert_false(client_believes(f, FLEET__PURPOSE__PURPOSE_RAFT));
+    f->server_proves = f->client_proves = true;
+    assert_true(client_believes(f, FLEET__PURPOSE__PURPOSE_SESSION));
+    assert_false(f->accepted[2].proved); /* Of who wants a session nobody asks for it. */
+    assert_true(client_believes(f, FLEET__PURPOSE__PURPOSE_RAFT));
+    assert_true(f->accepted[3].proved);
+    f->server_proves = false;
+    assert_false(client_believes(f, FLEET__PURPOSE__PURPOSE_RAFT));
+    assert_true(f->accepted[4].proved);
+    assert_int_equal(f->servers_checked, 3);
+    f->client_proves = false;
+    assert_false(client_believes(f, FLEET__PURPOSE__PURPOSE_RAFT));
+    assert_false(f->accepted[5].proved);
+}
+
+/* A proof is for one connection, and for one of its ends: not to be kept, passed on, or given back. */
+static void test_proof_is_of_no_use_elsewhere(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t text[sizeof f->last_proof], nothing[sizeof f->last_proof] = {0};
+
+    f->server_proves = true;
+    assert_true(client_believes(f, FLEET__PURPOSE__PURPOSE_SESSION));
+    memcpy(text, f->last_proof, sizeof text);
+    f->proves_otherwise = text;
+    assert_false(client_believes(f, FLEET__PURPOSE__PURPOSE_SESSION));
+    f->proves_otherwise = nothing;
+    assert_false(client_believes(f, FLEET__PURPOSE__PURPOSE_SESSION));
+    /* What the client has just signed on this very connection. */
+    f->client_proves = true;
+    f->proves_otherwise = NULL;
+    assert_true(client_believes(f, FLEET__PURPOSE__PURPOSE_RAFT));
+    f->gives_back = true;
+    assert_false(client_believes(f, FLEET__PURPOSE__PURPOSE_RAFT));
+    assert_true(f->accepted[4].proved);
+}
+
+/* Consensus is spoken with nobody who may not be that server: not a word of it. */
+static void test_server_that_is_none(void **state)
+{
+    struct fixture *f = *state;
+    struct end end = {0};
+
+    f->check_server = -EACCES;
+    end.conn = port_dial(f->client, port_listening(f->server), FLEET__PURPOSE__PURPOSE_RAFT, 1,
+                         &end_callbacks, &end);
+    WAIT(f, end.closed);
+    assert_int_equal(end.opened, 0);
+    assert_string_equal(end.reason, "it is not that server");
+    WAIT(f, f->accepted_count == 1 && f->accepted[0].closed);
+}
+
 /* One who joins may not ask for more than that. */
 static void test_other_purpose(void **state)
 {
@@ -669,6 +789,10 @@ int main(void)
         T(test_strangers),
         T(test_silent_server_with_tls),
         T(test_wrong_machine),
+        T(test_later_history_is_no_strangers_word),
+        T(test_proof),
+        T(test_proof_is_of_no_use_elsewhere),
+        T(test_server_that_is_none),
         T(test_other_purpose),
         T(test_altered),
         T(test_greets_and_goes),

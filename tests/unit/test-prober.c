@@ -149,14 +149,15 @@ static void assert_no_more_accepted(struct stage *stage, const char *address)
 }
 
 /* A fleetd that lives. */
-static struct port *living(struct stage *stage, uint64_t server_id, const char *address)
+static struct port *living(struct stage *stage, uint64_t server_id, const char *machine_id,
+                           const char *address)
 {
     static const struct port_callbacks callbacks = {.on_accept = on_accept};
-    const struct port_identity identity = {
-        .has_cluster = true, .server_id = server_id, .machine_id = MACHINE};
+    struct port_identity identity = {.has_cluster = true, .server_id = server_id};
     struct port *port;
     struct err err = {0};
 
+    strcpy(identity.machine_id, machine_id);
     port = port_new(&stage->loop, &identity, &callbacks, NULL);
     if (port_listen(port, address, &err) < 0)
         fail_msg("%s", err.text);
@@ -221,10 +222,10 @@ static void test_who_has_the_address_now_may_be_another_one(void **state)
     fd = listening_at(number);
     assert_no_more_accepted(&stage, address);
     close(fd);
-    port = living(&stage, SERVER + 1, address);
+    port = living(&stage, SERVER + 1, MACHINE, address);
     assert_no_more_accepted(&stage, address);
     dies(&stage, port);
-    port = living(&stage, SERVER, address);
+    port = living(&stage, SERVER, MACHINE, address);
     tick_until(&stage, address, &stage.accepted, stage.accepted + 3);
     dies(&stage, port);
     /* And when it was heard, and falls silent again, all begins anew. */
@@ -246,7 +247,23 @@ static void test_another_machine_from_the_first(void **state)
 
     close(listening(&address));
     stage_init(&stage);
-    port = living(&stage, SERVER + 1, address);
+    port = living(&stage, SERVER + 1, MACHINE, address);
+    tick_until(&stage, address, &stage.accepted, 1);
+    assert_no_more_accepted(&stage, address);
+    dies(&stage, port);
+    stage_done(&stage);
+}
+
+/* One that says that it is that server has another certificate, and so another machine id. */
+static void test_another_machine_that_says_to_be_the_server(void **state)
+{
+    _cleanup_(freep) char *address = NULL;
+    struct port *port;
+    struct stage stage;
+
+    close(listening(&address));
+    stage_init(&stage);
+    port = living(&stage, SERVER, "ffffffffffffffffffffffffffffffff", address);
     tick_until(&stage, address, &stage.accepted, 1);
     assert_no_more_accepted(&stage, address);
     dies(&stage, port);
@@ -301,6 +318,7 @@ int main(void)
         cmocka_unit_test(test_who_is_not_wanted_any_more_is_let_go),
         cmocka_unit_test(test_who_has_the_address_now_may_be_another_one),
         cmocka_unit_test(test_another_machine_from_the_first),
+        cmocka_unit_test(test_another_machine_that_says_to_be_the_server),
         cmocka_unit_test(test_no_fleetd),
         cmocka_unit_test(test_no_address),
     };

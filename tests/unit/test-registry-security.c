@@ -501,8 +501,7 @@ static void test_credentials_of_a_machine(void **state)
 /* Whoever has a backup has the units, but nothing that gives power over the cluster. */
 static void test_backup_gives_no_power(void **state)
 {
-    static const char *const secrets[] = {"its key", "root A",        "key B", "root B",
-                                          "B by A",  "digest digest", TOKEN_1};
+    static const char *const secrets[] = {"its key", "root A", "key B", "root B", "B by A", "digest digest"};
     _cleanup_(registry_freep) struct registry *registry = new_cluster("root A"), *fresh = registry_new();
     Fleet__Authority next = authority_of("root B", "key B", "B by A");
     struct registry_snapshot *taken;
@@ -518,7 +517,8 @@ static void test_backup_gives_no_power(void **state)
         strbuf_add_bytes(&all, taken->pieces[i].base, taken->pieces[i].size);
     registry_snapshot_free(registry, taken);
     for (size_t i = 0; i < ARRAY_SIZE(secrets); i++)
-        assert_null(memmem(all.text, all.size, secrets[i], strlen(secrets[i])));
+        if (memmem(all.text, all.size, secrets[i], strlen(secrets[i])) != NULL)
+            fail_msg("a backup holds \"%s\"", secrets[i]);
     assert_int_equal(registry_restore(fresh, all.text, all.size, NULL), 0);
     assert_false(registry_is_secure(fresh));
     assert_null(registry_join_tokens(fresh));
@@ -570,9 +570,88 @@ static void test_senseless_snapshot(void **state)
     assert_false(registry_is_secure(fresh));
 }
 
+static bool holds(const struct strbuf *all, const char *text)
+{
+    return memmem(all->text, all->size, text, strlen(text)) != NULL;
+}
+
+static bool is_stripped(const struct registry *registry)
+{
+    return !registry_is_secure(registry) && registry_authorities(registry)->next.certificate == NULL &&
+           registry_authorities(registry)->old.certificate == NULL &&
+           registry_join_tokens(registry) == NULL && registry_removed(registry, ID_B) == NULL;
+}
+
+/* Nobody gets power over the cluster by a backup of its data; and the new cluster that begins with it has an
+ * authority of its own, and owes nothing to the old one. */
+static void test_backup_and_the_cluster_that_begins_with_it(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = new_cluster("root A"), *copy = registry_new();
+    Fleet__Authority next = authority_of("root B", "key B", "B by A"),
+                     last = authority_of("root C", "key C", "C by B"),
+                     own = authority_of("root of its own", "own key", "");
+    struct registry_renewal renewal = {
+        .machine_id = ID_C, .server_id = 9, .cluster_id = (const uint8_t *)"fedcba9876543210"};
+    struct registry_snapshot *taken;
+    struct strbuf all = {0};
+    struct err err = {0};
+
+    assert_int_equal(add_token(registry, TOKEN_1, HOUR_MS, 0, NOW_MS), 0);
+    assert_int_equal(register_machine(registry, ID_A, 1, true, TOKEN_1, NOW_MS), 0);
+    assert_int_equal(register_machine(registry, ID_B, 2, true, TOKEN_1, NOW_MS), 0);
+    assert_int_equal(remove_machine(registry, ID_B), 0);
+    assert_int_equal(rotate(registry, BEGIN, &next), 0);
+    assert_int_equal(rotate(registry, ISSUE, NULL), 0);
+    assert_int_equal(rotate(registry, FINISH, NULL), 0);
+    assert_int_equal(rotate(registry, BEGIN, &last), 0);
+
+    taken = registry_snapshot_for_backup(registry);
+    for (size_t i = 0; i < taken->count; i++)
+        strbuf_add_bytes(&all, taken->pieces[i].base, taken->pieces[i].size);
+    registry_snapshot_free(registry, taken);
+    assert_false(holds(&all, "its key") || holds(&all, "key B") || holds(&all, "key C"));
+    assert_false(holds(&all, "digest digest") || holds(&all, "root B") || holds(&all, ID_B));
+    assert_true(holds(&all, ID_A));
+    assert_int_equal(registry_restore(copy, all.text, all.size, &err), 0);
+    strbuf_done(&all);
+    assert_true(is_stripped(copy));
+
+    /* Also out of one that was not stripped. */
+    registry_renew(registry, &renewal);
+    assert_true(is_stripped(registry));
+    assert_int_equal(registry_rotation(registry_authorities(registry)), ROTATION_STEADY);
+    assert_int_equal(registry_machine(registry, ID_A)->root_count, 0);
+    assert_string_equal(registry_machine(registry, ID_A)->join_token, "");
+    renewal.authority = &own;
+    registry_renew(copy, &renewal);
+    assert_authority(&registry_authorities(copy)->issuing, "root of its own", "own key");
+    registry_free(registry);
+    registry = restored(copy);
+    assert_authority(&registry_authorities(registry)->issuing, "root of its own", "own key");
+    assert_int_equal(add_token(registry, TOKEN_2, HOUR_MS, 1, NOW_MS), 0);
+    assert_int_equal(register_machine(registry, ID_A, 7, true, TOKEN_2, NOW_MS), 0);
+    assert_int_equal(register_machine(registry, ID_B, 8, true, TOKEN_2, NOW_MS),
+                     -EACCES); /* It was for one. */
+}
+
+/* Whoever goes on after the loss of a majority is the same cluster. */
+static void test_recovered_cluster_keeps_its_authority(void **state)
+{
+    _cleanup_(registry_freep) struct registry *registry = new_cluster("root A");
+    struct registry_renewal renewal = {
+        .history = {.recoveries = 1, .id = {1}}, .machine_id = ID_C, .server_id = 9};
+
+    assert_int_equal(add_token(registry, TOKEN_1, HOUR_MS, 0, NOW_MS), 0);
+    registry_renew(registry, &renewal);
+    assert_authority(&registry_authorities(registry)->issuing, "root A", "its key");
+    assert_int_equal(register_machine(registry, ID_A, 7, true, TOKEN_1, NOW_MS), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_backup_and_the_cluster_that_begins_with_it),
+        cmocka_unit_test(test_recovered_cluster_keeps_its_authority),
         cmocka_unit_test(test_cluster_has_an_authority),
         cmocka_unit_test(test_insecure_cluster_has_none),
         cmocka_unit_test(test_authority_must_make_sense),

@@ -347,6 +347,49 @@ static void test_what_is_demanded(void **state)
     tls_credentials_unref(other);
 }
 
+/* After a rotation: shown are the certificate, its authority certified by the one before, that one, and the
+ * authority itself. Tokens of either time are for one of them, and hosts may trust either. */
+static void test_all_authorities_are_shown(void **state)
+{
+    struct tls *tls = *state;
+    struct tls_options server = options_of(tls, false, &demands_nothing),
+                       client = options_of(tls, true, &demands_nothing);
+    _cleanup_(identity_done) struct identity machine = certify(CLUSTER_OURS, PKI_MACHINE);
+    const struct pki_blob *new = world_authority(CLUSTER_OURS);
+    _cleanup_(pki_key_freep) struct pki_key *old_key = NULL;
+    _cleanup_(pki_blob_done) struct pki_blob old = {0}, cross = {0};
+    struct tls_credentials *nobody = tls_credentials_new_nobody(), *rotated = NULL;
+    struct pki_info infos[2];
+    struct err err = {0};
+    struct pair pair;
+
+    assert_int_equal(pki_read(new->data, new->size, &infos[0], NULL), 0);
+    assert_int_equal(pki_key_new(&old_key, NULL), 0);
+    assert_int_equal(
+        pki_authority_new(infos[0].name.cluster_id, old_key, wall_ms() + 2 * HOUR_MS, &old, NULL), 0);
+    assert_int_equal(pki_authority_cross(new->data, new->size, old.data, old.size, old_key, &cross, NULL), 0);
+    assert_int_equal(pki_read(old.data, old.size, &infos[1], NULL), 0);
+    {
+        const struct pki_blob chain[] = {machine.certificate, cross, old};
+
+        if (tls_credentials_new(machine.key, chain, ARRAY_SIZE(chain), new, 1, &rotated, &err) < 0)
+            fail_msg("%s", err.text);
+    }
+    server.credentials = rotated;
+    client.credentials = nobody;
+    client.pinned = true;
+    for (size_t i = 0; i < ARRAY_SIZE(infos); i++) {
+        memcpy(client.pin, infos[i].fingerprint, PKI_PIN_SIZE);
+        shake(tls, &pair, &server, &client);
+        if (pair.client.r < 0)
+            fail_msg("%s authority: %s", i == 0 ? "new" : "old", pair.client.text);
+        assert_string_equal(pair.client.peer.name.id, "0123456789abcdef0123456789abcdef");
+        pair_done(&pair);
+    }
+    tls_credentials_unref(nobody);
+    tls_credentials_unref(rotated);
+}
+
 static void test_time(void **state)
 {
     struct tls *tls = *state;
@@ -616,6 +659,7 @@ int main(void)
         cmocka_unit_test(test_alerts),
         T(test_handshake),
         T(test_what_is_demanded),
+        T(test_all_authorities_are_shown),
         T(test_time),
         T(test_gone),
         T(test_too_many),
