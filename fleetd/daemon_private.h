@@ -11,7 +11,6 @@
 #include "fleetd/audit.h"
 #include "fleetd/certifier.h"
 #include "fleetd/config.h"
-#include "fleetd/audit.h"
 #include "fleetd/core/core.h"
 #include "fleetd/credentials.h"
 #include "fleetd/daemon.h"
