@@ -242,6 +242,7 @@ static int on_admitted(const Fleet__JoinReply *reply, struct err *err, void *dat
     r = take_credentials(daemon, reply, err);
     if (r < 0)
         return err_prefix(err, r, "what the cluster has issued is of no use");
+    membership->machines = reply->machines;
     if (daemon->is_member) {
         joined_again(daemon);
         return 0;
@@ -256,7 +257,6 @@ static int on_admitted(const Fleet__JoinReply *reply, struct err *err, void *dat
     if (r < 0)
         daemon_fatal(daemon, err_text(err, r));
     log_notice("Joined the cluster");
-    membership->machines = reply->machines;
     membership->trouble[0] = '\0';
     stop_joining(membership);
     r = cluster_become_member(daemon, err);
