@@ -226,12 +226,30 @@ static void on_copy_ends(void *data, bool lost)
     sim_power_cut(data);
 }
 
+/* A copy has joined in its place: it is told that it is no member any more. */
+static bool is_displaced(const struct sim_host *host)
+{
+    const struct registry_machine *machine = registry_machine(sim_truth(), host->machine_id);
+
+    return host->has_member && machine != NULL && machine->server_id != host->member.server_id;
+}
+
+/* Two of three hosts that have lost their places are no fault to recover from, but two that an operator has
+ * let happen: they join anew, and their data are gone. */
+static bool is_any_displaced(void)
+{
+    for (unsigned i = 0; i < sim.host_count; i++)
+        if (is_displaced(&sim.hosts[i]))
+            return true;
+    return false;
+}
+
 /* The last host is there for that. */
 static void copy(const struct sim_deed *deed)
 {
     struct sim_host *host = &sim.hosts[sim.host_count - 1];
 
-    if (host->powered || host == host_a(deed))
+    if (host->powered || host == host_a(deed) || is_any_displaced())
         return;
     sim_copy(host, host_a(deed), deed->variant < 3);
     sim_after(deed->ms + 4000, SIM_NOBODY, NULL, on_copy_ends, host);
@@ -745,14 +763,6 @@ static void on_deed(void *data, bool lost)
     sim_note(host_a(deed), "--- %s(h%02u, %s, %u, %llu ms)", deed->kind->name, deed->b, deed->unit,
              deed->variant, (unsigned long long)deed->ms);
     deed->kind->act(deed);
-}
-
-/* A copy has joined in its place: it is told that it is no member any more. */
-static bool is_displaced(const struct sim_host *host)
-{
-    const struct registry_machine *machine = registry_machine(sim_truth(), host->machine_id);
-
-    return host->has_member && machine != NULL && machine->server_id != host->member.server_id;
 }
 
 static void end_faults(void)
