@@ -49,6 +49,8 @@ def test_impostor_at_the_leaders_address(cluster: Cluster) -> None:
         plain.block(host)
     old.power_cut()
     impersonate(rogue, old.ip)
+    for host in rest:
+        host.run(["ip", "neighbour", "flush", "to", old.ip])
     cluster.hosts = others
 
     # Who keeps no data asks around for the leader, voters dial a server of theirs there, and a new host knows nobody else.
