@@ -16,8 +16,10 @@
  * its goodbye does not count: fleetd says it when it has been told to stop.
  *  4. A unit that is not global never begins to run while another host still runs it. Two exceptions.
  *     OnDisconnect=keep: one of the two was declared lost after it was last told to have the unit. Drain: the
- *     history hands the unit over from the one to the other. Neither counts where both processes were started
- *     for OnDisconnect=stop; there it counts if one of the hosts stood still as a whole when its lease ended.
+ *     history hands the unit over from the one to the other. Where the one that begins was started for
+ *     OnDisconnect=stop, a person must have confirmed that the other host is lost. Neither counts where both
+ *     processes were started for OnDisconnect=stop; there it counts if one of the hosts stood still as a
+ * whole when its lease ended.
  *  5. fleetd starts only what was decided for its host, and stops or restarts a process only if the history
  *     has, since the generation for which it was started, a version that does not want it there, so; wants it
  *     restarted; or wants it under a lease that it has not. What differs in [X-Fleet] only is the same. (One
@@ -503,6 +505,14 @@ static bool stood_still(const struct sim_host *host)
     return host->suspended_until_ms > 0 && host->suspended_until_ms >= sim_lease_end_ms(host);
 }
 
+/* A person has said that nothing runs there any more. */
+static bool is_confirmed(const struct sim_host *host)
+{
+    const struct registry_machine *machine = registry_machine(truth, host->machine_id);
+
+    return machine == NULL || machine->lost_confirmed;
+}
+
 static bool may_be_two(const struct sim_host *host, const struct sim_unit *unit, const struct sim_host *other,
                        const struct sim_unit *twin)
 {
@@ -510,6 +520,8 @@ static bool may_be_two(const struct sim_host *host, const struct sim_unit *unit,
         return true; /* A copy was taken for the other one, booted again (docs/leases.md: not covered). */
     if (unit->leased && twin->leased)
         return stood_still(host) || stood_still(other);
+    if (unit->leased && !is_confirmed(other)) /* It was "keep" when it began there. */
+        return is_handed_over(twin, host, other);
     return is_excused(host, unit->name) || is_excused(other, unit->name) || is_handed_over(twin, host, other);
 }
 
