@@ -25,7 +25,7 @@ API_PORT = 49153
 CONF = {"api_listen": f"0.0.0.0:{API_PORT}", "agent_ttl": "3s"}
 FLOOD = Path(__file__).with_name("flood.py")
 KEPT = [f"kept@{number}.service" for number in range(5)]
-RATE = 250  # Connections a second, on all three hosts together.
+RATE = 190  # Connections a second, on all three hosts together: 10,000 in a minute, with something to spare.
 SLOWER = 1.2  # That much longer a start may take, by the median.
 GROWTH_KIB = 3072  # Of one fleetd, from the first attack to the last.
 
@@ -83,8 +83,9 @@ def certificates(cluster: Cluster, mallory: Host) -> dict[str, Any]:
     for path in (brief, lost, good):
         mallory.write(path, one.read(path), 0o600)
     cluster.ctl(one, "revoke-client-cert", "lost")
-    wait_until(lambda: cluster.ctl(one, "list-client-certs", "--no-legend", "--fields=name,state").stdout.split(), 10,
-               "a certificate to end", accept=lambda words: "expired" in words)
+    # Expired ones are forgotten when others are issued.
+    wait_until(lambda: [row.split() for row in cluster.ctl(one, "list-client-certs", "--no-legend", "--fields=name,state").stdout.splitlines()],
+               10, "a certificate to end", accept=lambda rows: ["brief", "valid"] not in rows)
     for name in ("host.crt", "host.key"):
         mallory.write(f"/root/two-{name}", two.read(f"/var/lib/fleet/tls/{name}"), 0o600)
         mallory.write(f"/root/removed-{name}", mallory.read(f"/var/lib/fleet/tls/{name}"), 0o600)
@@ -183,9 +184,8 @@ def flood(cluster: Cluster, windows: int, seconds: float) -> None:
     assert not measures or max(grown.values()) < GROWTH_KIB, grown
     assert lives(cluster.hosts, "kept@*") == kept
     assert {machine.id for machine in cluster.machines(one)} == {host.machine_id for host in cluster.hosts}
-    assert min(sum(part["counts"].values()) for part in said) > 0
-    total = sum(counts.values())
-    assert total > windows * seconds * RATE / 2, f"only {total} connections: the machine was too slow to attack"
+    wanted = 10_000 if windows * seconds >= 60 else windows * seconds * RATE / 2
+    assert sum(counts.values()) >= wanted, f"only {sum(counts.values())} connections: the machine was too slow to attack"
 
     # Who has come since, or comes back, gets through such a crowd, too.
     back = cluster.hosts[2]
