@@ -42,7 +42,7 @@ static int run(const char *config_file)
     struct config config;
     struct daemon *daemon;
     struct err err = {0};
-    uv_loop_t loop;
+    static uv_loop_t loop; /* A start that has failed ends the process with whatever is open on it. */
     int r;
 
     daemon_block_signals();

@@ -82,7 +82,8 @@ def test_a_host_is_cut_off(cluster: Cluster) -> None:
     home.cut()
     wait_until(lambda: lives([home], "leased@*"), MOVED_S, "the lease to end", accept=lambda now: not now)
     assert not lives(others_of(cluster, home), unit), "it was started elsewhere before it was gone"
-    assert home.show("fleet-lease.service", "ActiveState") == "failed"
+    wait_until(lambda: home.show("fleet-lease.service", "ActiveState"), 5, "its keeper to have failed",
+               accept=lambda state: state == "failed")
     [shown] = [row for row in cluster.units(home) if row.name == unit]
     assert shown.active == "inactive", shown
     assert f"{unit}: stopped: no contact to the leader for" in home.journal("fleetd.service")
