@@ -120,7 +120,24 @@ void admission_look(struct daemon *daemon)
 
 /* This host may be far behind, and not know a machine that has joined since, or joined anew: only what can
  * never be true again is refused. Server ids are never used twice. */
-int admission_check_peer(const struct daemon *daemon, const Fleet__Hello *hello, struct err *err)
+int admission_check_key(const struct daemon *daemon, const struct conn *conn, const char *machine_id,
+                        uint64_t server_id, struct err *err)
+{
+    const struct pki_info *info = conn_peer_info(conn);
+
+    if (info == NULL || /* Plain text. */
+        registry_key_fits(registry_machine(store_registry(daemon->store), machine_id), server_id,
+                          info->key_id, sizeof info->key_id))
+        return 0;
+    return err_set(
+        err, -EACCES,
+        "machine %s is a member of this cluster with another key: if this is that host, move its data "
+        "directory away and let it join again",
+        machine_id);
+}
+
+int admission_check_peer(const struct daemon *daemon, const struct conn *conn, const Fleet__Hello *hello,
+                         struct err *err)
 {
     const struct registry *registry = store_registry(daemon->store);
     const struct registry_removed *removed = registry_removed(registry, hello->machine_id);
@@ -134,7 +151,7 @@ int admission_check_peer(const struct daemon *daemon, const Fleet__Hello *hello,
     if (removed != NULL && removed->server_id == hello->server_id &&
         admission_is_out(daemon, hello->machine_id))
         return err_set(err, -EACCES, "machine %s was removed from the cluster", hello->machine_id);
-    return 0;
+    return admission_check_key(daemon, conn, hello->machine_id, hello->server_id, err);
 }
 
 /* ---- the token ---- */
@@ -183,6 +200,23 @@ static int check_place(struct daemon *daemon, const Fleet__RegisterMachine *mach
     return 0;
 }
 
+/* Ids are no secrets: whoever has a token could say that it is a machine that is there. */
+static int check_same_key(const struct registry *registry, const Fleet__RegisterMachine *machine,
+                          const struct pki_blob *certificate, struct err *err)
+{
+    struct pki_info info;
+    int r = pki_read(certificate->data, certificate->size, &info, err);
+
+    if (r >= 0 && !registry_key_fits(registry_machine(registry, machine->machine_id), machine->server_id,
+                                     info.key_id, sizeof info.key_id))
+        r = err_set(
+            err, -EACCES,
+            "machine %s is a member with another key: if this is that host, move its data directory away "
+            "and let it join as a new one",
+            machine->machine_id);
+    return r;
+}
+
 static int check(struct daemon *daemon, const Fleet__JoinRequest *request, struct gate_pass *ret,
                  struct err *err)
 {
@@ -203,6 +237,8 @@ static int check(struct daemon *daemon, const Fleet__JoinRequest *request, struc
     if (r >= 0 && registry_is_secure(registry))
         r = authority_certify(registry, request->machine, &request->certificate_request, now,
                               &ret->certificate, err);
+    if (r >= 0 && ret->certificate.size > 0)
+        r = check_same_key(registry, request->machine, &ret->certificate, err);
     return r;
 }
 
@@ -260,7 +296,7 @@ static void know_credentials(struct daemon *daemon, const struct gate_pass *pass
                                                   &authorities->issuing, &authorities->next};
 
     joining->n_roots = 0;
-    joining->certified_by = (ProtobufCBinaryData){0};
+    joining->certified_by = joining->key = (ProtobufCBinaryData){0};
     if (pass->certificate.size == 0 ||
         pki_read(pass->certificate.data, pass->certificate.size, &known->info, NULL) < 0)
         return;
@@ -271,6 +307,7 @@ static void know_credentials(struct daemon *daemon, const struct gate_pass *pass
                 (ProtobufCBinaryData){.len = FINGERPRINT_SIZE, .data = (uint8_t *)trusted[i]->fingerprint};
     joining->certified_by =
         (ProtobufCBinaryData){.len = sizeof known->info.issuer, .data = known->info.issuer};
+    joining->key = (ProtobufCBinaryData){.len = sizeof known->info.key_id, .data = known->info.key_id};
 }
 
 static void gate_admit(const Fleet__RegisterMachine *machine, const struct gate_pass *pass,

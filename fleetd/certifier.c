@@ -172,6 +172,8 @@ void certifier_requested(struct certifier *certifier, const char *machine_id,
     r = sign(certifier, machine, request, &signature, &err);
     if (r >= 0)
         r = pki_read(signature.data, signature.size, &info, &err);
+    if (r >= 0 && !registry_key_fits(machine, machine->server_id, info.key_id, sizeof info.key_id))
+        r = err_set(&err, -EACCES, "it asks for one for another key than the one that it joined with");
     if (r < 0) {
         log_warn("Machine %s gets no new certificate: %s", machine_id, err_text(&err, r));
         certificate.error = (char *)err_text(&err, r);

@@ -183,6 +183,7 @@ static int accept_session(struct daemon *daemon, struct conn *conn, const Fleet_
 {
     const struct registry_machine *machine =
         registry_machine(store_registry(daemon->store), hello->machine_id);
+    int r;
 
     if (admission_is_out(daemon, hello->machine_id)) {
         *ret = downlink_accept_removed();
@@ -192,6 +193,9 @@ static int accept_session(struct daemon *daemon, struct conn *conn, const Fleet_
         return err_set(err, -EAGAIN, "machine %s is being removed", hello->machine_id);
     if (machine == NULL || !machine->registered || machine->server_id != hello->server_id)
         return err_set(err, -EACCES, "machine %s is no member of this cluster (any more)", hello->machine_id);
+    r = admission_check_key(daemon, conn, hello->machine_id, hello->server_id, err);
+    if (r < 0)
+        return r;
     *ret = downlink_accept(daemon->downlink, conn, machine->id, ret_data);
     return 0;
 }
@@ -208,7 +212,7 @@ static int on_accept(struct conn *conn, const Fleet__Hello *hello, const struct 
                        : daemon->bystander        ? "has no room on its disk"
                                                   : "belongs to no cluster yet");
     if (hello->purpose == FLEET__PURPOSE__PURPOSE_RAFT) {
-        r = admission_check_peer(daemon, hello, err);
+        r = admission_check_peer(daemon, conn, hello, err);
         if (r >= 0)
             r = proving_check_server(conn, hello->server_id, err, daemon);
         if (r < 0)

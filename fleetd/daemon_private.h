@@ -166,7 +166,11 @@ int admission_check_level(const struct daemon *daemon, const Fleet__RegisterMach
 bool admission_is_out(const struct daemon *daemon, const char *machine_id);
 void admission_look(struct daemon *daemon); /* Once a second: ends connections with machines that are out. */
 /* Whether a host that wants to take part in the consensus may be who it says it is. */
-int admission_check_peer(const struct daemon *daemon, const Fleet__Hello *hello, struct err *err);
+int admission_check_peer(const struct daemon *daemon, const struct conn *conn, const Fleet__Hello *hello,
+                         struct err *err);
+/* Whether the one who calls has the key that is known of this machine, as long as it has this server id. */
+int admission_check_key(const struct daemon *daemon, const struct conn *conn, const char *machine_id,
+                        uint64_t server_id, struct err *err);
 /* Whether no other host of that machine id is there: -EEXIST and a text. */
 int admission_check_alone(struct daemon *daemon, const struct registry_machine *known, struct err *err);
 

@@ -533,6 +533,11 @@ static bool credentials_equal(const struct registry_machine *known, const Fleet_
     return true;
 }
 
+static bool is_key_known(const struct registry_machine *known, const Fleet__RegisterMachine *said)
+{
+    return said->key.len != FINGERPRINT_SIZE || memcmp(known->key, said->key.data, FINGERPRINT_SIZE) == 0;
+}
+
 static bool machine_equals(const struct registry_machine *known, const Fleet__RegisterMachine *said)
 {
     return known->registered && streq(known->hostname, said->hostname) &&
@@ -540,7 +545,7 @@ static bool machine_equals(const struct registry_machine *known, const Fleet__Re
            streq(known->boot_id, said->boot_id) && streq(known->version, said->version) &&
            known->server_id == said->server_id && known->disable_engine == said->disable_engine &&
            known->no_store == said->no_store && known->level == said->level && labels_equal(known, said) &&
-           credentials_equal(known, said);
+           credentials_equal(known, said) && is_key_known(known, said);
 }
 
 /* A member may say anew where it is and what it is like, but not who it is. */
@@ -549,11 +554,15 @@ static void on_machine(const Fleet__RegisterMachine *machine, void *data)
     struct daemon *daemon = data;
     const struct registry_machine *known =
         registry_machine(store_registry(daemon->store), machine->machine_id);
+    const struct pki_info *shown = downlink_peer_info(daemon->downlink, machine->machine_id);
     Fleet__RegisterMachine said = *machine;
     struct err err = {0};
     int r;
 
-    if (known == NULL || known->server_id != machine->server_id || machine_equals(known, machine))
+    said.key = (ProtobufCBinaryData){0};
+    if (shown != NULL) /* By its session; it was compared then. */
+        said.key = (ProtobufCBinaryData){.len = sizeof shown->key_id, .data = (uint8_t *)shown->key_id};
+    if (known == NULL || known->server_id != machine->server_id || machine_equals(known, &said))
         return;
     said.joins = false; /* That is ours to say. */
     said.join_token = (char *)protobuf_c_empty_string;

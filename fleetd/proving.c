@@ -80,10 +80,10 @@ static bool is_known_keeper(const struct daemon *daemon, const char *machine_id,
     const struct registry_machine *machine = registry_machine(store_registry(daemon->store), machine_id);
     const struct member *member = &daemon->member;
 
+    if (!is_server(daemon, server_id)) /* A machine id is no secret, and may be another host's by now. */
+        return false;
     if (strlist_has(&member->keepers, machine_id))
         return true;
-    if (!is_server(daemon, server_id))
-        return false;
     /* No list yet: a power cut in the first second of its log. */
     return member->keepers.count == 0 || (machine != NULL && machine->server_id == server_id);
 }

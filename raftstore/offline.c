@@ -197,9 +197,14 @@ static int take_entry(struct offline_log *log, raft_index index, const struct ra
         return 0;
     log->last_index = index;
     log->last_term = entry->term;
-    if (entry->type == RAFT_COMMAND)
+    if (entry->type == RAFT_COMMAND) {
         (void)registry_apply(log->registry, entry->buf.base, entry->buf.len);
-    else if (entry->type == RAFT_CHANGE && read_configuration(log, &entry->buf) < 0)
+        if (registry_is_behind(log->registry))
+            return err_set(err, -EPROTONOSUPPORT,
+                           "entry %llu is by a later version of fleet, and this one (" PACKAGE_VERSION
+                           ") does not understand it: use the later one",
+                           index);
+    } else if (entry->type == RAFT_CHANGE && read_configuration(log, &entry->buf) < 0)
         return err_set(err, -EBADMSG, "entry %llu is no configuration", index);
     return 0;
 }

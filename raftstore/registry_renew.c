@@ -28,6 +28,8 @@ static void begin_cluster(struct registry *registry, const uint8_t *cluster_id,
     registry_security_clear(registry);
     if (authority != NULL && registry_set_authority(&registry->authorities.issuing, authority) < 0)
         abort(); /* It was made by us. */
+    if (authority != NULL && registry->level < FEATURE_LEVEL_SECURE)
+        registry->level = FEATURE_LEVEL_SECURE;
     for (struct registry_machine *machine = registry->machines; machine != NULL; machine = machine->hh.next)
         await_machine(machine);
 }

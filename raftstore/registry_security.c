@@ -335,7 +335,33 @@ int registry_check_join(struct registry *registry, const Fleet__RegisterMachine 
         registry_check_join_token(registry, command->join_token, command->machine_id, command->server_id,
                                   wall_ms, &err) < 0)
         return registry_refuse(registry, -EACCES, "%s", err.text);
+    if (!registry_key_fits(registry_machine(registry, command->machine_id), command->server_id,
+                           command->key.data, command->key.len))
+        return registry_refuse(registry, -EACCES, "machine %s is a member with another key",
+                               command->machine_id);
     return 0;
+}
+
+bool registry_key_fits(const struct registry_machine *machine, uint64_t server_id, const uint8_t *key,
+                       size_t size)
+{
+    static const uint8_t unknown[FINGERPRINT_SIZE];
+
+    if (machine == NULL || !machine->registered || machine->server_id != server_id ||
+        memcmp(machine->key, unknown, FINGERPRINT_SIZE) == 0)
+        return true;
+    return size == FINGERPRINT_SIZE && memcmp(machine->key, key, FINGERPRINT_SIZE) == 0;
+}
+
+/* A key is a machine's for as long as it has its server id. */
+static void note_key(struct registry_machine *machine, const Fleet__RegisterMachine *command)
+{
+    static const uint8_t unknown[FINGERPRINT_SIZE];
+
+    if (machine->server_id != command->server_id)
+        memset(machine->key, 0, FINGERPRINT_SIZE);
+    if (command->key.len == FINGERPRINT_SIZE && memcmp(machine->key, unknown, FINGERPRINT_SIZE) == 0)
+        memcpy(machine->key, command->key.data, FINGERPRINT_SIZE);
 }
 
 /* After the check, and before the machine is what the command says. */
@@ -345,6 +371,7 @@ void registry_note_join(struct registry *registry, struct registry_machine *mach
     struct registry_join_token *token = find_token(registry, command->join_token);
     struct registry_removed *removed;
 
+    note_key(machine, command);
     if (!command->joins)
         return;
     HASH_FIND_STR(registry->removed, machine->id, removed);
@@ -362,6 +389,7 @@ void registry_forget_credentials(struct registry_machine *machine)
     machine->join_token[0] = '\0';
     machine->root_count = 0;
     memset(machine->certified_by, 0, sizeof machine->certified_by);
+    memset(machine->key, 0, sizeof machine->key);
 }
 
 void registry_set_credentials(struct registry_machine *machine, const Fleet__RegisterMachine *message)

@@ -61,6 +61,11 @@ bool registry_is_secure(const struct registry *registry); /* It has an authority
 const struct registry_authority *registry_pinned_authority(const struct registry *registry);
 
 /* Whether the machine trusts this authority, by its own account. */
+/* Whether a host with this key (SHA-256 of it) may be the machine: no other key is known for its server id.
+ * NULL: the machine is not known. */
+bool registry_key_fits(const struct registry_machine *machine, uint64_t server_id, const uint8_t *key,
+                       size_t size);
+
 bool registry_machine_trusts(const struct registry_machine *machine,
                              const uint8_t fingerprint[FINGERPRINT_SIZE]);
 

@@ -103,6 +103,8 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     registration.n_metadata = machine->fixed_count;
     registration.roots = roots;
     registration.n_roots = machine->root_count;
+    if (memcmp(machine->key, no_fingerprint, FINGERPRINT_SIZE) != 0)
+        registration.key = (ProtobufCBinaryData){.len = FINGERPRINT_SIZE, .data = (uint8_t *)machine->key};
     if (memcmp(machine->certified_by, no_fingerprint, FINGERPRINT_SIZE) != 0)
         registration.certified_by =
             (ProtobufCBinaryData){.len = FINGERPRINT_SIZE, .data = (uint8_t *)machine->certified_by};
@@ -487,6 +489,8 @@ static int restore_machine(struct registry *registry, const Fleet__SnapshotMachi
         registry_change_metadata(registry, &change);
     }
     registry_machine_set(machine, message->machine);
+    if (message->machine->key.len == FINGERPRINT_SIZE)
+        memcpy(machine->key, message->machine->key.data, FINGERPRINT_SIZE);
     return 0;
 }
 

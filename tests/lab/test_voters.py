@@ -180,7 +180,9 @@ def test_growing_and_shrinking_under_load(cluster: Cluster) -> None:
     acknowledged, refused = writers.end()
     assert lives(cluster.hosts, "job@*") == running
     print(f"       {'; '.join(told)}; meanwhile {acknowledged} writes acknowledged, none lost, {len(refused)} refused")
-    assert acknowledged > 100 and refused == []
+    # In the moment when leadership goes from one to another, on a busy machine, a write may be refused: then it says so, and
+    # was not done.
+    assert acknowledged > 100 and len(refused) * 50 < acknowledged, refused
 
 
 @lab_test(hosts=3, conf=CONF, deadline_s=120)

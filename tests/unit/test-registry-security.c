@@ -484,6 +484,41 @@ static void test_removed_machines_are_bounded(void **state)
     assert_non_null(registry_removed(registry, id));
 }
 
+static int join_with_key(struct registry *registry, const char *id, uint64_t server_id, const char *key)
+{
+    Fleet__Command command = FLEET__COMMAND__INIT;
+    Fleet__RegisterMachine body = FLEET__REGISTER_MACHINE__INIT;
+
+    body.machine_id = (char *)id;
+    body.server_id = server_id;
+    body.joins = true;
+    body.key = (ProtobufCBinaryData){.len = FINGERPRINT_SIZE, .data = (uint8_t *)key};
+    command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
+    command.register_machine = &body;
+    return apply(registry, &command, NOW_MS)->status;
+}
+
+/* Machine and server ids are no secrets: with a token alone nobody becomes a machine that is there. */
+static void test_a_member_keeps_its_key(void **state)
+{
+    static const char first[] = "first first first first first 32",
+                      other[] = "other other other other other 32";
+    _cleanup_(registry_freep) struct registry *registry = new_cluster("root A"), *copy = NULL;
+
+    assert_int_equal(join_with_key(registry, ID_A, 7, first), 0);
+    assert_int_equal(join_with_key(registry, ID_A, 7, other), -EACCES);
+    assert_int_equal(join_with_key(registry, ID_A, 7, first), 0); /* Again: its answer was lost. */
+    copy = restored(registry);
+    assert_int_equal(join_with_key(copy, ID_A, 7, other), -EACCES);
+    assert_true(registry_key_fits(registry_machine(copy, ID_A), 7, (const uint8_t *)first, FINGERPRINT_SIZE));
+    assert_false(
+        registry_key_fits(registry_machine(copy, ID_A), 7, (const uint8_t *)other, FINGERPRINT_SIZE));
+    /* As a new server it is a new host, and the old key is worth nothing any more. */
+    assert_int_equal(join_with_key(copy, ID_A, 8, other), 0);
+    assert_false(
+        registry_key_fits(registry_machine(copy, ID_A), 8, (const uint8_t *)first, FINGERPRINT_SIZE));
+}
+
 static void test_credentials_of_a_machine(void **state)
 {
     _cleanup_(registry_freep) struct registry *registry = new_cluster("root A"), *copy = NULL;
@@ -664,6 +699,7 @@ int main(void)
         cmocka_unit_test(test_tokens_are_bounded),
         cmocka_unit_test(test_removed_machine_stays_out),
         cmocka_unit_test(test_removed_machines_are_bounded),
+        cmocka_unit_test(test_a_member_keeps_its_key),
         cmocka_unit_test(test_credentials_of_a_machine),
         cmocka_unit_test(test_senseless_snapshot),
         cmocka_unit_test(test_backup_gives_no_power),
