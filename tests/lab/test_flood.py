@@ -27,6 +27,9 @@ FLOOD = Path(__file__).with_name("flood.py")
 KEPT = [f"kept@{number}.service" for number in range(5)]
 RATE = 190  # Connections a second, on all three hosts together: 10,000 in a minute, with something to spare.
 SLOWER = 1.2  # That much longer a start may take, by the median.
+# Three windows of a few seconds, where hosts and attackers share two processors, say less: from 0.91 to 1.48 was seen. The
+# short form finds starts that hang or queue; the minute is the measurement.
+SLOWER_BRIEFLY = 3.0
 GROWTH_KIB = 512  # Of one fleetd, by an attack like those before it while nothing else happens.
 
 # Starts a new unit, stops and destroys it, again and again; prints how long each start took.
@@ -125,7 +128,7 @@ def attack(mallory: Host, plan: dict[str, Any], seconds: float) -> subprocess.Po
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def flood(cluster: Cluster, windows: int, seconds: float) -> None:
+def flood(cluster: Cluster, windows: int, seconds: float, slower: float) -> None:
     one = cluster.hosts[0]
     mallory = next(host for host in cluster.lab.hosts if host not in cluster.hosts)
     cluster.wait_voters(3)
@@ -184,7 +187,7 @@ def flood(cluster: Cluster, windows: int, seconds: float) -> None:
     assert all(counts.get(f"cluster: {name} {purpose}", 0) > 0 for name in plan["certificates"] for purpose in ("raft", "session"))
     assert {host: fleetd_pid(host) for host in cluster.hosts} == pids
     measures = not sanitizers.is_sanitized(cluster.build)
-    assert not measures or ratio < SLOWER, (quiet, attacked)
+    assert not measures or ratio < slower, (quiet, attacked)
     wait_until(lambda: {host: descriptors(host) for host in cluster.hosts}, 20, "its connections to be gone",
                accept=lambda now: all(now[host] <= open_before[host] + 2 for host in now))
     assert not measures or max(grown.values()) < GROWTH_KIB, grown
@@ -208,9 +211,9 @@ def flood(cluster: Cluster, windows: int, seconds: float) -> None:
 
 @lab_test(hosts=4, spare=1, conf=CONF, deadline_s=240)
 def test_flood_for_ten_seconds(cluster: Cluster) -> None:
-    flood(cluster, 3, 4.0)
+    flood(cluster, 3, 4.0, SLOWER_BRIEFLY)
 
 
 @lab_test(hosts=4, spare=1, conf=CONF, deadline_s=600, long=True)
 def test_flood_for_a_minute(cluster: Cluster) -> None:
-    flood(cluster, 6, 10.0)
+    flood(cluster, 6, 10.0, SLOWER)
