@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -118,6 +119,19 @@ char *listing_legend(struct ctl *ctl, const char *machine_id)
     if (machine_id[0] == '\0')
         return xstrdup("");
     return ctl_legend(ctl, machine_id, api_text(ctl_machine(ctl, machine_id), "primaryIP"));
+}
+
+char *listing_moment(const json_t *entity, const char *key)
+{
+    json_int_t ms = json_integer_value(json_object_get(entity, key));
+    time_t seconds = (time_t)(ms / 1000);
+    struct tm tm;
+    char text[64];
+
+    if (ms <= 0 || localtime_r(&seconds, &tm) == NULL ||
+        strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &tm) == 0)
+        return xstrdup("");
+    return xstrdup(text);
 }
 
 char *listing_number(const json_t *entity, const char *key)

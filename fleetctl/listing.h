@@ -37,3 +37,14 @@ char *listing_legend(struct ctl *ctl, const char *machine_id);
 
 /* For cells: the number at 'key', "" where there is none. */
 char *listing_number(const json_t *entity, const char *key);
+
+/* For cells: the moment at 'key' (milliseconds since 1970) in the time zone of whoever looks, as systemctl
+ * shows it. "" where there is none. */
+char *listing_moment(const json_t *entity, const char *key);
+
+/* A cell: the text at 'key'. */
+#define LISTING_TEXT_CELL(name, key)                         \
+    static char *name(struct ctl *ctl, const json_t *entity) \
+    {                                                        \
+        return xstrdup(api_text(entity, key));               \
+    }

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -20,39 +19,19 @@
 
 /* ---- list ---- */
 
-#define TEXT_CELL(function, key)                                 \
-    static char *function(struct ctl *ctl, const json_t *entity) \
-    {                                                            \
-        return xstrdup(api_text(entity, key));                   \
-    }
-
-TEXT_CELL(cell_name, "name")
-TEXT_CELL(cell_role, "role")
-TEXT_CELL(cell_state, "state")
-TEXT_CELL(cell_serial, "serial")
-
-/* In the time zone of whoever looks, as systemctl does. */
-static char *moment(const json_t *entity, const char *key)
-{
-    json_int_t ms = json_integer_value(json_object_get(entity, key));
-    time_t seconds = (time_t)(ms / 1000);
-    struct tm tm;
-    char text[64];
-
-    if (ms <= 0 || localtime_r(&seconds, &tm) == NULL ||
-        strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &tm) == 0)
-        return xstrdup("");
-    return xstrdup(text);
-}
+LISTING_TEXT_CELL(cell_name, "name")
+LISTING_TEXT_CELL(cell_role, "role")
+LISTING_TEXT_CELL(cell_state, "state")
+LISTING_TEXT_CELL(cell_serial, "serial")
 
 static char *cell_issued(struct ctl *ctl, const json_t *entity)
 {
-    return moment(entity, "issued");
+    return listing_moment(entity, "issued");
 }
 
 static char *cell_expires(struct ctl *ctl, const json_t *entity)
 {
-    return moment(entity, "expires");
+    return listing_moment(entity, "expires");
 }
 
 static json_t *to_json(struct ctl *ctl, const json_t *entity)
@@ -201,7 +180,7 @@ static int ask(struct ctl *ctl, const char *name, const struct pki_blob *request
 
 static void say(const struct target *target, const json_t *reply)
 {
-    _cleanup_(freep) char *expires = moment(reply, "expires");
+    _cleanup_(freep) char *expires = listing_moment(reply, "expires");
 
     complain(
         "Client %s is %s until %s. On its computer: fleetctl --endpoint https://HOST:49153 --cert-file %s",

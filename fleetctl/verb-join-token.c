@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -15,37 +14,17 @@
 
 /* ---- list ---- */
 
-#define TEXT_CELL(function, key)                                 \
-    static char *function(struct ctl *ctl, const json_t *entity) \
-    {                                                            \
-        return xstrdup(api_text(entity, key));                   \
-    }
-
-TEXT_CELL(cell_id, "id")
-TEXT_CELL(cell_state, "state")
-
-/* In the time zone of whoever looks, as systemctl does. */
-static char *moment(const json_t *entity, const char *key)
-{
-    json_int_t ms = json_integer_value(json_object_get(entity, key));
-    time_t seconds = (time_t)(ms / 1000);
-    struct tm tm;
-    char text[64];
-
-    if (ms <= 0 || localtime_r(&seconds, &tm) == NULL ||
-        strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &tm) == 0)
-        return xstrdup("");
-    return xstrdup(text);
-}
+LISTING_TEXT_CELL(cell_id, "id")
+LISTING_TEXT_CELL(cell_state, "state")
 
 static char *cell_created(struct ctl *ctl, const json_t *entity)
 {
-    return moment(entity, "created");
+    return listing_moment(entity, "created");
 }
 
 static char *cell_expires(struct ctl *ctl, const json_t *entity)
 {
-    return moment(entity, "expires");
+    return listing_moment(entity, "expires");
 }
 
 static char *cell_used(struct ctl *ctl, const json_t *entity)
@@ -122,7 +101,7 @@ static int make_token(struct ctl *ctl)
     }
     printf("%s\n", api_text(reply, "token")); /* Alone: it may go into a file or a pipe. */
     if (isatty(STDOUT_FILENO)) {
-        _cleanup_(freep) char *expires = moment(reply, "expires");
+        _cleanup_(freep) char *expires = listing_moment(reply, "expires");
 
         fflush(stdout);
         complain("Whoever has it can let hosts into the cluster until %s. On each: fleetctl join ADDRESS "

@@ -8,12 +8,6 @@
 #include "fleetctl/output.h"
 #include "fleetctl/verbs.h"
 
-#define TEXT_CELL(name, key)                                 \
-    static char *name(struct ctl *ctl, const json_t *entity) \
-    {                                                        \
-        return xstrdup(api_text(entity, key));               \
-    }
-
 /* --- Machines --- */
 
 static char *cell_machine(struct ctl *ctl, const json_t *entity)
@@ -21,11 +15,11 @@ static char *cell_machine(struct ctl *ctl, const json_t *entity)
     return ctl_legend(ctl, api_text(entity, "id"), "");
 }
 
-TEXT_CELL(cell_ip, "primaryIP")
-TEXT_CELL(cell_hostname, "hostname")
-TEXT_CELL(cell_state, "state")
-TEXT_CELL(cell_address, "address")
-TEXT_CELL(cell_version, "version")
+LISTING_TEXT_CELL(cell_ip, "primaryIP")
+LISTING_TEXT_CELL(cell_hostname, "hostname")
+LISTING_TEXT_CELL(cell_state, "state")
+LISTING_TEXT_CELL(cell_address, "address")
+LISTING_TEXT_CELL(cell_version, "version")
 
 static char *cell_level(struct ctl *ctl, const json_t *entity)
 {

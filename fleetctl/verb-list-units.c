@@ -11,13 +11,7 @@
 
 #define HASH_SHORT 7
 
-#define TEXT_CELL(name, key)                                 \
-    static char *name(struct ctl *ctl, const json_t *entity) \
-    {                                                        \
-        return xstrdup(api_text(entity, key));               \
-    }
-
-TEXT_CELL(cell_name, "name")
+LISTING_TEXT_CELL(cell_name, "name")
 
 static char *shorten_hash(const struct ctl *ctl, const char *hash)
 {
@@ -46,11 +40,11 @@ static int list(struct ctl *ctl, const struct listing *l, const struct strlist *
 
 /* --- list-units --- */
 
-TEXT_CELL(cell_load, "systemdLoadState")
-TEXT_CELL(cell_active, "systemdActiveState")
-TEXT_CELL(cell_sub, "systemdSubState")
-TEXT_CELL(cell_result, "result")
-TEXT_CELL(cell_error, "error")
+LISTING_TEXT_CELL(cell_load, "systemdLoadState")
+LISTING_TEXT_CELL(cell_active, "systemdActiveState")
+LISTING_TEXT_CELL(cell_sub, "systemdSubState")
+LISTING_TEXT_CELL(cell_result, "result")
+LISTING_TEXT_CELL(cell_error, "error")
 
 static char *cell_machine(struct ctl *ctl, const json_t *entity)
 {
@@ -89,8 +83,8 @@ int verb_list_units(struct ctl *ctl, const struct strlist *args)
 
 /* --- list-unit-files --- */
 
-TEXT_CELL(cell_desired, "desiredState")
-TEXT_CELL(cell_reason, "reason")
+LISTING_TEXT_CELL(cell_desired, "desiredState")
+LISTING_TEXT_CELL(cell_reason, "reason")
 
 static char *cell_file_hash(struct ctl *ctl, const json_t *entity)
 {

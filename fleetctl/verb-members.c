@@ -22,12 +22,6 @@
 
 /* --- list-members --- */
 
-#define TEXT_CELL(name, key)                                 \
-    static char *name(struct ctl *ctl, const json_t *entity) \
-    {                                                        \
-        return xstrdup(api_text(entity, key));               \
-    }
-
 static char *cell_machine(struct ctl *ctl, const json_t *entity)
 {
     return ctl_legend(ctl, api_text(entity, "machineID"), "");
@@ -61,11 +55,11 @@ static char *cell_preference(struct ctl *ctl, const json_t *entity)
     return xstrdup(preference_of(entity));
 }
 
-TEXT_CELL(cell_hostname, "hostname")
-TEXT_CELL(cell_state, "state")
-TEXT_CELL(cell_spread, "value")
-TEXT_CELL(cell_address, "address")
-TEXT_CELL(cell_server, "serverID")
+LISTING_TEXT_CELL(cell_hostname, "hostname")
+LISTING_TEXT_CELL(cell_state, "state")
+LISTING_TEXT_CELL(cell_spread, "value")
+LISTING_TEXT_CELL(cell_address, "address")
+LISTING_TEXT_CELL(cell_server, "serverID")
 
 static json_t *member_to_json(struct ctl *ctl, const json_t *entity)
 {

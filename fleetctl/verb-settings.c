@@ -12,17 +12,11 @@
 #include "fleetctl/output.h"
 #include "fleetctl/verbs.h"
 
-#define TEXT_CELL(function, key)                                 \
-    static char *function(struct ctl *ctl, const json_t *entity) \
-    {                                                            \
-        return xstrdup(api_text(entity, key));                   \
-    }
-
-TEXT_CELL(cell_name, "name")
-TEXT_CELL(cell_value, "value")
-TEXT_CELL(cell_default, "default")
-TEXT_CELL(cell_limits, "limits")
-TEXT_CELL(cell_meaning, "meaning")
+LISTING_TEXT_CELL(cell_name, "name")
+LISTING_TEXT_CELL(cell_value, "value")
+LISTING_TEXT_CELL(cell_default, "default")
+LISTING_TEXT_CELL(cell_limits, "limits")
+LISTING_TEXT_CELL(cell_meaning, "meaning")
 
 static json_t *setting_to_json(struct ctl *ctl, const json_t *entity)
 {

@@ -234,6 +234,14 @@ void api_answer_refused(struct api_request *request, const struct registry_resul
     api_answer_error(request, status_of(result->status), "%s", result->text);
 }
 
+void api_answer_done(struct api_request *request, const struct registry_result *result)
+{
+    if (result->status == 0)
+        api_answer_empty(request, 204);
+    else
+        api_answer_refused(request, result);
+}
+
 int api_request_page(struct api_request *request, struct api_page *page)
 {
     size_t tokens = api_query_count(request, "nextPageToken");

@@ -158,14 +158,6 @@ void api_join_tokens_get(struct api_request *request)
     api_answer_json(request, json);
 }
 
-static void revoked(struct api_request *request, const struct registry_result *result)
-{
-    if (result->status == 0)
-        api_answer_empty(request, 204);
-    else
-        api_answer_refused(request, result);
-}
-
 void api_join_token_delete(struct api_request *request, const Fleet__ApiRequest *message)
 {
     Fleet__RevokeJoinToken body = FLEET__REVOKE_JOIN_TOKEN__INIT;
@@ -174,5 +166,5 @@ void api_join_token_delete(struct api_request *request, const Fleet__ApiRequest 
     body.id = request->name;
     command.body_case = FLEET__COMMAND__BODY_REVOKE_JOIN_TOKEN;
     command.revoke_join_token = &body;
-    api_propose(request, &command, revoked);
+    api_propose(request, &command, api_answer_done);
 }

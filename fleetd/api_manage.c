@@ -210,19 +210,11 @@ static void decide(struct api_request *request, const Fleet__ApiRequest *message
     api_propose(request, &command, applied);
 }
 
-/* ---- answering ---- */
-
-static void confirmed(struct api_request *request, const struct registry_result *result)
-{
-    if (result->status == 0)
-        api_answer_empty(request, 204);
-    else
-        api_answer_refused(request, result);
-}
+/* ---- requests ---- */
 
 void api_machines_confirm_lost(struct api_request *request, const Fleet__ApiRequest *message)
 {
-    decide(request, message, set_lost, NULL, confirmed);
+    decide(request, message, set_lost, NULL, api_answer_done);
 }
 
 static bool is_of(const Fleet__ChangeMachines *changes, const char *machine_id)
@@ -260,5 +252,5 @@ void api_machines_availability(struct api_request *request, const Fleet__ApiRequ
 
 void api_members_post(struct api_request *request, const Fleet__ApiRequest *message)
 {
-    decide(request, message, set_vote, check_votes, confirmed);
+    decide(request, message, set_vote, check_votes, api_answer_done);
 }

@@ -146,6 +146,9 @@ void api_propose(struct api_request *request, Fleet__Command *command,
 /* Answers with the registry's refusal. */
 void api_answer_refused(struct api_request *request, const struct registry_result *result);
 
+/* For api_propose(): 204 if it was done, and the refusal if not. */
+void api_answer_done(struct api_request *request, const struct registry_result *result);
+
 /* Begins the page that the request asks for, or answers why not and returns a negative errno. */
 int api_request_page(struct api_request *request, struct api_page *page);
 

@@ -10,14 +10,6 @@
 #include "fleetd/api_private.h"
 #include "raftstore/limits.h"
 
-static void removed(struct api_request *request, const struct registry_result *result)
-{
-    if (result->status == 0)
-        api_answer_empty(request, 204);
-    else
-        api_answer_refused(request, result);
-}
-
 static size_t units_of(const struct api_request *request, const char *machine_id)
 {
     struct api_load *load = api_load_new(api_registry(request), api_core(request));
@@ -70,7 +62,7 @@ void api_machine_delete(struct api_request *request, const Fleet__ApiRequest *me
     int r;
 
     if (api_earlier(request) != NULL) {
-        removed(request, api_earlier(request));
+        api_answer_done(request, api_earlier(request));
         return;
     }
     if (machine == NULL || !machine->registered) {
@@ -101,5 +93,5 @@ void api_machine_delete(struct api_request *request, const Fleet__ApiRequest *me
     body.machine_id = request->name;
     command.body_case = FLEET__COMMAND__BODY_REMOVE_MACHINE;
     command.remove_machine = &body;
-    api_propose(request, &command, removed);
+    api_propose(request, &command, api_answer_done);
 }

@@ -102,11 +102,6 @@ void listeners_set_credentials(struct listeners *l, struct tls_credentials *cred
         front_set_credentials(l->front, credentials);
 }
 
-unsigned listeners_connections(const struct listeners *l)
-{
-    return l->front != NULL ? front_connections(l->front) : 0;
-}
-
 /* Owns 'fd', also when this fails. */
 static int tcp_add(struct listeners *l, int fd, struct err *err)
 {

@@ -26,8 +26,6 @@ struct listeners *listeners_new(uv_loop_t *loop, struct http_server *server, boo
 /* By which this host proves itself on TCP from now on. A reference is taken. */
 void listeners_set_credentials(struct listeners *listeners, struct tls_credentials *credentials);
 
-unsigned listeners_connections(const struct listeners *listeners); /* Over TLS. */
-
 /* Nobody comes any more, and the server is not touched again. Then, when it is closed: the end. Socket files
  * stay: the next start replaces them. */
 void listeners_end(struct listeners *listeners);
