@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "raftstore/last_words.h"
+#include "raftstore/log_view.h"
 #include "raftstore/raft_compat.h"
 #include "raftstore/raftnet.h"
 #include "raftstore/sidefile.h"
@@ -225,11 +226,15 @@ static int load(const char *directory, uint64_t server_id, struct offline_log *l
 {
     struct loaded loaded = {0};
     _cleanup_(freep) char *words = xasprintf("died while reading the log in %s: that is damaged", directory);
+    char *view;
     struct disk disk;
-    int status, r;
+    int status, r = log_view_new(directory, &view, err);
 
+    if (r < 0)
+        return r;
     last_words_set(words);
-    status = disk_open(&disk, directory, server_id, "offline:1");
+    status = disk_open(&disk, view, server_id, "offline:1");
+    disk.directory = directory; /* For people. */
     if (status == 0)
         status = disk.io.load(&disk.io, &loaded.term, &loaded.voted_for, &loaded.snapshot,
                               &loaded.start_index, &loaded.entries, &loaded.entry_count);
@@ -243,13 +248,27 @@ static int load(const char *directory, uint64_t server_id, struct offline_log *l
         loaded_done(&loaded);
     }
     disk_close(&disk);
+    log_view_free(view);
     return r;
+}
+
+bool offline_is_unfinished(const char *data_dir, const uint8_t cluster_id[CLUSTER_ID_SIZE],
+                           uint64_t server_id)
+{
+    _cleanup_(freep) char *fresh = xasprintf("%s/" OFFLINE_NEW_LOG, data_dir);
+    struct sidefile_state state = {.server_id = server_id};
+    struct sidefile file;
+
+    memcpy(state.cluster_id, cluster_id, sizeof state.cluster_id);
+    return access(fresh, F_OK) >= 0 && sidefile_read(fresh, &file, NULL) >= 0 &&
+           sidefile_check_owner(&file, &state, fresh, NULL) >= 0;
 }
 
 int offline_read(const char *data_dir, const uint8_t cluster_id[CLUSTER_ID_SIZE], uint64_t server_id,
                  struct offline_log *ret, struct err *err)
 {
-    _cleanup_(freep) char *directory = xasprintf("%s/" LOG_NAME, data_dir);
+    const char *name = offline_is_unfinished(data_dir, cluster_id, server_id) ? OFFLINE_NEW_LOG : LOG_NAME;
+    _cleanup_(freep) char *directory = xasprintf("%s/%s", data_dir, name);
     struct sidefile_state state = {.server_id = server_id};
     struct offline_log log = {0};
     struct sidefile file;
@@ -422,14 +441,10 @@ int offline_finish(const char *data_dir, const uint8_t cluster_id[CLUSTER_ID_SIZ
 {
     _cleanup_(freep) char *fresh = xasprintf("%s/" OFFLINE_NEW_LOG, data_dir);
     _cleanup_(freep) char *place = xasprintf("%s/" LOG_NAME, data_dir), *aside = NULL;
-    struct sidefile_state state = {.server_id = server_id};
-    struct sidefile file;
     int r = 0;
 
-    memcpy(state.cluster_id, cluster_id, sizeof state.cluster_id);
-    if (access(fresh, F_OK) < 0 || sidefile_read(fresh, &file, NULL) < 0 ||
-        sidefile_check_owner(&file, &state, fresh, NULL) < 0)
-        return 0; /* It was given up before it held. */
+    if (!offline_is_unfinished(data_dir, cluster_id, server_id))
+        return 0; /* There is none, or it was given up before it held. */
     if (access(place, F_OK) == 0)
         r = move_aside(data_dir, place, &aside, err);
     if (r >= 0 && rename(fresh, place) < 0)
