@@ -101,7 +101,7 @@ static int found_authority(struct daemon *daemon, struct err *err)
 {
     _cleanup_(pki_key_freep) struct pki_key *key = NULL;
     int r = founding_certify(&daemon->credentials, daemon->member.cluster_id, &daemon->machine, wall_ms(),
-                             &key, err);
+                             settings_row(SETTING_CERTIFICATE_LIFETIME)->fallback, &key, err);
 
     /* Before the member file: with that file this host goes on founding after a crash. */
     return r < 0 ? r : credentials_save_authority(&daemon->credentials, key, err);

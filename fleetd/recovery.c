@@ -359,7 +359,7 @@ static int read_backup(const char *path, struct registry *registry, struct err *
 }
 
 /* The new cluster has an authority of its own. */
-static int make_authority(const struct config *config, const struct self *self,
+static int make_authority(const struct config *config, const struct self *self, uint64_t lifetime_ms,
                           struct pki_blob *ret_certificate, struct pki_blob *ret_key, struct err *err)
 {
     _cleanup_(pki_key_freep) struct pki_key *key = NULL;
@@ -373,7 +373,7 @@ static int make_authority(const struct config *config, const struct self *self,
     machine.hostname = self->identity.hostname;
     machine.public_ip = self->identity.public_ip;
     machine.cluster_address = self->address;
-    r = founding_certify(&credentials, self->member.cluster_id, &machine, wall_ms(), &key, err);
+    r = founding_certify(&credentials, self->member.cluster_id, &machine, wall_ms(), lifetime_ms, &key, err);
     if (r >= 0)
         r = pki_key_encode(key, ret_key, err);
     if (r >= 0) {
@@ -411,7 +411,8 @@ static int begin_cluster(const struct config *config, struct self *self, struct 
     member_draw_server_id(&self->member);
     strcpy(self->member.machine_id, self->identity.machine_id);
     if (!config->insecure)
-        r = make_authority(config, self, &certificate, &key, err);
+        r = make_authority(config, self, registry_setting_number(registry, SETTING_CERTIFICATE_LIFETIME),
+                           &certificate, &key, err);
     authority.certificate = (ProtobufCBinaryData){.len = certificate.size, .data = certificate.data};
     authority.private_key = (ProtobufCBinaryData){.len = key.size, .data = key.data};
     if (r >= 0)

@@ -546,7 +546,8 @@ static void test_founding(void **state)
     for (unsigned i = 0; i < 2; i++) {
         _cleanup_(pki_key_freep) struct pki_key *key = NULL;
 
-        assert_int_equal(founding_certify(&world->credentials, cluster, &machine, NOW_MS, &key, &err), 0);
+        assert_int_equal(
+            founding_certify(&world->credentials, cluster, &machine, NOW_MS, 7777000, &key, &err), 0);
         assert_int_equal(credentials_load(world->directory, &loaded, &err), 0);
         assert_true(credentials_complete(&loaded));
         assert_int_equal(loaded.root_count, 1);
@@ -555,6 +556,7 @@ static void test_founding(void **state)
                          0);
         assert_int_equal(info.name.kind, PKI_MACHINE);
         assert_string_equal(info.name.id, ID_B);
+        assert_int_equal(info.not_after_ms, NOW_MS + 7777000);
         assert_memory_equal(info.name.cluster_id, cluster, CLUSTER_ID_SIZE);
         credentials_done(&loaded);
     }

@@ -232,6 +232,82 @@ static void test_looking_at_a_superseded_host(void **state)
     assert_says("are not to be used");
 }
 
+/* ---- --restore ---- */
+
+static void apply(struct registry *registry, Fleet__Command *command)
+{
+    _cleanup_(freep) uint8_t *bytes = NULL;
+    size_t size;
+
+    command->format = COMMAND_FORMAT;
+    command->wall_ms = 1000;
+    assert_int_equal(command_encode(command, &bytes, &size), 0);
+    assert_int_equal(registry_apply(registry, bytes, size)->status, 0);
+}
+
+/* A registry in which somebody has said how long certificates hold. */
+static struct registry *new_cluster(const char *lifetime)
+{
+    struct registry *registry = registry_new();
+    Fleet__CreateCluster create = FLEET__CREATE_CLUSTER__INIT;
+    Fleet__Setting setting = FLEET__SETTING__INIT, *settings[] = {&setting};
+    Fleet__ChangeSettings change = FLEET__CHANGE_SETTINGS__INIT;
+    Fleet__Command command = FLEET__COMMAND__INIT;
+
+    create.cluster_id = (ProtobufCBinaryData){.len = CLUSTER_ID_SIZE, .data = (uint8_t *)cluster};
+    create.voters = 3;
+    create.level = 1;
+    command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
+    command.create_cluster = &create;
+    apply(registry, &command);
+    setting.name = (char *)"certificate_lifetime";
+    setting.value = (char *)lifetime;
+    change.changes = settings;
+    change.n_changes = 1;
+    command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
+    command.change_settings = &change;
+    apply(registry, &command);
+    return registry;
+}
+
+static void back_up(struct registry *registry)
+{
+    struct registry_snapshot *taken = registry_snapshot_new(registry);
+    struct backup_header header = {
+        .cluster = "07000000000000000000000000000000", .made = "2026-07-29T12:00:03Z", .version = "2.1.0"};
+    struct backup_writer writer;
+    _cleanup_(closep) int fd = open(w.backup, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    for (size_t i = 0; i < taken->count; i++)
+        header.size += taken->pieces[i].size;
+    assert_int_equal(backup_begin(&writer, fd, &header), 0);
+    for (size_t i = 0; i < taken->count; i++)
+        assert_int_equal(backup_add(&writer, taken->pieces[i].base, taken->pieces[i].size), 0);
+    assert_int_equal(backup_end(&writer), 0);
+    registry_snapshot_free(registry, taken);
+}
+
+/* The first certificate holds for as long as the cluster's setting says, like all that follow. */
+static void test_a_restored_host_is_certified_as_the_settings_say(void **state)
+{
+    struct registry *registry = new_cluster("2h");
+    struct credentials credentials;
+    struct err err = {0};
+    uint64_t now = wall_ms();
+
+    back_up(registry);
+    registry_free(registry);
+    assert_int_equal(run(&(struct recovery){.only_show = true}, w.backup), 0);
+    assert_int_not_equal(access(w.data_dir, F_OK), 0);
+    assert_int_equal(run(&(struct recovery){0}, w.backup), 0);
+    assert_says("is the only member of the new cluster");
+    assert_int_equal(credentials_load(w.data_dir, &credentials, &err), 0);
+    assert_true(credentials_complete(&credentials));
+    assert_in_range(credentials.info.not_after_ms, now + 2 * HOUR_MS - 5000, now + 2 * HOUR_MS + 60000);
+    credentials_done(&credentials);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -241,6 +317,7 @@ int main(void)
         TEST(test_looking),
         TEST(test_looking_at_an_interrupted_recovery),
         TEST(test_looking_at_a_superseded_host),
+        TEST(test_a_restored_host_is_certified_as_the_settings_say),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
