@@ -23,6 +23,7 @@
 #include "raftstore/last_words.h"
 #include "raftstore/log_view.h"
 #include "raftstore/raft_compat.h"
+#include "raftstore/raftconf.h"
 #include "raftstore/raftnet.h"
 #include "raftstore/sidefile.h"
 #include "raftstore/store_text.h"
@@ -137,35 +138,17 @@ static void add_server(struct offline_log *log, uint64_t id, const char *address
         (struct store_server){.id = id, .address = xstrdup(address), .role = (enum server_role)role};
 }
 
-static uint64_t get_le64(const uint8_t *bytes)
+static int take_configuration(struct offline_log *log, const struct raft_buffer *buf)
 {
-    uint64_t value = 0;
+    struct raftconf configuration;
+    int r = raftconf_read(buf->base, buf->len, &configuration);
 
-    for (unsigned i = 8; i > 0; i--)
-        value = value << 8 | bytes[i - 1];
-    return value;
-}
-
-/* libraft's own encoding of a configuration, of which it keeps the decoder to itself: a format byte (1), the
- * number of servers, and for each its id, its address with a NUL, and its role; numbers have 8 bytes, little
- * endian. */
-static int read_configuration(struct offline_log *log, const struct raft_buffer *buf)
-{
-    const uint8_t *at = buf->base, *end = at + buf->len;
-    uint64_t count;
-
-    if (buf->len < 9 || at[0] != 1 || (count = get_le64(at + 1)) > RAFT_SERVERS_MAX)
-        return -EBADMSG;
+    if (r < 0)
+        return r;
     clear_servers(log);
-    at += 9;
-    for (uint64_t i = 0; i < count; i++) {
-        const uint8_t *nul = end - at > 8 ? memchr(at + 8, '\0', (size_t)(end - at) - 8) : NULL;
-
-        if (nul == NULL || nul + 1 >= end)
-            return -EBADMSG;
-        add_server(log, get_le64(at), (const char *)at + 8, nul[1]);
-        at = nul + 2;
-    }
+    for (size_t i = 0; i < configuration.count; i++)
+        add_server(log, configuration.servers[i].id, configuration.servers[i].address,
+                   configuration.servers[i].role);
     return 0;
 }
 
@@ -205,7 +188,7 @@ static int take_entry(struct offline_log *log, raft_index index, const struct ra
                            "entry %llu is by a later version of fleet, and this one (" PACKAGE_VERSION
                            ") does not understand it: use the later one",
                            index);
-    } else if (entry->type == RAFT_CHANGE && read_configuration(log, &entry->buf) < 0)
+    } else if (entry->type == RAFT_CHANGE && take_configuration(log, &entry->buf) < 0)
         return err_set(err, -EBADMSG, "entry %llu is no configuration", index);
     return 0;
 }

@@ -11,6 +11,7 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/port.c raftstore/port.h \
 	raftstore/proof.c raftstore/proof.h \
 	raftstore/raftnet.c raftstore/raftnet.h \
+	raftstore/raftconf.c raftstore/raftconf.h \
 	raftstore/raftwire.c raftstore/raftwire.h \
 	raftstore/tls_alert.c raftstore/tls_alert.h \
 	raftstore/tls_credentials.c raftstore/tls_credentials.h \
