@@ -239,6 +239,8 @@ static int check(struct daemon *daemon, const Fleet__JoinRequest *request, struc
                               &ret->certificate, err);
     if (r >= 0 && ret->certificate.size > 0)
         r = check_same_key(registry, request->machine, &ret->certificate, err);
+    if (r < 0)
+        pki_blob_done(&ret->certificate); /* It is for nobody. */
     return r;
 }
 

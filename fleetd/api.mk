@@ -78,7 +78,7 @@ tests_unit_test_registry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_registry_LDADD = raftstore/libraftstore.a raftstore/libschema.a units/libunits.a base/libbase.a \
 	$(PROTOBUF_C_LIBS) $(NETTLE_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_registry_level_SOURCES = tests/unit/test-registry-level.c
-tests_unit_test_registry_level_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_registry_level_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) -DSOURCE_DIR='"$(top_srcdir)"'
 tests_unit_test_registry_level_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_registry_level_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_registry_security_SOURCES = tests/unit/test-registry-security.c

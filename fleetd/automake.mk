@@ -65,12 +65,24 @@ tests_unit_test_core_shutdown_SOURCES = tests/unit/test-core-shutdown.c tests/un
 tests_unit_test_core_shutdown_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_core_shutdown_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_core_shutdown_LDADD = $(CORE_TEST_LIBS)
-check_PROGRAMS += tests/unit/test-going-down tests/unit/test-prober
-TESTS += tests/unit/test-going-down tests/unit/test-prober
+check_PROGRAMS += tests/unit/test-going-down tests/unit/test-prober tests/unit/test-proving tests/unit/test-recovery
+TESTS += tests/unit/test-going-down tests/unit/test-prober tests/unit/test-proving tests/unit/test-recovery
 tests_unit_test_going_down_SOURCES = tests/unit/test-going-down.c fleetd/going_down.c fleetd/going_down.h
 tests_unit_test_going_down_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_going_down_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_going_down_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_proving_SOURCES = tests/unit/test-proving.c fleetd/proving.c fleetd/member.c fleetd/member.h
+tests_unit_test_proving_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(INIH_CFLAGS)
+tests_unit_test_proving_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_proving_LDADD = fleetd/libapi.a $(RAFTSTORE_LIBS) $(PKI_LIBS) $(INIH_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_recovery_SOURCES = tests/unit/test-recovery.c tests/unit/store-node.c tests/unit/store-node.h \
+	fleetd/recovery.c fleetd/recovery.h fleetd/member.c fleetd/member.h fleetd/data_lock.c fleetd/data_lock.h \
+	fleetd/founding.c fleetd/founding.h fleetd/credentials.c fleetd/credentials.h
+tests_unit_test_recovery_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(INIH_CFLAGS) \
+	-DSTORE_1='"$(top_srcdir)/tests/data/store-1"'
+tests_unit_test_recovery_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_recovery_LDADD = fleetd/libapi.a fleetd/libconfig.a backup/libbackup.a $(RAFTSTORE_LIBS) $(PKI_LIBS) \
+	$(INIH_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_prober_SOURCES = tests/unit/test-prober.c fleetd/prober.c fleetd/prober.h
 tests_unit_test_prober_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_prober_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -150,4 +162,67 @@ tests_fuzz_fuzz_registry_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
 tests_fuzz_fuzz_registry_LDFLAGS = -fsanitize=fuzzer
 tests_fuzz_fuzz_registry_LDADD = fleetd/libcore.a constraints/libconstraints.a raftstore/libraftstore.a raftstore/libschema.a \
 	$(UNITS_LIBS) $(PROTOBUF_C_LIBS)
+endif
+
+# What is said in sessions and by who joins. Built twice, see units/automake.mk.
+# A leader without Raft or a network; and a host without either.
+FUZZ_LEADER = tests/fuzz/fuzz.h tests/fuzz/authority.c tests/fuzz/authority.h tests/fuzz/conn.c tests/fuzz/conn.h \
+	tests/fuzz/leader.c tests/fuzz/leader.h tests/fuzz/snapshot.c tests/fuzz/snapshot.h \
+	fleetd/admission.c fleetd/asks.c fleetd/certifier.c fleetd/downlink.c fleetd/gate.c fleetd/leading.c
+FUZZ_HOST = tests/fuzz/fuzz.h tests/fuzz/authority.c tests/fuzz/authority.h tests/fuzz/conn.c tests/fuzz/conn.h \
+	tests/fuzz/host.c tests/fuzz/host.h fleetd/credentials.c fleetd/member.c
+FUZZ_SESSION_UP = tests/fuzz/fuzz-session-up.c $(FUZZ_LEADER)
+FUZZ_JOIN_REQUEST = tests/fuzz/fuzz-join-request.c $(FUZZ_LEADER)
+FUZZ_SESSION_DOWN = tests/fuzz/fuzz-session-down.c $(FUZZ_HOST) fleetd/hosting.c fleetd/renewal.c fleetd/uplink.c
+FUZZ_JOIN_REPLY = tests/fuzz/fuzz-join-reply.c $(FUZZ_HOST) fleetd/founding.c fleetd/joiner.c fleetd/membership.c
+FUZZ_WIRE_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS) $(JANSSON_CFLAGS) $(INIH_CFLAGS)
+FUZZ_WIRE_LIBS = fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libaccess.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \
+	$(PKI_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SYSTEMD_LIBS)
+FUZZ_WIRE_REPLAYS = \
+	tests/fuzz/fuzz-session-up-replay tests/fuzz/fuzz-session-down-replay \
+	tests/fuzz/fuzz-join-request-replay tests/fuzz/fuzz-join-reply-replay \
+	tests/fuzz/fuzz-member-replay
+check_PROGRAMS += $(FUZZ_WIRE_REPLAYS)
+TESTS += $(FUZZ_WIRE_REPLAYS)
+tests_fuzz_fuzz_session_up_replay_SOURCES = $(FUZZ_SESSION_UP) tests/fuzz/replay.c
+tests_fuzz_fuzz_session_up_replay_CPPFLAGS = $(FUZZ_WIRE_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/session-up"'
+tests_fuzz_fuzz_session_up_replay_LDADD = $(FUZZ_WIRE_LIBS)
+tests_fuzz_fuzz_session_down_replay_SOURCES = $(FUZZ_SESSION_DOWN) tests/fuzz/replay.c
+tests_fuzz_fuzz_session_down_replay_CPPFLAGS = $(FUZZ_WIRE_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/session-down"'
+tests_fuzz_fuzz_session_down_replay_LDADD = $(FUZZ_WIRE_LIBS)
+tests_fuzz_fuzz_join_request_replay_SOURCES = $(FUZZ_JOIN_REQUEST) tests/fuzz/replay.c
+tests_fuzz_fuzz_join_request_replay_CPPFLAGS = $(FUZZ_WIRE_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/join-request"'
+tests_fuzz_fuzz_join_request_replay_LDADD = $(FUZZ_WIRE_LIBS)
+tests_fuzz_fuzz_join_reply_replay_SOURCES = $(FUZZ_JOIN_REPLY) tests/fuzz/replay.c
+tests_fuzz_fuzz_join_reply_replay_CPPFLAGS = $(FUZZ_WIRE_CPPFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/join-reply"'
+tests_fuzz_fuzz_join_reply_replay_LDADD = $(FUZZ_WIRE_LIBS)
+tests_fuzz_fuzz_member_replay_SOURCES = tests/fuzz/fuzz-member.c fleetd/member.c fleetd/member.h tests/fuzz/replay.c
+tests_fuzz_fuzz_member_replay_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(INIH_CFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/member"'
+tests_fuzz_fuzz_member_replay_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(INIH_LIBS)
+tests_fuzz_fuzz_session_down_replay_LDFLAGS = -Wl,--wrap=agent_is_informed
+EXTRA_DIST += tests/fuzz/corpus/session-up tests/fuzz/corpus/session-down tests/fuzz/corpus/join-request \
+	tests/fuzz/corpus/join-reply tests/fuzz/corpus/member
+if FUZZ
+check_PROGRAMS += tests/fuzz/fuzz-session-up tests/fuzz/fuzz-session-down tests/fuzz/fuzz-join-request tests/fuzz/fuzz-join-reply \
+	tests/fuzz/fuzz-member
+tests_fuzz_fuzz_session_up_SOURCES = $(FUZZ_SESSION_UP)
+tests_fuzz_fuzz_session_up_CPPFLAGS = $(FUZZ_WIRE_CPPFLAGS)
+tests_fuzz_fuzz_session_up_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_session_up_LDADD = $(FUZZ_WIRE_LIBS)
+tests_fuzz_fuzz_session_down_SOURCES = $(FUZZ_SESSION_DOWN)
+tests_fuzz_fuzz_session_down_CPPFLAGS = $(FUZZ_WIRE_CPPFLAGS)
+tests_fuzz_fuzz_session_down_LDFLAGS = -fsanitize=fuzzer -Wl,--wrap=agent_is_informed
+tests_fuzz_fuzz_session_down_LDADD = $(FUZZ_WIRE_LIBS)
+tests_fuzz_fuzz_join_request_SOURCES = $(FUZZ_JOIN_REQUEST)
+tests_fuzz_fuzz_join_request_CPPFLAGS = $(FUZZ_WIRE_CPPFLAGS)
+tests_fuzz_fuzz_join_request_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_join_request_LDADD = $(FUZZ_WIRE_LIBS)
+tests_fuzz_fuzz_join_reply_SOURCES = $(FUZZ_JOIN_REPLY)
+tests_fuzz_fuzz_join_reply_CPPFLAGS = $(FUZZ_WIRE_CPPFLAGS)
+tests_fuzz_fuzz_join_reply_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_join_reply_LDADD = $(FUZZ_WIRE_LIBS)
+tests_fuzz_fuzz_member_SOURCES = tests/fuzz/fuzz-member.c fleetd/member.c fleetd/member.h
+tests_fuzz_fuzz_member_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(INIH_CFLAGS)
+tests_fuzz_fuzz_member_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_member_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(INIH_LIBS)
 endif

@@ -11,6 +11,7 @@
 #include <uthash.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "base/times.h"
 #include "fleetd/authority.h"
@@ -162,7 +163,7 @@ void certifier_requested(struct certifier *certifier, const char *machine_id,
     struct holder *holder = find(certifier, machine_id);
     Fleet__Certificate certificate = FLEET__CERTIFICATE__INIT;
     struct authority_bundle bundle;
-    struct pki_blob signature = {0};
+    _cleanup_(pki_blob_done) struct pki_blob signature = {0};
     struct pki_info info;
     struct err err = {0};
     int r;
@@ -191,7 +192,6 @@ void certifier_requested(struct certifier *certifier, const char *machine_id,
     memcpy(holder->certified_by, info.issuer, FINGERPRINT_SIZE);
     log_debug("Machine %s gets a new certificate", machine_id);
     answer(certifier, machine_id, &certificate);
-    pki_blob_done(&signature);
 }
 
 /* ---- rotation ---- */

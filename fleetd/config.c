@@ -84,6 +84,13 @@ int config_check_address(const char *text, struct err *err)
     return 0;
 }
 
+void config_add_addresses(struct strlist *list, char *const *addresses, size_t count)
+{
+    for (size_t i = 0; i < count && list->count < RAFT_SERVERS_MAX; i++)
+        if (config_check_address(addresses[i], NULL) >= 0)
+            strlist_add(list, addresses[i]);
+}
+
 static void replace(char **slot, const char *text)
 {
     free(*slot);

@@ -93,3 +93,7 @@ char *config_cluster_address(const struct config *config, const char *public_ip)
 /* Whether 'text' is "host:port" with a host name, an IPv4 address or an IPv6 address in brackets, and a port
  * of 1 to 65535; -EINVAL with a text that names it. */
 int config_check_address(const char *text, struct err *err);
+
+/* Adds addresses that another daemon has said. What is none, and what is beyond RAFT_SERVERS_MAX in all, is
+ * left out: they are kept in a file that must be one. */
+void config_add_addresses(struct strlist *list, char *const *addresses, size_t count);

@@ -281,6 +281,20 @@ static bool same_blobs(const struct pki_blob *a, size_t a_count, const struct pk
     return a_count == b_count;
 }
 
+/* What was kept and cannot be read would be said to be damaged at the next start, which then is none. */
+static int check_readable(const struct pki_blob *certificates, size_t count, struct err *err)
+{
+    struct pki_info info;
+    int r;
+
+    for (size_t i = 0; i < count; i++) {
+        r = pki_read(certificates[i].data, certificates[i].size, &info, err);
+        if (r < 0)
+            return err_prefix(err, r, "authority %zu of %zu", i + 1, count);
+    }
+    return 0;
+}
+
 int credentials_trust(struct credentials *credentials, const struct pki_blob *roots, size_t count,
                       struct err *err)
 {
@@ -288,6 +302,9 @@ int credentials_trust(struct credentials *credentials, const struct pki_blob *ro
 
     if (same_blobs(credentials->roots, credentials->root_count, roots, count))
         return 0;
+    r = check_readable(roots, count, err);
+    if (r < 0)
+        return r;
     r = write_certificates(credentials, AUTHORITY_CRT, roots, count, err);
     if (r < 0)
         return r;

@@ -49,7 +49,8 @@ int credentials_take(struct credentials *credentials, const struct credentials_i
                      const uint8_t cluster_id[PKI_CLUSTER_ID_SIZE], const char *machine_id, uint64_t now_ms,
                      struct err *err);
 
-/* Other authorities are trusted from now on. 1: it was so; 0: they are the same as before. A list that does
+/* Other authorities are trusted from now on. 1: it was so; 0: they are the same as before. -EBADMSG,
+ * -EKEYREJECTED, with a text: what is given is none, and nothing has changed. A list that does
  * not have the one that has certified this host is taken, too: it is to ask for another certificate. */
 int credentials_trust(struct credentials *credentials, const struct pki_blob *roots, size_t count,
                       struct err *err);

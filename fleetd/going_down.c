@@ -101,10 +101,26 @@ static void on_timer(uv_timer_t *timer)
     look(timer->data);
 }
 
+/* All that is left is to say so: to the leader, who moves what it can meanwhile, and to people. */
+static void begin_at_once(struct going_down *down)
+{
+    log_message(LOG_NOTICE, log_fields(MESSAGE_GOES_DOWN),
+                "This host is being shut down at once: systemd-logind gives no time to move units first "
+                "(InhibitDelayMaxSec= in logind.conf(5), or it gave fleetd no lock). What runs here is "
+                "stopped with the host");
+    down->state = STATE_LET_GO;
+    tell(down);
+    logind_let_go(down->logind);
+}
+
 static void begin(struct going_down *down, uint64_t wait_ms)
 {
     uint64_t margin_ms = wait_ms / 4 < MARGIN_MS ? wait_ms / 4 : MARGIN_MS;
 
+    if (wait_ms == 0) {
+        begin_at_once(down);
+        return;
+    }
     log_message(LOG_NOTICE, log_fields(MESSAGE_GOES_DOWN),
                 "This host is being shut down: what can move goes to others first, for at most %.1f s",
                 (double)wait_ms / 1000);

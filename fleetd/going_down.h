@@ -6,6 +6,8 @@
  *      UP --logind: it begins--> WAITING --ready, no leader, time is over--> LET_GO
  *       ^------------------- logind: it was given up ------'------------------'
  *
+ * Where logind gives no time, it is LET_GO at once.
+ *
  * While it is not UP the leader gives this host nothing new. That is not stored: each session says it anew,
  * and a host that has been booted says nothing of the kind. A leader that is shut down itself leads on while
  * it waits, since nobody could move its units sooner; stopping, it hands leadership over as always. */

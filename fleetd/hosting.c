@@ -266,8 +266,7 @@ static void on_members(const Fleet__Members *members, void *data)
 {
     struct strlist addresses = {0};
 
-    for (size_t i = 0; i < members->n_addresses; i++)
-        strlist_add(&addresses, members->addresses[i]);
+    config_add_addresses(&addresses, members->addresses, members->n_addresses);
     cluster_set_peers(data, &addresses);
     strlist_done(&addresses);
 }
@@ -281,8 +280,7 @@ static int on_accepted(const Fleet__SessionAccepted *accepted, void *data)
     if (!history_read(accepted->recoveries, &accepted->history, &history) ||
         !cluster_follow_history(daemon, &history))
         return -EXDEV;
-    for (size_t i = 0; i < accepted->n_members; i++)
-        strlist_add(&members, accepted->members[i]);
+    config_add_addresses(&members, accepted->members, accepted->n_members);
     cluster_set_peers(daemon, &members);
     strlist_done(&members);
     if (accepted->part == FLEET__CONSENSUS_PART__CONSENSUS_PART_NONE && daemon->store != NULL)

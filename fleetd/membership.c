@@ -101,7 +101,7 @@ static int found_authority(struct daemon *daemon, struct err *err)
 {
     _cleanup_(pki_key_freep) struct pki_key *key = NULL;
     int r = founding_certify(&daemon->credentials, daemon->member.cluster_id, &daemon->machine, wall_ms(),
-                             &key, err);
+                             settings_row(SETTING_CERTIFICATE_LIFETIME)->fallback, &key, err);
 
     /* Before the member file: with that file this host goes on founding after a crash. */
     return r < 0 ? r : credentials_save_authority(&daemon->credentials, key, err);
@@ -251,8 +251,9 @@ static int on_admitted(const Fleet__JoinReply *reply, struct err *err, void *dat
     if (!history_read(reply->recoveries, &reply->history, &daemon->member.history))
         return err_set(err, -EBADMSG, "its answer to the request to join makes no sense");
     member_clear_superseded(daemon->config.data_dir);
-    for (size_t i = 0; i < reply->n_members; i++)
-        strlist_add(&daemon->member.peers, reply->members[i]);
+    config_add_addresses(&daemon->member.peers, reply->members, reply->n_members);
+    if (daemon->member.peers.count == 0)
+        return err_set(err, -EBADMSG, "its answer names no member of the cluster");
     r = member_save(daemon->config.data_dir, &daemon->member, err);
     if (r < 0)
         daemon_fatal(daemon, err_text(err, r));

@@ -193,10 +193,10 @@ static int check_quorum(const struct config *config, const struct self *self, co
 
     for (size_t i = 0; i < log->server_count; i++)
         voters += log->servers[i].role == SERVER_VOTER;
-    if (voters == 1 && own != NULL && own->role == SERVER_VOTER)
-        return err_set(err, -EALREADY, "there is nothing to recover: this host is the only voter");
     if (member_is_superseded(config->data_dir, &why))
         return err_set(err, -EPERM, "this host's data are not to be used: %s", why);
+    if (voters == 1 && own != NULL && own->role == SERVER_VOTER)
+        return err_set(err, -EALREADY, "there is nothing to recover: this host is the only voter");
     return 0;
 }
 
@@ -225,6 +225,39 @@ static int renew(const struct config *config, struct self *self, struct offline_
     return r < 0 ? r : take_up(config, self, ret_aside, err);
 }
 
+/* What a person must know who is about to choose one host by what each of them shows. */
+static void print_prospect(const struct config *config, const struct self *self,
+                           const struct offline_log *log)
+{
+    struct err err = {0};
+    _cleanup_(freep) char *why = NULL;
+
+    if (member_is_superseded(config->data_dir, &why))
+        printf("SUPERSEDED:     do not recover from this host: %s\n", why);
+    else if (offline_is_unfinished(config->data_dir, self->member.cluster_id, self->member.server_id))
+        printf(
+            "INTERRUPTED:    a recovery of this host was begun, holds, and is not finished; this is its log. "
+            "Start fleetd\n"
+            "                (systemctl start fleetd), or run --recover-quorum without --show: either "
+            "finishes it\n");
+    else if (check_quorum(config, self, log, &err) < 0)
+        printf("Recovery:       %s\n", err.text);
+}
+
+/* An earlier one, that was interrupted when it held already. */
+static int finish(const struct config *config, const struct self *self, struct err *err)
+{
+    _cleanup_(freep) char *aside = NULL;
+    int r = offline_finish(config->data_dir, self->member.cluster_id, self->member.server_id, &aside, err);
+
+    if (r <= 0)
+        return r;
+    printf("Done: the recovery of this host that was interrupted is finished.%s%s\n"
+           "Start fleetd here (systemctl start fleetd).\n",
+           aside != NULL ? " The old log is in " : "", aside != NULL ? aside : "");
+    return 1;
+}
+
 static int recover_log(const struct config *config, const struct recovery *how, struct self *self,
                        struct offline_log *log, struct err *err)
 {
@@ -232,9 +265,14 @@ static int recover_log(const struct config *config, const struct recovery *how, 
     int r;
 
     print_log(log, self);
-    r = check_quorum(config, self, log, err);
-    if (how->only_show)
+    if (how->only_show) {
+        print_prospect(config, self, log);
         return 0;
+    }
+    r = finish(config, self, err);
+    if (r != 0)
+        return r < 0 ? r : 0;
+    r = check_quorum(config, self, log, err);
     if (r >= 0)
         r = need_address(self, err);
     if (r < 0)
@@ -258,9 +296,11 @@ int recovery_of_quorum(const struct config *config, const struct recovery *how, 
 {
     struct self self;
     struct offline_log log;
-    char *aside = NULL;
-    int r = data_lock(config->data_dir, err);
+    int r;
 
+    if (access(config->data_dir, F_OK) < 0 && errno == ENOENT) /* To take its lock would make it. */
+        return err_set(err, -ENOENT, "this host belongs to no cluster: there is no %s", config->data_dir);
+    r = data_lock(config->data_dir, err);
     if (r >= 0)
         r = self_read(config, &self, err);
     if (r < 0)
@@ -268,9 +308,6 @@ int recovery_of_quorum(const struct config *config, const struct recovery *how, 
     if (!self.is_member)
         r = err_set(err, -ENOENT, "this host belongs to no cluster: there is nothing in %s",
                     config->data_dir);
-    if (r >= 0) /* Of an earlier one, that was interrupted. */
-        r = offline_finish(config->data_dir, self.member.cluster_id, self.member.server_id, &aside, err);
-    free(aside);
     if (r >= 0) {
         r = offline_read(config->data_dir, self.member.cluster_id, self.member.server_id, &log, err);
         if (r == -ENOENT)
@@ -322,7 +359,7 @@ static int read_backup(const char *path, struct registry *registry, struct err *
 }
 
 /* The new cluster has an authority of its own. */
-static int make_authority(const struct config *config, const struct self *self,
+static int make_authority(const struct config *config, const struct self *self, uint64_t lifetime_ms,
                           struct pki_blob *ret_certificate, struct pki_blob *ret_key, struct err *err)
 {
     _cleanup_(pki_key_freep) struct pki_key *key = NULL;
@@ -336,7 +373,7 @@ static int make_authority(const struct config *config, const struct self *self,
     machine.hostname = self->identity.hostname;
     machine.public_ip = self->identity.public_ip;
     machine.cluster_address = self->address;
-    r = founding_certify(&credentials, self->member.cluster_id, &machine, wall_ms(), &key, err);
+    r = founding_certify(&credentials, self->member.cluster_id, &machine, wall_ms(), lifetime_ms, &key, err);
     if (r >= 0)
         r = pki_key_encode(key, ret_key, err);
     if (r >= 0) {
@@ -374,7 +411,8 @@ static int begin_cluster(const struct config *config, struct self *self, struct 
     member_draw_server_id(&self->member);
     strcpy(self->member.machine_id, self->identity.machine_id);
     if (!config->insecure)
-        r = make_authority(config, self, &certificate, &key, err);
+        r = make_authority(config, self, registry_setting_number(registry, SETTING_CERTIFICATE_LIFETIME),
+                           &certificate, &key, err);
     authority.certificate = (ProtobufCBinaryData){.len = certificate.size, .data = certificate.data};
     authority.private_key = (ProtobufCBinaryData){.len = key.size, .data = key.data};
     if (r >= 0)

@@ -21,7 +21,9 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "raftstore/last_words.h"
+#include "raftstore/log_view.h"
 #include "raftstore/raft_compat.h"
+#include "raftstore/raftconf.h"
 #include "raftstore/raftnet.h"
 #include "raftstore/sidefile.h"
 #include "raftstore/store_text.h"
@@ -136,35 +138,17 @@ static void add_server(struct offline_log *log, uint64_t id, const char *address
         (struct store_server){.id = id, .address = xstrdup(address), .role = (enum server_role)role};
 }
 
-static uint64_t get_le64(const uint8_t *bytes)
+static int take_configuration(struct offline_log *log, const struct raft_buffer *buf)
 {
-    uint64_t value = 0;
+    struct raftconf configuration;
+    int r = raftconf_read(buf->base, buf->len, &configuration);
 
-    for (unsigned i = 8; i > 0; i--)
-        value = value << 8 | bytes[i - 1];
-    return value;
-}
-
-/* libraft's own encoding of a configuration, of which it keeps the decoder to itself: a format byte (1), the
- * number of servers, and for each its id, its address with a NUL, and its role; numbers have 8 bytes, little
- * endian. */
-static int read_configuration(struct offline_log *log, const struct raft_buffer *buf)
-{
-    const uint8_t *at = buf->base, *end = at + buf->len;
-    uint64_t count;
-
-    if (buf->len < 9 || at[0] != 1 || (count = get_le64(at + 1)) > RAFT_SERVERS_MAX)
-        return -EBADMSG;
+    if (r < 0)
+        return r;
     clear_servers(log);
-    at += 9;
-    for (uint64_t i = 0; i < count; i++) {
-        const uint8_t *nul = end - at > 8 ? memchr(at + 8, '\0', (size_t)(end - at) - 8) : NULL;
-
-        if (nul == NULL || nul + 1 >= end)
-            return -EBADMSG;
-        add_server(log, get_le64(at), (const char *)at + 8, nul[1]);
-        at = nul + 2;
-    }
+    for (size_t i = 0; i < configuration.count; i++)
+        add_server(log, configuration.servers[i].id, configuration.servers[i].address,
+                   configuration.servers[i].role);
     return 0;
 }
 
@@ -204,7 +188,7 @@ static int take_entry(struct offline_log *log, raft_index index, const struct ra
                            "entry %llu is by a later version of fleet, and this one (" PACKAGE_VERSION
                            ") does not understand it: use the later one",
                            index);
-    } else if (entry->type == RAFT_CHANGE && read_configuration(log, &entry->buf) < 0)
+    } else if (entry->type == RAFT_CHANGE && take_configuration(log, &entry->buf) < 0)
         return err_set(err, -EBADMSG, "entry %llu is no configuration", index);
     return 0;
 }
@@ -225,11 +209,15 @@ static int load(const char *directory, uint64_t server_id, struct offline_log *l
 {
     struct loaded loaded = {0};
     _cleanup_(freep) char *words = xasprintf("died while reading the log in %s: that is damaged", directory);
+    char *view;
     struct disk disk;
-    int status, r;
+    int status, r = log_view_new(directory, &view, err);
 
+    if (r < 0)
+        return r;
     last_words_set(words);
-    status = disk_open(&disk, directory, server_id, "offline:1");
+    status = disk_open(&disk, view, server_id, "offline:1");
+    disk.directory = directory; /* For people. */
     if (status == 0)
         status = disk.io.load(&disk.io, &loaded.term, &loaded.voted_for, &loaded.snapshot,
                               &loaded.start_index, &loaded.entries, &loaded.entry_count);
@@ -243,13 +231,27 @@ static int load(const char *directory, uint64_t server_id, struct offline_log *l
         loaded_done(&loaded);
     }
     disk_close(&disk);
+    log_view_free(view);
     return r;
+}
+
+bool offline_is_unfinished(const char *data_dir, const uint8_t cluster_id[CLUSTER_ID_SIZE],
+                           uint64_t server_id)
+{
+    _cleanup_(freep) char *fresh = xasprintf("%s/" OFFLINE_NEW_LOG, data_dir);
+    struct sidefile_state state = {.server_id = server_id};
+    struct sidefile file;
+
+    memcpy(state.cluster_id, cluster_id, sizeof state.cluster_id);
+    return access(fresh, F_OK) >= 0 && sidefile_read(fresh, &file, NULL) >= 0 &&
+           sidefile_check_owner(&file, &state, fresh, NULL) >= 0;
 }
 
 int offline_read(const char *data_dir, const uint8_t cluster_id[CLUSTER_ID_SIZE], uint64_t server_id,
                  struct offline_log *ret, struct err *err)
 {
-    _cleanup_(freep) char *directory = xasprintf("%s/" LOG_NAME, data_dir);
+    const char *name = offline_is_unfinished(data_dir, cluster_id, server_id) ? OFFLINE_NEW_LOG : LOG_NAME;
+    _cleanup_(freep) char *directory = xasprintf("%s/%s", data_dir, name);
     struct sidefile_state state = {.server_id = server_id};
     struct offline_log log = {0};
     struct sidefile file;
@@ -422,14 +424,10 @@ int offline_finish(const char *data_dir, const uint8_t cluster_id[CLUSTER_ID_SIZ
 {
     _cleanup_(freep) char *fresh = xasprintf("%s/" OFFLINE_NEW_LOG, data_dir);
     _cleanup_(freep) char *place = xasprintf("%s/" LOG_NAME, data_dir), *aside = NULL;
-    struct sidefile_state state = {.server_id = server_id};
-    struct sidefile file;
     int r = 0;
 
-    memcpy(state.cluster_id, cluster_id, sizeof state.cluster_id);
-    if (access(fresh, F_OK) < 0 || sidefile_read(fresh, &file, NULL) < 0 ||
-        sidefile_check_owner(&file, &state, fresh, NULL) < 0)
-        return 0; /* It was given up before it held. */
+    if (!offline_is_unfinished(data_dir, cluster_id, server_id))
+        return 0; /* There is none, or it was given up before it held. */
     if (access(place, F_OK) == 0)
         r = move_aside(data_dir, place, &aside, err);
     if (r >= 0 && rename(fresh, place) < 0)

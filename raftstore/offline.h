@@ -12,6 +12,7 @@
  * All functions block. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,8 +34,12 @@ struct offline_log {
     size_t server_count;
 };
 
-/* Reads the log of this server of this cluster. -ENOENT: it keeps none. -EXDEV, -ESTALE, -EBADMSG, ... and a
- * text as of store_open(). */
+/* Whether a new log holds, and is not in its place yet: step 2 was taken, step 4 was not. */
+bool offline_is_unfinished(const char *data_dir, const uint8_t cluster_id[CLUSTER_ID_SIZE],
+                           uint64_t server_id);
+
+/* Reads the log of this server of this cluster, the one that holds, and changes nothing. -ENOENT: it keeps
+ * none. -EXDEV, -ESTALE, -EBADMSG, ... and a text as of store_open(). */
 int offline_read(const char *data_dir, const uint8_t cluster_id[CLUSTER_ID_SIZE], uint64_t server_id,
                  struct offline_log *ret, struct err *err);
 void offline_log_done(struct offline_log *log);

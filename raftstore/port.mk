@@ -11,6 +11,7 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/port.c raftstore/port.h \
 	raftstore/proof.c raftstore/proof.h \
 	raftstore/raftnet.c raftstore/raftnet.h \
+	raftstore/raftconf.c raftstore/raftconf.h \
 	raftstore/raftwire.c raftstore/raftwire.h \
 	raftstore/tls_alert.c raftstore/tls_alert.h \
 	raftstore/tls_credentials.c raftstore/tls_credentials.h \
@@ -53,8 +54,10 @@ tests_unit_test_raftnet_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
 endif
 
 # Every fuzz target is built twice, see units/automake.mk: replaying its corpus in every check, and with libFuzzer.
-check_PROGRAMS += tests/fuzz/fuzz-frame-replay tests/fuzz/fuzz-raft-message-replay tests/fuzz/fuzz-tls-stream-replay
-TESTS += tests/fuzz/fuzz-frame-replay tests/fuzz/fuzz-raft-message-replay tests/fuzz/fuzz-tls-stream-replay
+check_PROGRAMS += tests/fuzz/fuzz-frame-replay tests/fuzz/fuzz-raft-message-replay tests/fuzz/fuzz-tls-stream-replay \
+	tests/fuzz/fuzz-greeting-replay tests/fuzz/fuzz-assembly-replay
+TESTS += tests/fuzz/fuzz-frame-replay tests/fuzz/fuzz-raft-message-replay tests/fuzz/fuzz-tls-stream-replay \
+	tests/fuzz/fuzz-greeting-replay tests/fuzz/fuzz-assembly-replay
 tests_fuzz_fuzz_frame_replay_SOURCES = tests/fuzz/fuzz-frame.c tests/fuzz/replay.c
 tests_fuzz_fuzz_frame_replay_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) \
 	-DCORPUS='"$(srcdir)/tests/fuzz/corpus/frame"'
@@ -67,10 +70,18 @@ tests_fuzz_fuzz_tls_stream_replay_SOURCES = tests/fuzz/fuzz-tls-stream.c tests/f
 tests_fuzz_fuzz_tls_stream_replay_CPPFLAGS = $(AM_CPPFLAGS) $(GNUTLS_CFLAGS) \
 	-DCORPUS='"$(srcdir)/tests/fuzz/corpus/tls-stream"'
 tests_fuzz_fuzz_tls_stream_replay_LDADD = $(RAFTSTORE_LIBS)
-EXTRA_DIST += tests/fuzz/corpus/frame tests/fuzz/corpus/raft-message tests/fuzz/corpus/tls-stream
+tests_fuzz_fuzz_greeting_replay_SOURCES = tests/fuzz/fuzz-greeting.c tests/fuzz/authority.c tests/fuzz/authority.h tests/fuzz/replay.c
+tests_fuzz_fuzz_greeting_replay_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/greeting"'
+tests_fuzz_fuzz_greeting_replay_LDADD = $(RAFTSTORE_LIBS)
+tests_fuzz_fuzz_assembly_replay_SOURCES = tests/fuzz/fuzz-assembly.c tests/fuzz/replay.c
+tests_fuzz_fuzz_assembly_replay_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(RAFT_CFLAGS) -DCORPUS='"$(srcdir)/tests/fuzz/corpus/assembly"'
+tests_fuzz_fuzz_assembly_replay_LDADD = $(RAFTSTORE_LIBS)
+EXTRA_DIST += tests/fuzz/corpus/frame tests/fuzz/corpus/raft-message tests/fuzz/corpus/tls-stream \
+	tests/fuzz/corpus/greeting tests/fuzz/corpus/assembly
 
 if FUZZ
-check_PROGRAMS += tests/fuzz/fuzz-frame tests/fuzz/fuzz-raft-message tests/fuzz/fuzz-tls-stream
+check_PROGRAMS += tests/fuzz/fuzz-frame tests/fuzz/fuzz-raft-message tests/fuzz/fuzz-tls-stream tests/fuzz/fuzz-greeting \
+	tests/fuzz/fuzz-assembly
 tests_fuzz_fuzz_frame_SOURCES = tests/fuzz/fuzz-frame.c
 tests_fuzz_fuzz_frame_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_fuzz_fuzz_frame_LDFLAGS = -fsanitize=fuzzer
@@ -83,4 +94,12 @@ tests_fuzz_fuzz_tls_stream_SOURCES = tests/fuzz/fuzz-tls-stream.c
 tests_fuzz_fuzz_tls_stream_CPPFLAGS = $(AM_CPPFLAGS) $(GNUTLS_CFLAGS)
 tests_fuzz_fuzz_tls_stream_LDFLAGS = -fsanitize=fuzzer
 tests_fuzz_fuzz_tls_stream_LDADD = $(RAFTSTORE_LIBS)
+tests_fuzz_fuzz_greeting_SOURCES = tests/fuzz/fuzz-greeting.c tests/fuzz/authority.c tests/fuzz/authority.h
+tests_fuzz_fuzz_greeting_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS)
+tests_fuzz_fuzz_greeting_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_greeting_LDADD = $(RAFTSTORE_LIBS)
+tests_fuzz_fuzz_assembly_SOURCES = tests/fuzz/fuzz-assembly.c
+tests_fuzz_fuzz_assembly_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(RAFT_CFLAGS)
+tests_fuzz_fuzz_assembly_LDFLAGS = -fsanitize=fuzzer
+tests_fuzz_fuzz_assembly_LDADD = $(RAFTSTORE_LIBS)
 endif

@@ -14,6 +14,7 @@
 #include "raftstore/address.h"
 #include "raftstore/fleet.pb-c.h"
 #include "raftstore/limits.h"
+#include "raftstore/raftconf.h"
 
 #define ENTRY_OVERHEAD 32u /* Bytes of an encoded entry beside its data, at most. */
 #define FRAME_OVERHEAD 128u
@@ -215,49 +216,10 @@ static void *raft_xmalloc(size_t size)
     return p;
 }
 
-static uint64_t get64(const uint8_t *p)
-{
-    uint64_t v = 0;
-
-    for (int i = 7; i >= 0; i--)
-        v = v << 8 | p[i];
-    return v;
-}
-
-/* One server of libraft's configuration encoding: id (8 bytes, little endian), address, NUL, role. */
-static const uint8_t *check_server(const uint8_t *p, const uint8_t *end)
-{
-    struct address address;
-    const uint8_t *nul;
-
-    if (end - p < 8 || get64(p) == 0)
-        return NULL;
-    p += 8;
-    nul = memchr(p, '\0', end - p);
-    if (nul == NULL || nul + 1 == end || nul[1] > RAFT_SPARE ||
-        address_parse((const char *)p, &address, NULL) < 0)
-        return NULL;
-    return nul + 2;
-}
-
-/* The data of a RAFT_CHANGE entry: libraft's own decoder has only assertions against reading past the end. */
-static bool configuration_is_sane(const uint8_t *p, size_t size)
-{
-    const uint8_t *end = p + size;
-    uint64_t n;
-
-    if (size < 9 || p[0] != 1)
-        return false;
-    n = get64(p + 1);
-    if (n > RAFT_SERVERS_MAX)
-        return false;
-    for (p += 9; n > 0 && p != NULL; n--)
-        p = check_server(p, end);
-    return p != NULL;
-}
-
 static int check_entry(const Fleet__RaftEntry *entry, uint64_t term, struct err *err)
 {
+    struct raftconf configuration;
+
     if (entry->type != RAFT_COMMAND && entry->type != RAFT_BARRIER && entry->type != RAFT_CHANGE)
         return err_set(err, -EBADMSG, "an entry of unknown type %" PRIu32, entry->type);
     if (entry->data.len == 0 || entry->data.len % 8 != 0)
@@ -265,7 +227,7 @@ static int check_entry(const Fleet__RaftEntry *entry, uint64_t term, struct err 
     if (entry->term == 0 || entry->term > term)
         return err_set(err, -EBADMSG, "an entry of term %" PRIu64 " in a message of term %" PRIu64,
                        entry->term, term);
-    if (entry->type == RAFT_CHANGE && !configuration_is_sane(entry->data.data, entry->data.len))
+    if (entry->type == RAFT_CHANGE && raftconf_read(entry->data.data, entry->data.len, &configuration) < 0)
         return err_set(err, -EBADMSG, "a configuration entry that is damaged");
     return 0;
 }

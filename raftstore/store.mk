@@ -10,6 +10,7 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/digest.c raftstore/digest.h \
 	raftstore/history.c raftstore/history.h \
 	raftstore/last_words.c raftstore/last_words.h \
+	raftstore/log_view.c raftstore/log_view.h \
 	raftstore/offline.c raftstore/offline.h \
 	raftstore/servers.h \
 	raftstore/store.c raftstore/store.h raftstore/store_private.h \

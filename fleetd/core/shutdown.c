@@ -57,13 +57,20 @@ void core_shutdown_set(struct core *core, struct host *host, bool begins)
     core_forget_plan(core);
 }
 
+/* One that is missing could take nothing over: what goes is most of those that are left. But one that went in
+ * order, and is missing since, is one of those that go. */
+static bool is_counted(const struct host *host)
+{
+    return host->state == MACHINE_MISSING ? host->shutdown != SHUTDOWN_NONE : host->state != MACHINE_LOST;
+}
+
 /* If most of the machines go, nobody means the others to run everything: what would be moved would be moved
  * again by the next one, and in the end all of it would be on the last. */
 static bool is_everybody(const struct core *core, size_t *ret_down, size_t *ret_of)
 {
     *ret_down = *ret_of = 0;
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
-        if (host->leaving || host->state == MACHINE_LOST)
+        if (host->leaving || !is_counted(host))
             continue;
         (*ret_of)++;
         *ret_down += host->shutdown != SHUTDOWN_NONE;

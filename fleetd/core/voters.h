@@ -90,10 +90,6 @@ struct voters_plan {
 /* Pointers in *ret are the arguments' own. */
 void voters_plan(const struct voters_facts *facts, struct voters_plan *ret);
 
-/* Whether the machine with this server id has no part in consensus: 0; or -EINPROGRESS, what it waits for;
- * -EBUSY: it will not come to that, it is the only one that could vote. */
-int voters_retired(const struct voters_facts *facts, uint64_t server_id, struct err *err);
-
 /* Who could take over leadership: the machine with this server id, or (0) each voter that goes on voting and
  * may lead. Up to RAFT_SERVERS_MAX ids. -EBUSY with a text: nobody. */
 int voters_heirs(const struct voters_facts *facts, uint64_t server_id, uint64_t *ret, size_t *ret_count,

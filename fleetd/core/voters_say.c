@@ -216,31 +216,6 @@ void voters_say(const struct voters_view *view, struct voters_plan *plan)
 
 /* ---- wishes ---- */
 
-int voters_retired(const struct voters_facts *facts, uint64_t server_id, struct err *err)
-{
-    struct voters_view view;
-    struct voters_plan plan;
-    const struct seat *seat = NULL;
-    int r = 0;
-
-    voters_view_init(&view, facts);
-    for (size_t i = 0; i < view.count; i++)
-        if (view.seats[i].server != NULL && view.seats[i].server->id == server_id)
-            seat = &view.seats[i];
-    if (seat != NULL && view.goal == 0)
-        r = err_set(
-            err, -EBUSY,
-            "%s keeps the cluster's data, and no other host could: let one join, or allow one to vote "
-            "(fleetctl promote --automatic)",
-            seat_name(seat));
-    else if (seat != NULL) {
-        voters_plan(facts, &plan);
-        r = err_set(err, -EINPROGRESS, "%s", plan.why[0] != '\0' ? plan.why : "its part in consensus ends");
-    }
-    voters_view_done(&view);
-    return r;
-}
-
 /* Why it could not lead; NULL: it could. */
 static const char *unfit_to_lead(const struct seat *seat)
 {

@@ -218,9 +218,17 @@ def test_a_disk_that_cannot_be_written_or_read(cluster: Cluster) -> None:
         assert lives(cluster.hosts, "job@*") == before, "something bounced"
 
 
+def files(host: Host) -> str:
+    """All that is in the data directory."""
+    return host.run(["sh", "-c", f"cd {DATA} && find . -printf '%P %s %T@\\n' | sort; "
+                     "find . -type f -exec sha256sum {} + | sort"]).stdout
+
+
 def show(host: Host) -> tuple[int, int]:
-    """Term and index of the last entry of a stopped host's log."""
+    """Term and index of the last entry of a stopped host's log; looking changes nothing."""
+    before = files(host)
     said = host.run(["fleetd", "--recover-quorum", "--show"]).stdout
+    assert files(host) == before, said
     match = re.search(r"^Log: +term (\d+), index (\d+)$", said, re.M)
     assert match, said
     return int(match.group(1)), int(match.group(2))
@@ -305,7 +313,9 @@ def test_two_of_three_voters_gone_for_good(cluster: Cluster) -> None:
     assert_stays(lambda: homes(cluster.hosts, "job@*"), 2 * TTL_S, "who runs what")
     assert lives(cluster.hosts, "job@*") == after
     assert cluster.ctl(plain, "cat", "forked.service", check=False).returncode == 4
-    again = gone[0].run(["sh", "-c", "systemctl stop fleetd; fleetd --recover-quorum --yes"], check=False)
+    gone[0].systemctl("stop", "fleetd", timeout=60)
+    assert "SUPERSEDED" in gone[0].run(["fleetd", "--recover-quorum", "--show"]).stdout
+    again = gone[0].run(["fleetd", "--recover-quorum", "--yes"], check=False)
     assert again.returncode == 1 and "are not to be used" in again.stderr, again
     # As new hosts they are welcome.
     for host in gone:

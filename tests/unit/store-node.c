@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/str.h"
 #include "raftstore/port.h"
 
 /* ---- port ---- */
@@ -210,4 +211,21 @@ void make_test_directory(char *path, size_t size)
     snprintf(path, size, "/var/tmp/fleet-store-XXXXXX"); /* /tmp may be in memory. */
     if (mkdtemp(path) == NULL)
         abort();
+}
+
+char *directory_sum(const char *path)
+{
+    _cleanup_(freep) char *command = xasprintf("cd %s && find . -printf '%%P %%m %%s %%T@\\n' | sort && "
+                                               "find . -type f -exec sha256sum {} + | sort",
+                                               path);
+    _cleanup_(strbuf_done) struct strbuf sum = {0};
+    FILE *from = popen(command, "re");
+    char piece[4096];
+    size_t n;
+
+    while (from != NULL && (n = fread(piece, 1, sizeof piece, from)) > 0)
+        strbuf_add_bytes(&sum, piece, n);
+    if (from == NULL || pclose(from) != 0)
+        abort();
+    return strbuf_take(&sum);
 }

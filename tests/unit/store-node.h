@@ -51,3 +51,5 @@ void node_wipe(const struct node *node);
 /* A directory on a real disk. */
 void make_test_directory(char *path, size_t size);
 void remove_directory(const char *path);
+/* Names, contents, modes and times of all that is in it, for comparing. To be freed. */
+char *directory_sum(const char *path);

@@ -457,6 +457,27 @@ static void test_cluster_address(void **state)
     }
 }
 
+/* What one daemon says to another is kept in a file: a line's end in it would begin another key. */
+static void test_addresses_of_others(void **state)
+{
+    static char *const said[] = {
+        "10.0.0.1:7390", "",           "host",         "10.0.0.2:7390\nremoved = yes",
+        "; x:1",         "[::1]:7390", "db.example:1", " host:1"};
+    _cleanup_(freep) char **many = xcalloc(1000, sizeof *many);
+    struct strlist list = {0};
+
+    config_add_addresses(&list, said, ARRAY_SIZE(said));
+    assert_int_equal(list.count, 3);
+    assert_string_equal(list.items[0], "10.0.0.1:7390");
+    assert_string_equal(list.items[1], "[::1]:7390");
+    assert_string_equal(list.items[2], "db.example:1");
+    for (size_t i = 0; i < 1000; i++)
+        many[i] = said[0];
+    config_add_addresses(&list, many, 1000);
+    assert_int_equal(list.count, RAFT_SERVERS_MAX);
+    strlist_done(&list);
+}
+
 static void test_api_listen(void **state)
 {
     static const char *const cases[][2] = {
@@ -864,6 +885,7 @@ int main(void)
         TEST(test_all_keys),
         TEST(test_dropins_in_order_then_environment),
         TEST(test_cluster_address),
+        TEST(test_addresses_of_others),
         TEST(test_api_listen),
         TEST(test_a_reload_is_strict),
         TEST(test_a_mistake_in_a_dropin_counts_and_one_in_the_environment_does_not),

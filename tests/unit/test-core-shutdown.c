@@ -484,6 +484,49 @@ static void test_who_is_gone_does_not_count(void **state)
     world_done(&w);
 }
 
+/* Nobody knows what has become of two of five: two of the other three are most of those that could go on. */
+static void test_who_is_missing_does_not_count(void **state)
+{
+    struct world w;
+
+    some_machines(&w, 5);
+    runs_on_a(&w, NULL);
+    loses_power(&w, "d");
+    loses_power(&w, "e");
+    advance(&w, TTL_MS);
+    assert_int_equal(state_of(&w, "d"), MACHINE_MISSING);
+    world_forget(&w);
+    is_shut_down(&w, "a", true);
+    is_shut_down(&w, "b", true);
+    assert_true(is_ready(&w, "a") && is_ready(&w, "b"));
+    advance(&w, GATHER_MS);
+    assert_int_equal(w.schedules, 0);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    world_done(&w);
+}
+
+/* The first two of five are down already when the next one is told: that is most of them, too. */
+static void test_who_went_in_order_counts_when_it_is_missing(void **state)
+{
+    struct world w;
+
+    some_machines(&w, 5);
+    runs_on_a(&w, NULL);
+    is_shut_down(&w, "d", true);
+    is_shut_down(&w, "e", true);
+    loses_power(&w, "d");
+    loses_power(&w, "e");
+    advance(&w, TTL_MS);
+    assert_int_equal(state_of(&w, "d"), MACHINE_MISSING);
+    world_forget(&w);
+    is_shut_down(&w, "a", true);
+    assert_true(is_ready(&w, "a"));
+    advance(&w, GATHER_MS);
+    assert_int_equal(w.schedules, 0);
+    assert_string_equal(placed_on(&w, "x.service"), "a");
+    world_done(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -509,6 +552,8 @@ int main(void)
         cmocka_unit_test(test_everybody_goes_and_nothing_moves),
         cmocka_unit_test(test_everybody_goes_one_by_one),
         cmocka_unit_test(test_who_is_gone_does_not_count),
+        cmocka_unit_test(test_who_is_missing_does_not_count),
+        cmocka_unit_test(test_who_went_in_order_counts_when_it_is_missing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -397,6 +397,26 @@ static void test_trust(void **state)
     credentials_done(&again);
 }
 
+/* Kept, it would keep this host from starting again. */
+static void test_trust_in_what_is_none(void **state)
+{
+    struct world *world = *state;
+    struct pki_blob roots[] = {{0}, {.data = (uint8_t *)"nonsense", .size = 8}};
+    struct credentials again = {0};
+    struct issued issued = {0};
+    struct err err = {0};
+
+    get_certificate(world);
+    bundle(world, &issued);
+    roots[0] = issued.roots[0];
+    assert_int_equal(credentials_trust(&world->credentials, roots, 2, &err), -EBADMSG);
+    assert_non_null(strstr(err.text, "authority 2 of 2"));
+    assert_int_equal(world->credentials.root_count, 1);
+    assert_int_equal(credentials_load(world->directory, &again, &err), 0);
+    assert_int_equal(again.root_count, 1);
+    credentials_done(&again);
+}
+
 /* ---- the authority ---- */
 
 static void test_founders_authority_key(void **state)
@@ -546,7 +566,8 @@ static void test_founding(void **state)
     for (unsigned i = 0; i < 2; i++) {
         _cleanup_(pki_key_freep) struct pki_key *key = NULL;
 
-        assert_int_equal(founding_certify(&world->credentials, cluster, &machine, NOW_MS, &key, &err), 0);
+        assert_int_equal(
+            founding_certify(&world->credentials, cluster, &machine, NOW_MS, 7777000, &key, &err), 0);
         assert_int_equal(credentials_load(world->directory, &loaded, &err), 0);
         assert_true(credentials_complete(&loaded));
         assert_int_equal(loaded.root_count, 1);
@@ -555,6 +576,7 @@ static void test_founding(void **state)
                          0);
         assert_int_equal(info.name.kind, PKI_MACHINE);
         assert_string_equal(info.name.id, ID_B);
+        assert_int_equal(info.not_after_ms, NOW_MS + 7777000);
         assert_memory_equal(info.name.cluster_id, cluster, CLUSTER_ID_SIZE);
         credentials_done(&loaded);
     }
@@ -573,6 +595,7 @@ int main(void)
         TEST(test_only_what_fits_is_taken),
         TEST(test_foreign_authority_is_not_taken),
         TEST(test_trust),
+        TEST(test_trust_in_what_is_none),
         TEST(test_founders_authority_key),
         TEST(test_request_that_is_none),
         TEST(test_everybody_is_believed_during_a_rotation),

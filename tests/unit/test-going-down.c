@@ -176,6 +176,13 @@ static void test_logind_does_not_wait(void **state)
     shutdown_begins(0);
     assert_false(w.lock);
     assert_string_equal(w.told, "(-)+");
+    assert_non_null(strstr(w.said, "gives no time to move units first"));
+    assert_null(strstr(w.said, "can move")); /* Nobody knows whether anything could have. */
+    assert_null(strstr(w.said, "the shutdown goes on, after"));
+    going_down_ready(w.down); /* The leader is through; the host does not wait for it. */
+    assert_null(strstr(w.said, "Nothing that can move"));
+    shutdown_is_given_up();
+    assert_string_equal(w.told, "(-)+-");
 }
 
 static void test_no_leader_is_not_waited_for(void **state)

@@ -249,7 +249,7 @@ static void test_an_open_segment_is_read(void **state)
     struct world *w = *state;
     struct offline_log log;
     struct err err = {0};
-    _cleanup_(freep) char *command = NULL;
+    _cleanup_(freep) char *command = NULL, *before = NULL, *after = NULL;
 
     prepare(w, &w->two, 2);
     open_node(&w->one);
@@ -266,8 +266,11 @@ static void test_an_open_segment_is_read(void **state)
     assert_null(node_find_file(&w->two, "0"));
     assert_null(node_find_file(&w->two, "snapshot-"));
     assert_true(store_directory_has_log(w->two.directory));
+    before = directory_sum(w->two.directory);
     if (read_log(&w->two, &log, &err) < 0)
         fail_msg("%s", err.text);
+    after = directory_sum(w->two.directory);
+    assert_string_equal(before, after); /* It is open still. */
     assert_units(log.registry, 20);
     assert_int_equal(log.server_count, 2);
     offline_log_done(&log);

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "raftstore/greeting.h"
 #include "raftstore/registry.h"
+#include "raftstore/registry_level.h"
 #include "raftstore/registry_private.h"
 #include "raftstore/registry_security.h"
 
@@ -173,6 +174,48 @@ static void test_snapshots(void **state)
     assert_int_equal(registry_level(copy), 1);
 }
 
+/* ---- what people are told ---- */
+
+/* The cells of a row of docs/UPGRADE.md's table, "| 1 | 2.1.0 | texts |"; false: the line is none. */
+static bool read_row(char *line, char *cells[static 3])
+{
+    if (line[0] != '|' || line[1] != ' ' || line[2] < '0' || line[2] > '9')
+        return false;
+    line++;
+    for (size_t i = 0; i < 3; i++) {
+        char *cell = strsep(&line, "|"), *end;
+
+        assert_non_null(line); /* There was a bar. */
+        cells[i] = cell + strspn(cell, " ");
+        for (end = strchr(cells[i], '\0'); end > cells[i] && end[-1] == ' '; end--)
+            end[-1] = '\0';
+    }
+    return true;
+}
+
+/* The table of docs/UPGRADE.md and the one that fleetctl's texts are made of say the same, level for level.
+ */
+static void test_the_table_in_the_documentation(void **state)
+{
+    _cleanup_(fclosep) FILE *file = fopen(SOURCE_DIR "/docs/UPGRADE.md", "re");
+    unsigned level = 0;
+    char line[1000];
+
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file) != NULL) {
+        char *cells[3];
+
+        if (!read_row(line, cells))
+            continue;
+        assert_true(level <= FEATURE_LEVEL);
+        assert_int_equal(strtoul(cells[0], NULL, 10), level);
+        assert_string_equal(cells[1], level_row(level)->version);
+        assert_string_equal(cells[2], level_row(level)->features);
+        level++;
+    }
+    assert_int_equal(level, FEATURE_LEVEL + 1);
+}
+
 /* ---- what is spared older versions ---- */
 
 /* They do not remember that a machine was removed, and would register it again where others refuse. */
@@ -229,9 +272,13 @@ static void test_peers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_level_of_a_cluster), cmocka_unit_test(test_too_new_for_this_version),
-        cmocka_unit_test(test_snapshots),          cmocka_unit_test(test_removed_as_older_versions_do),
-        cmocka_unit_test(test_commands_wait),      cmocka_unit_test(test_peers),
+        cmocka_unit_test(test_level_of_a_cluster),
+        cmocka_unit_test(test_too_new_for_this_version),
+        cmocka_unit_test(test_snapshots),
+        cmocka_unit_test(test_removed_as_older_versions_do),
+        cmocka_unit_test(test_commands_wait),
+        cmocka_unit_test(test_peers),
+        cmocka_unit_test(test_the_table_in_the_documentation),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -703,28 +703,23 @@ static void test_leaving(void **state)
                       .part = {PART_VOTER, PART_STANDBY},
                       .will = {WILL_LEAVE},
                       .ready = {false, true}};
+    struct voters_plan plan;
     struct facts facts;
-    struct err err = {0};
 
     /* One of two: the other one gets its vote, then leadership, and is alone. */
     fill(&f, 5, &facts);
-    assert_int_equal(voters_retired(&facts.facts, 1, &err), -EINPROGRESS);
-    assert_string_equal(err.text, "replacing one (it leaves the cluster) by two, which gets its vote");
+    voters_plan(&facts.facts, &plan);
+    assert_string_equal(plan.why, "replacing one (it leaves the cluster) by two, which gets its vote");
     f = settles(f, 5, false);
     assert_int_equal(f.leader, 1);
     assert_int_equal(f.part[0], PART_NONE);
     assert_int_equal(f.part[1], PART_VOTER);
-    fill(&f, 5, &facts);
-    assert_int_equal(voters_retired(&facts.facts, 1, &err), 0);
 
     /* The last one stays. */
     f.will[1] = WILL_LEAVE;
     f.life[0] = LIFE_NO_MACHINE;
     f = settles(f, 5, false);
     assert_int_equal(f.part[1], PART_VOTER);
-    fill(&f, 5, &facts);
-    assert_int_equal(voters_retired(&facts.facts, 2, &err), -EBUSY);
-    assert_non_null(strstr(err.text, "two keeps the cluster's data, and no other host could"));
 }
 
 static void test_leadership_goes_before_the_vote(void **state)
