@@ -40,6 +40,7 @@ struct entry {
 
 struct seat {
     uint64_t server_id;
+    struct sim_host *host; /* At its address. */
     char address[ADDRESS_MAX + 1];
     enum server_role role;
     uint64_t heard_ms; /* By whoever leads. */
@@ -147,7 +148,7 @@ void sim_consensus_end(void)
 
 static struct sim_host *host_of(const struct seat *seat)
 {
-    return sim_host_by_address(seat->address);
+    return seat->host;
 }
 
 static struct seat *find_seat(uint64_t server_id)
@@ -679,7 +680,9 @@ int store_open(uv_loop_t *loop, struct port *port, const struct store_config *co
     store->host->store = store;
     draw_timeout(store);
     if (config->bootstrap && seat_count == 0 && entry_count == 0) {
-        struct seat seat = {.server_id = config->server_id, .role = SERVER_VOTER};
+        struct seat seat = {.server_id = config->server_id,
+                            .host = sim_host_by_address(config->address),
+                            .role = SERVER_VOTER};
 
         snprintf(seat.address, sizeof seat.address, "%s", config->address);
         set_seat(&seat);
@@ -815,7 +818,7 @@ void store_change_server(struct store *store, uint64_t id, const char *address, 
                          store_done *done, void *data)
 {
     struct entry entry = {.kind = ENTRY_SERVER, .term = store->term};
-    struct seat seat = {.server_id = id, .role = role};
+    struct seat seat = {.server_id = id, .host = sim_host_by_address(address), .role = role};
 
     snprintf(seat.address, sizeof seat.address, "%s", address);
     sim.doings += sim.calm;

@@ -430,18 +430,13 @@ void sim_http(struct sim_host *host, const char *method, const char *path, const
 
 /* ---- identity and membership ---- */
 
-void sim_boot_id(const struct sim_host *host, char ret[33])
-{
-    snprintf(ret, 33, "%016x%016llx", host->index + 1, (unsigned long long)host->boots);
-}
-
 int identity_read(const char *public_ip, struct identity *ret, struct err *err)
 {
     const struct sim_host *host = sim.current;
 
     *ret = (struct identity){.hostname = xstrdup(host->name), .public_ip = xstrdup("10.0.0.1")};
     snprintf(ret->machine_id, sizeof ret->machine_id, "%s", host->machine_id);
-    sim_boot_id(host, ret->boot_id);
+    memcpy(ret->boot_id, host->boot_id, sizeof ret->boot_id);
     return 0;
 }
 

@@ -816,13 +816,9 @@ void sim_law_shut_down(const struct sim_host *host)
 /* The one who has booted as the registry says, and is on. */
 static const struct sim_host *find_boot(const struct registry_machine *machine)
 {
-    char boot_id[33];
-
-    for (unsigned i = 0; machine != NULL && i < sim.host_count; i++) {
-        sim_boot_id(&sim.hosts[i], boot_id);
-        if (sim.hosts[i].powered && streq(boot_id, machine->boot_id))
+    for (unsigned i = 0; machine != NULL && i < sim.host_count; i++)
+        if (sim.hosts[i].powered && streq(sim.hosts[i].boot_id, machine->boot_id))
             return &sim.hosts[i];
-    }
     return NULL;
 }
 
@@ -831,12 +827,8 @@ static void check_boot(const Fleet__RegisterMachine *machine)
 {
     const struct sim_host *there = find_boot(registry_machine(truth, machine->machine_id));
     unsigned at = sim.current->index;
-    char boot_id[33];
 
-    if (there == NULL)
-        return;
-    sim_boot_id(there, boot_id);
-    if (streq(boot_id, machine->boot_id))
+    if (there == NULL || streq(there->boot_id, machine->boot_id))
         return;
     doubled[index_of(there)] = true;
     sim_note(sim.current, "a copy of %s is taken in", index_of(there) == there->index ? there->name : "it");

@@ -43,6 +43,7 @@ static struct sim_host *host_of(const uv_loop_t *loop)
 static int init(uv_loop_t *loop, void *memory, uv_handle_type type)
 {
     struct sim_handle *own = NEW0(struct sim_handle);
+    struct sim_host *host = host_of(loop);
     uv_handle_t *handle = memory;
 
     own->handle = handle;
@@ -50,8 +51,24 @@ static int init(uv_loop_t *loop, void *memory, uv_handle_type type)
     handle->loop = loop;
     handle->type = type;
     handle->u.reserved[0] = own;
-    DL_APPEND(host_of(loop)->handles, own);
+    DL_APPEND(host->handles, own);
+    if (type == UV_IDLE)
+        host->idle = own;
+    else if (type == UV_PREPARE)
+        host->prepare = own;
     return 0;
+}
+
+static bool is_due_before(const struct sim_handle *a, const struct sim_handle *b)
+{
+    return a->due_ms != b->due_ms ? a->due_ms < b->due_ms : a->order < b->order;
+}
+
+/* Of a timer that has changed: which one is first is found out when it is asked for. */
+static void forget_first(struct sim_host *host, const struct sim_handle *timer)
+{
+    if (host->first_timer == timer)
+        host->first_timer = NULL;
 }
 
 int uv_timer_init(uv_loop_t *loop, uv_timer_t *timer)
@@ -61,18 +78,23 @@ int uv_timer_init(uv_loop_t *loop, uv_timer_t *timer)
 
 int uv_timer_start(uv_timer_t *timer, uv_timer_cb cb, uint64_t timeout, uint64_t repeat)
 {
+    struct sim_host *host = host_of(timer->loop);
     struct sim_handle *own = of(timer);
 
+    forget_first(host, own);
     own->cb.timer = cb;
     own->active = true;
-    own->due_ms = sim.now_ms + sim_true_ms(host_of(timer->loop), timeout);
+    own->due_ms = sim.now_ms + sim_true_ms(host, timeout);
     own->repeat_ms = repeat;
     own->order = timer_order++;
+    if (host->first_timer != NULL && is_due_before(own, host->first_timer))
+        host->first_timer = own;
     return 0;
 }
 
 int uv_timer_stop(uv_timer_t *timer)
 {
+    forget_first(host_of(timer->loop), of(timer));
     of(timer)->active = false;
     return 0;
 }
@@ -202,6 +224,11 @@ void uv_close(uv_handle_t *handle, uv_close_cb cb)
     struct sim_handle *own = of(handle);
 
     DL_DELETE(host->handles, own);
+    forget_first(host, own);
+    if (host->idle == own)
+        host->idle = NULL;
+    if (host->prepare == own)
+        host->prepare = NULL;
     free(own);
     handle->u.reserved[0] = NULL;
     handle->close_cb = cb;
@@ -220,45 +247,38 @@ void sim_uv_signal(struct sim_host *host, int number)
         }
 }
 
-static struct sim_handle *active(struct sim_host *host, uv_handle_type type)
+static bool is_active(const struct sim_handle *own)
 {
-    struct sim_handle *own;
-
-    DL_FOREACH (host->handles, own)
-        if (own->type == type && own->active)
-            return own;
-    return NULL;
+    return own != NULL && own->active;
 }
 
 /* fleetd has one handle of either kind. */
 void sim_uv_turn(struct sim_host *host)
 {
-    struct sim_handle *own;
     unsigned iterations = 0;
 
     do {
-        own = active(host, UV_IDLE);
-        if (own != NULL)
-            own->cb.idle((uv_idle_t *)own->handle);
-        own = active(host, UV_PREPARE);
-        if (own != NULL)
-            own->cb.prepare((uv_prepare_t *)own->handle);
+        if (is_active(host->idle))
+            host->idle->cb.idle((uv_idle_t *)host->idle->handle);
+        if (is_active(host->prepare))
+            host->prepare->cb.prepare((uv_prepare_t *)host->prepare->handle);
         if (++iterations > ITERATIONS_MAX)
             sim_fail("%s: the loop never sleeps", host->name);
-    } while (active(host, UV_IDLE) != NULL);
+    } while (is_active(host->idle));
 }
 
 /* The active timer that is due first. */
 static struct sim_handle *first_timer(struct sim_host *host)
 {
-    struct sim_handle *own, *first = NULL;
+    struct sim_handle *own;
 
+    if (host->first_timer != NULL)
+        return host->first_timer;
     DL_FOREACH (host->handles, own)
         if (own->type == UV_TIMER && own->active &&
-            (first == NULL || own->due_ms < first->due_ms ||
-             (own->due_ms == first->due_ms && own->order < first->order)))
-            first = own;
-    return first;
+            (host->first_timer == NULL || is_due_before(own, host->first_timer)))
+            host->first_timer = own;
+    return host->first_timer;
 }
 
 struct wake {
@@ -280,6 +300,7 @@ static void on_wake(void *data, bool lost)
         return;
     host->wake_ms = UINT64_MAX;
     while ((own = first_timer(host)) != NULL && own->due_ms <= sim.now_ms && own->order < order) {
+        forget_first(host, own);
         own->active = own->repeat_ms > 0;
         own->due_ms = sim.now_ms + sim_true_ms(host, own->repeat_ms);
         own->order = timer_order++;
@@ -304,6 +325,7 @@ void sim_uv_end_waits(void *data)
     struct sim_handle *own;
 
     while ((own = timer_from_before(host, order)) != NULL) {
+        forget_first(host, own);
         own->active = false;
         own->cb.timer((uv_timer_t *)own->handle);
     }

@@ -14,8 +14,9 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-#define BOOT_MS    3000u /* Between the power and fleetd. */
-#define RESTART_MS 100u  /* Between the end of fleetd and the next. */
+#define BOOT_MS        3000u /* Between the power and fleetd. */
+#define ADDRESS_PREFIX "10.0.0."
+#define RESTART_MS     100u /* Between the end of fleetd and the next. */
 
 struct sim sim;
 uint64_t sim_total_ms, sim_total_host_ms;
@@ -80,6 +81,13 @@ uint64_t sim_clock_ms(const struct sim_host *host)
 uint64_t sim_true_ms(const struct sim_host *host, uint64_t ms)
 {
     return (ms * 1000 + host->clock_rate - 1) / host->clock_rate;
+}
+
+static void begin_boot(struct sim_host *host)
+{
+    host->boots++;
+    snprintf(host->boot_id, sizeof host->boot_id, "%016x%016llx", host->index + 1,
+             (unsigned long long)host->boots);
 }
 
 static uint64_t life_of(enum sim_owner owner, const struct sim_host *host)
@@ -432,7 +440,7 @@ void sim_power_cut(struct sim_host *host)
     sim_note(host, "power cut");
     die(host, true);
     host->powered = false;
-    host->boots++;
+    begin_boot(host); /* What belongs to the last one is lost. */
     host->suspended_until_ms = 0;
     sim_systemd_off(host);
     sim_tmpfs_off(host);
@@ -444,7 +452,7 @@ void sim_power_on(struct sim_host *host)
         return;
     sim_note(host, "boots");
     host->powered = true;
-    host->boots++;
+    begin_boot(host);
     if (host->shutdown != SIM_UP)
         sim_law_shut_down(host);
     host->shutdown = SIM_UP;
@@ -491,10 +499,13 @@ struct sim_host *sim_host_by_id(const char *machine_id)
 
 struct sim_host *sim_host_by_address(const char *address)
 {
-    for (unsigned i = 0; i < sim.host_count; i++)
-        if (streq(sim.hosts[i].address, address))
-            return &sim.hosts[i];
-    return NULL;
+    unsigned number = str_has_prefix(address, ADDRESS_PREFIX)
+                          ? (unsigned)strtoul(address + strlen(ADDRESS_PREFIX), NULL, 10)
+                          : 0;
+
+    return number >= 1 && number <= sim.host_count && streq(sim.hosts[number - 1].address, address)
+               ? &sim.hosts[number - 1]
+               : NULL;
 }
 
 /* ---- beginning and end ---- */
@@ -524,7 +535,7 @@ void sim_begin(uint64_t seed, unsigned host_count, unsigned voters)
         host->voters = voters;
         snprintf(host->name, sizeof host->name, "h%02u", i);
         snprintf(host->machine_id, sizeof host->machine_id, "%08x%024x", 0xa0000000u + i * 0x10001u, i + 1);
-        snprintf(host->address, sizeof host->address, "10.0.0.%u:7390", i + 1);
+        snprintf(host->address, sizeof host->address, ADDRESS_PREFIX "%u:7390", i + 1);
     }
     log_set_sink(sim_log);
     sim_net_begin();

@@ -63,6 +63,7 @@ struct sim_host {
     bool stopping;
     unsigned dies_in;                   /* The action of fleetd at which it is killed; 0: none. */
     uint64_t boots, lives;              /* What belongs to an earlier one is lost. */
+    char boot_id[33];                   /* Of its present boot. */
     uint64_t frozen_until_ms, froze_ms; /* fleetd... */
     uint64_t suspended_until_ms;        /* ...and the whole host. */
     uint64_t clock_base_ms;             /* Of its monotonic clock: no two hosts have the same... */
@@ -78,6 +79,8 @@ struct sim_host {
     uv_loop_t loop;
     struct daemon *daemon;
     struct sim_handle *handles;
+    struct sim_handle *idle, *prepare; /* Of them, while there are such. */
+    struct sim_handle *first_timer;    /* NULL: to be found out. */
     uint64_t wake_number;
     uint64_t wake_ms; /* For when an event stands that looks after its timers; UINT64_MAX: none. */
     struct sim_call *deferred, *deferred_last;
@@ -256,8 +259,6 @@ void sim_tmpfs_off(struct sim_host *host);
 uint64_t sim_lease_end_ms(const struct sim_host *host); /* In the simulation's time; 0: there was none. */
 
 /* ---- sim-host.c ---- */
-
-void sim_boot_id(const struct sim_host *host, char ret[33]); /* Of its present boot. */
 
 /* In order, through logind, which waits for fleetd; then its power is off. */
 void sim_shutdown(struct sim_host *host, bool gives_up);
