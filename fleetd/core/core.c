@@ -483,10 +483,13 @@ static void expect_machines(struct core *core, uint64_t now_ms)
     for (size_t i = 0; i < count; i++)
         host_get(&core->hosts, machines[i]->id, now_ms);
     core_forget_plan(core);
+    core->noted_silent = false;
     for (struct host *host = core->hosts; host != NULL; host = host->hh.next) {
         const struct registry_machine *machine = registry_machine(core->registry, host->id);
         bool leaving = machine == NULL || !machine->registered;
 
+        if (machine != NULL && (machine->lost || machine->daemon_stopped))
+            core->noted_silent = true;
         if (leaving == host->leaving)
             continue;
         host->leaving = leaving;

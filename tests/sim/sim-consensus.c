@@ -6,7 +6,11 @@
  * committed after all by the next leader, from the front. An old leader goes on believing in itself until it
  * hears of a newer term, or has not reached a majority for ELECTION_MS. Only who has all committed entries on
  * its disk is elected. A follower hears of commits late, by replay or by snapshot; a restart begins with the
- * snapshot on its disk. Changes of the configuration count when they are committed. */
+ * snapshot on its disk. Changes of the configuration count when they are committed.
+ *
+ * With 'sim.sparing' ticks and heartbeats that change nothing make no events, and no turn of fleetd's loop,
+ * which has nothing of them; what can go wrong with them (frozen hosts, cut links, followers that lag) is as
+ * without. */
 #include <config.h>
 
 #include <assert.h>
@@ -241,6 +245,7 @@ static const struct registry_result *apply_next(struct store *store)
     const struct entry *entry = &entries[store->applied++];
     const struct registry_result *result = NULL;
 
+    sim.unseen = false;
     if (entry->kind == ENTRY_COMMAND) {
         result = registry_apply(store->registry, entry->bytes, entry->size);
         sim_law_applied(store->host, store->registry);
@@ -267,6 +272,7 @@ static void restore(struct store *store)
 
     if (disk->snapshot == NULL)
         return;
+    sim.unseen = false;
     if (registry_restore(store->registry, disk->snapshot, disk->snapshot_size, &err) < 0)
         sim_fail("the registry's own snapshot cannot be restored: %s", err.text);
     store->applied = disk->snapshot_index;
@@ -304,12 +310,12 @@ static void tell_outcome(void *data)
 static void finish(struct store *store, store_done *done, void *data, enum store_outcome outcome,
                    const struct registry_result *result, const char *reason)
 {
-    struct outcome *ended = NEW0(struct outcome);
+    struct outcome *ended;
 
-    if (done == NULL) {
-        free(ended);
+    if (done == NULL)
         return;
-    }
+    sim.unseen = false;
+    ended = NEW0(struct outcome);
     *ended = (struct outcome){.outcome = outcome, .reason = reason, .done = done, .data = data};
     if (result != NULL)
         ended->result = *result;
@@ -336,6 +342,7 @@ static void set_role(struct store *store, enum store_role role, uint64_t term, c
 
     if (store->role == role && store->term == term && store->leader_id == leader_id)
         return;
+    sim.unseen = false;
     store->role = role;
     store->term = term;
     store->leader_id = leader_id;
@@ -348,6 +355,7 @@ static void step_down(struct store *store, uint64_t term, const struct seat *lea
 {
     struct proposal *proposal, *next;
 
+    sim.unseen = false;
     sim_note(store->host, "raft: leads no more (term %llu)", (unsigned long long)store->term);
     if (newest == store)
         newest = NULL;
@@ -383,6 +391,7 @@ static void commit(struct store *store, struct proposal *proposal)
 {
     const struct registry_result *result;
 
+    sim.unseen = false;
     GROW(entries, entry_capacity, entry_count + 1);
     entries[entry_count++] = proposal->entry;
     if (proposal->entry.kind == ENTRY_COMMAND)
@@ -543,6 +552,16 @@ static void on_beat(void *data, bool lost)
     free(beat);
 }
 
+/* It would change nothing there but when the leader was heard last. */
+static bool says_nothing(const struct store *leader, const struct sim_host *to, uint64_t index)
+{
+    const struct store *store = to->store;
+
+    return sim_fleetd_acts(to) && store->role == STORE_FOLLOWER && store->term == leader->term &&
+           store->leader_id == leader->server_id && store->applied == index &&
+           store->applied - to->disk->snapshot_index < store->snapshot_every;
+}
+
 static void send_beats(struct store *store)
 {
     const struct seat *self = find_seat(store->server_id);
@@ -550,18 +569,23 @@ static void send_beats(struct store *store)
     for (size_t i = 0; self != NULL && i < seat_count; i++) {
         struct sim_host *host = host_of(&seats[i]);
         struct beat *beat;
+        uint64_t index;
 
         if (&seats[i] == self || !is_open(host, seats[i].server_id) ||
             !sim_link_up(store->host->index, host->index))
             continue;
         if (newest == store && takes_part(store->host, &seats[i]))
             host->disk->persisted = entry_count;
+        index = host->disk->persisted < store->applied ? host->disk->persisted : store->applied;
+        if (sim.sparing && says_nothing(store, host, index)) {
+            host->store->heard_ms = sim.now_ms;
+            continue;
+        }
         beat = NEW0(struct beat);
         *beat = (struct beat){.leader = store,
                               .leader_life = store->life,
                               .term = store->term,
-                              .index = host->disk->persisted < store->applied ? host->disk->persisted
-                                                                              : store->applied,
+                              .index = index,
                               .from = *self,
                               .to = host};
         sim_after(1 + sim_random(4), SIM_FLEETD, host, on_beat, beat);
@@ -646,6 +670,14 @@ static void follow_on(struct store *store)
         set_role(store, STORE_IDLE, store->term, NULL);
 }
 
+/* When a store that hears its leader has something to do, if it should hear it no more. */
+static uint64_t patience_ms(const struct store *store)
+{
+    uint64_t silent_ms = sim.now_ms - store->heard_ms;
+
+    return store->role == STORE_FOLLOWER && silent_ms < store->timeout_ms ? store->timeout_ms - silent_ms : 0;
+}
+
 static void on_tick(void *data, bool lost)
 {
     struct store *store = data;
@@ -653,13 +685,15 @@ static void on_tick(void *data, bool lost)
 
     if (lost || store->finished)
         return;
+    sim.unseen = sim.sparing;
     if (store->role == STORE_LEADER)
         lead_on(store);
     else
         follow_on(store);
     ms = find_seat(store->server_id) != NULL ? TICK_MS : IDLE_TICK_MS;
     if (!store->finished)
-        sim_after(ms / 2 + sim_random(ms), SIM_FLEETD, store->host, on_tick, store);
+        sim_after((sim.sparing ? patience_ms(store) : 0) + ms / 2 + sim_random(ms), SIM_FLEETD, store->host,
+                  on_tick, store);
 }
 
 /* ---- the interface ---- */
@@ -909,6 +943,7 @@ static void finish_closing(struct store *store)
 {
     if (store->finished)
         return;
+    sim.unseen = false;
     store->finished = true;
     if (store->role == STORE_LEADER) {
         bool muted = store->host->muted;

@@ -857,6 +857,7 @@ bool sim_menu_run(uint64_t seed, const uint8_t *mask)
     sim_menu_plan(seed);
     last_mark = 0;
     sim_begin(seed, hosts_of(seed) + 1, seed % 3 == 0 ? 5 : 3);
+    sim.sparing = stretched_ms > 0;
     if (setjmp(fails) != 0)
         return false; /* What it had is not given back: it is broken anyway. */
     sim.hosts[sim.host_count - 1].is_copy = true;

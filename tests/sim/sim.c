@@ -248,13 +248,15 @@ static void act(const struct queued *item)
     struct sim_host *host = item->host;
 
     sim.current = host;
+    sim.unseen = false;
     acts = item->owner == SIM_FLEETD;
     if (!acts || setjmp(exits) == 0)
         item->event(item->data, false);
     else
         on_killed(host, false);
     acts = false;
-    if (item->owner == SIM_FLEETD && host->running && life_of(SIM_FLEETD, host) == item->life) {
+    if (item->owner == SIM_FLEETD && !sim.unseen && host->running &&
+        life_of(SIM_FLEETD, host) == item->life) {
         do
             sim_uv_turn(host);
         while (run_deferred(host));

@@ -104,8 +104,10 @@ struct sim {
     struct sim_host hosts[SIM_HOSTS_MAX];
     struct sim_host *current; /* Whose event is being handled; NULL: nobody's. */
     bool calm;                /* Faults are over. */
-    uint64_t messages;        /* Between hosts, but for heartbeats and their like. */
-    uint64_t doings;          /* Calls to systemd but for questions, commands, decisions. */
+    bool sparing;             /* Consensus makes no events of ticks and heartbeats that change nothing. */
+    bool unseen;       /* The event that is being handled has not reached fleetd: its loop need not turn. */
+    uint64_t messages; /* Between hosts, but for heartbeats and their like. */
+    uint64_t doings;   /* Calls to systemd but for questions, commands, decisions. */
 
     char *notes[SIM_NOTES_MAX];
     size_t note_count;
