@@ -30,8 +30,8 @@ struct frame {
     enum frame_kind kind;
     uint8_t *bytes;
     size_t size;
-    char *text; /* END, REFUSAL: why; */
-    char leader[ADDRESS_MAX + 1];
+    char *text;   /* END, REFUSAL: why; */
+    char *leader; /* REFUSAL: its address. */
     uint64_t due_ms;
     struct conn *to;
     struct frame *next;
@@ -138,6 +138,7 @@ static void free_frame(struct frame *frame)
 {
     free(frame->bytes);
     free(frame->text);
+    free(frame->leader);
     free(frame);
 }
 
@@ -356,6 +357,7 @@ static void hello(struct conn *dialled)
     const struct port_identity *identity = &dialled->port->identity;
     struct conn *conn;
     struct frame answer = {.kind = FRAME_WELCOME};
+    char leader[ADDRESS_MAX + 1] = "";
     struct err err = {0};
     int r = 0;
 
@@ -376,11 +378,12 @@ static void hello(struct conn *dialled)
          memcmp(identity->cluster_id, port->identity.cluster_id, sizeof identity->cluster_id) != 0))
         r = err_set(&err, -EACCES, "this is another cluster");
     if (r >= 0)
-        r = port->callbacks.on_accept(conn, &message, &conn->callbacks, &conn->data, answer.leader, &err,
+        r = port->callbacks.on_accept(conn, &message, &conn->callbacks, &conn->data, leader, &err,
                                       port->data);
     if (r < 0) {
         answer.kind = FRAME_REFUSAL;
         answer.text = xstrdup(err_text(&err, r));
+        answer.leader = xstrdup(leader);
         conn->callbacks = NULL;
         conn->closing = conn->closed = true;
     }

@@ -39,6 +39,10 @@ static struct queued *queue;
 static size_t queue_count, queue_capacity;
 static uint64_t queue_order;
 
+/* What was made for at once, in order: all of it is at 'sim.now_ms'. */
+static struct queued *at_once;
+static size_t at_once_first, at_once_count, at_once_capacity;
+
 static bool is_before(const struct queued *a, const struct queued *b)
 {
     return a->at_ms != b->at_ms ? a->at_ms < b->at_ms : a->order < b->order;
@@ -52,6 +56,14 @@ static void queue_push(struct queued item)
     for (i = queue_count++; i > 0 && is_before(&item, &queue[(i - 1) / 2]); i = (i - 1) / 2)
         queue[i] = queue[(i - 1) / 2];
     queue[i] = item;
+}
+
+static void push_at_once(struct queued item)
+{
+    if (at_once_first == at_once_count)
+        at_once_first = at_once_count = 0;
+    GROW(at_once, at_once_capacity, at_once_count + 1);
+    at_once[at_once_count++] = item;
 }
 
 static struct queued queue_pop(void)
@@ -69,6 +81,23 @@ static struct queued queue_pop(void)
     }
     queue[i] = last;
     return first;
+}
+
+static bool is_at_once_next(void)
+{
+    return at_once_first < at_once_count && (queue_count == 0 || is_before(&at_once[at_once_first], &queue[0]));
+}
+
+/* The next one until 'ms', if there is one. */
+static bool next_event(uint64_t ms, struct queued *ret)
+{
+    if (is_at_once_next())
+        *ret = at_once[at_once_first++];
+    else if (queue_count > 0 && queue[0].at_ms <= ms)
+        *ret = queue_pop();
+    else
+        return false;
+    return true;
 }
 
 /* ---- clocks ---- */
@@ -97,13 +126,18 @@ static uint64_t life_of(enum sim_owner owner, const struct sim_host *host)
 
 void sim_after(uint64_t ms, enum sim_owner owner, struct sim_host *host, sim_event *event, void *data)
 {
-    queue_push((struct queued){.at_ms = sim.now_ms + ms,
-                               .order = queue_order++,
-                               .owner = owner,
-                               .host = host,
-                               .life = life_of(owner, host),
-                               .event = event,
-                               .data = data});
+    struct queued item = {.at_ms = sim.now_ms + ms,
+                          .order = queue_order++,
+                          .owner = owner,
+                          .host = host,
+                          .life = life_of(owner, host),
+                          .event = event,
+                          .data = data};
+
+    if (ms == 0)
+        push_at_once(item);
+    else
+        queue_push(item);
 }
 
 /* ---- chance ---- */
@@ -284,14 +318,13 @@ static uint64_t frozen_until(const struct queued *item)
 
 void sim_run_until(uint64_t ms)
 {
-    unsigned at_once = 0;
+    unsigned crowd = 0;
+    struct queued item;
 
-    while (queue_count > 0 && queue[0].at_ms <= ms) {
-        struct queued item = queue_pop();
-
-        at_once = item.at_ms == sim.now_ms ? at_once + 1 : 0;
+    while (next_event(ms, &item)) {
+        crowd = item.at_ms == sim.now_ms ? crowd + 1 : 0;
         sim.now_ms = item.at_ms;
-        if (at_once > SIM_EVENTS_AT_MAX)
+        if (crowd > SIM_EVENTS_AT_MAX)
             sim_fail("events without end at one point in time");
         if (item.life != life_of(item.owner, item.host)) {
             item.event(item.data, true);
@@ -520,6 +553,8 @@ void sim_begin(uint64_t seed, unsigned host_count, unsigned voters)
     assert(host_count <= SIM_HOSTS_MAX);
     queue = NULL; /* After a run that has failed something is left, here and elsewhere: it is let lie. */
     queue_count = queue_capacity = queue_order = 0;
+    at_once = NULL;
+    at_once_first = at_once_count = at_once_capacity = 0;
     acts = false;
     sim = (struct sim){.seed = seed,
                        .chance = seed * 0x2545f4914f6cdd1du + 1,
@@ -547,20 +582,21 @@ void sim_begin(uint64_t seed, unsigned host_count, unsigned voters)
 
 void sim_end(void)
 {
+    struct queued item;
+
     sim_total_ms += sim.now_ms;
     sim_total_host_ms += sim.now_ms * (sim.host_count - 1);
     for (unsigned i = 0; i < sim.host_count; i++) {
         sim_power_cut(&sim.hosts[i]);
         member_done(&sim.hosts[i].member);
+        sim_uv_done(&sim.hosts[i]);
     }
-    while (queue_count > 0) {
-        struct queued item = queue_pop();
-
+    while (next_event(UINT64_MAX, &item))
         item.event(item.data, true);
-    }
     free(queue);
-    queue = NULL;
-    queue_capacity = 0;
+    free(at_once);
+    queue = at_once = NULL;
+    queue_capacity = at_once_capacity = 0;
     sim_laws_end();
     sim_consensus_end();
     sim_net_end();

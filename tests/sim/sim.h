@@ -80,7 +80,8 @@ struct sim_host {
     struct daemon *daemon;
     struct sim_handle *handles;
     struct sim_handle *idle, *prepare; /* Of them, while there are such. */
-    struct sim_handle *first_timer;    /* NULL: to be found out. */
+    struct sim_due *dues;              /* Of its active timers. */
+    size_t due_count, due_capacity;
     uint64_t wake_number;
     uint64_t wake_ms; /* For when an event stands that looks after its timers; UINT64_MAX: none. */
     struct sim_call *deferred, *deferred_last;
@@ -178,7 +179,7 @@ void sim_uv_signal(struct sim_host *host, int number);
 void sim_uv_end_waits(void *host);
 void sim_uv_turn(struct sim_host *host); /* Idle and prepare handles, until there is peace. */
 void sim_uv_wake(struct sim_host *host); /* Sees to it that the next timer is not missed. */
-void sim_uv_done(struct sim_host *host);
+void sim_uv_done(struct sim_host *host); /* Memory. */
 
 /* ---- sim-net.c ---- */
 
