@@ -394,7 +394,8 @@ void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses)
 {
     if (!set_list(&daemon->member.peers, addresses))
         return;
-    uplink_set_members(daemon->uplink, &daemon->member.peers);
+    if (daemon->uplink != NULL) /* It was not removed. */
+        uplink_set_members(daemon->uplink, &daemon->member.peers);
     save_member(daemon);
 }
 
