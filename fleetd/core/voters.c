@@ -241,7 +241,7 @@ static const struct seat *next_ready(const struct voters_view *view, size_t *ret
 /* How well a voter can be done without. */
 static int dispensable(const struct seat *seat)
 {
-    if (seat_is_dead(seat))
+    if (seat_is_dead(seat) && !seat_answers(seat))
         return 4;
     if (!seat_answers(seat))
         return 3;
@@ -274,7 +274,7 @@ bool voters_can_spare(const struct voters_view *view, const struct seat *seat)
 {
     size_t left = view->voters - 1;
 
-    return !seat_answers(seat) || view->answering - 1 >= left / 2 + 1;
+    return view->answering - seat_answers(seat) >= left / 2 + 1;
 }
 
 /* So many voters are too many only until somebody calls who is silent now. */

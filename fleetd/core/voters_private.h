@@ -39,9 +39,12 @@ static inline bool seat_is_dead(const struct seat *seat)
     return seat->machine == NULL || seat->machine->gone;
 }
 
+/* A voter that this leader has heard: one that it only has not missed yet is none to rely on. Of one whose
+ * machine was removed its server is all that is known. */
 static inline bool seat_answers(const struct seat *seat)
 {
-    return seat->self || (seat->machine != NULL && seat->machine->alive);
+    return seat->self ||
+           (seat->server->silent_ms < VOTERS_ANSWER_MS && (seat->machine == NULL || seat->machine->alive));
 }
 
 static inline bool seat_is_ready(const struct seat *seat)
