@@ -26,11 +26,12 @@
 #include "raftstore/limits.h"
 #include "tests/sim/sim.h"
 
-#define ELECTION_MS   1000u
-#define TICK_MS       200u
-#define IDLE_TICK_MS  1000u /* Of who has no part in it. */
-#define CATCH_UP_MS   5000u
-#define INSTALL_AFTER 8u /* Entries behind; then perhaps by snapshot. */
+#define ELECTION_MS    1000u
+#define TICK_MS        200u
+#define IDLE_TICK_MS   1000u /* Of who has no part in it. */
+#define CATCH_UP_MS    5000u
+#define VOTER_HEARD_MS 5000u
+#define INSTALL_AFTER  8u /* Entries behind; then perhaps by snapshot. */
 
 enum entry_kind { ENTRY_COMMAND, ENTRY_BARRIER, ENTRY_SERVER };
 
@@ -848,6 +849,28 @@ static void on_not_caught_up(void *data, bool lost)
     free(refusal);
 }
 
+/* Law 10, when a vote is to be taken away. How long fleetd may believe in somebody who is not heard is a
+ * matter of its own (leading_voters.c). */
+static void check_votes_left(const struct store *store, uint64_t id)
+{
+    const struct seat *loses = find_seat(id);
+    size_t left = 0, heard = 0;
+
+    if (loses == NULL || loses->role != SERVER_VOTER)
+        return;
+    for (size_t i = 0; i < seat_count; i++) {
+        if (seats[i].role != SERVER_VOTER || &seats[i] == loses)
+            continue;
+        left++;
+        heard += sim.now_ms - seats[i].heard_ms <= VOTER_HEARD_MS || takes_part(store->host, &seats[i]);
+    }
+    if (left == 0)
+        sim_fail("law 10: the last voter loses its vote");
+    if (takes_part(store->host, loses) && 2 * heard <= left)
+        sim_fail("law 10: %s loses its vote, and of the %zu that are left only %zu answer", loses->host->name,
+                 left, heard);
+}
+
 void store_change_server(struct store *store, uint64_t id, const char *address, enum server_role role,
                          store_done *done, void *data)
 {
@@ -865,6 +888,8 @@ void store_change_server(struct store *store, uint64_t id, const char *address, 
         sim_after(CATCH_UP_MS, SIM_FLEETD, store->host, on_not_caught_up, refusal);
     } else {
         sim_note(store->host, "raft: %s becomes %d", address, (int)role);
+        if (role != SERVER_VOTER)
+            check_votes_left(store, id);
         entry.seat = xmemdup(&seat, sizeof seat);
         propose(store, entry, done, data);
     }
@@ -931,12 +956,21 @@ bool store_directory_has_log(const char *directory)
     return false;
 }
 
-void store_hand_over(struct store *store, const uint64_t *heirs, size_t count)
+static void give_leadership(void *data)
 {
-    if (store->role != STORE_LEADER || store->closing)
+    struct sim_host *host = data;
+    struct store *store = host->store;
+
+    if (store == NULL || store->role != STORE_LEADER || store->closing)
         return;
     step_down(store, store->term, NULL);
     hand_over(store);
+}
+
+/* Never before it returns: whoever asks has something to say first. */
+void store_hand_over(struct store *store, const uint64_t *heirs, size_t count)
+{
+    sim_defer(store->host, give_leadership, store->host);
 }
 
 static void finish_closing(struct store *store)
@@ -981,6 +1015,27 @@ struct sim_host *sim_leader(void)
 uint64_t sim_leader_term(void)
 {
     return newest_term;
+}
+
+bool sim_has_seat(const struct sim_host *host)
+{
+    for (size_t i = 0; i < seat_count; i++)
+        if (host_of(&seats[i]) == host)
+            return true;
+    return false;
+}
+
+bool sim_votes(const struct sim_host *host)
+{
+    for (size_t i = 0; i < seat_count; i++)
+        if (host_of(&seats[i]) == host && seats[i].role == SERVER_VOTER)
+            return true;
+    return false;
+}
+
+size_t sim_voters(void)
+{
+    return voter_count();
 }
 
 bool sim_is_leading(const struct sim_host *host)

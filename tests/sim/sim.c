@@ -85,7 +85,8 @@ static struct queued queue_pop(void)
 
 static bool is_at_once_next(void)
 {
-    return at_once_first < at_once_count && (queue_count == 0 || is_before(&at_once[at_once_first], &queue[0]));
+    return at_once_first < at_once_count &&
+           (queue_count == 0 || is_before(&at_once[at_once_first], &queue[0]));
 }
 
 /* The next one until 'ms', if there is one. */
@@ -361,13 +362,31 @@ void sim_config(struct sim_host *host, struct config *config)
     free(config->cluster_address);
     config->cluster_address = xstrdup(host->address);
     config->bootstrap = host->index == 0 && sim_truth_version() == 0;
-    if (!config->bootstrap)
+    if (!config->bootstrap && !host->out)
         strlist_add(&config->join, sim.hosts[host->index == 0].address);
+    /* That one may have left. */
+    for (unsigned i = 1; sim.members_leave && !config->bootstrap && !host->out && i + 1 < sim.host_count; i++)
+        if (i != host->index)
+            strlist_add(&config->join, sim.hosts[i].address);
     if (host->role != NULL) {
         config->metadata = NEW0(struct config_label);
         config->metadata_count = 1;
         config->metadata[0] = (struct config_label){xstrdup("role"), xstrdup(host->role)};
     }
+}
+
+static void on_hangup(void *data, bool lost)
+{
+    const struct sim_host *host = data;
+
+    if (!lost && !host->stopping)
+        sim_uv_signal(data, SIGHUP);
+}
+
+void sim_config_read_again(struct sim_host *host)
+{
+    if (host->running)
+        sim_after(0, SIM_FLEETD, host, on_hangup, host);
 }
 
 static void start(void *data)
