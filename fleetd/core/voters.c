@@ -444,9 +444,15 @@ void voters_plan(const struct voters_facts *facts, struct voters_plan *ret)
     struct voters_view view;
 
     *ret = (struct voters_plan){.act = VOTERS_NOTHING};
-    if (!has_machine(facts, facts->self))
-        return; /* It is about to be registered. */
     voters_view_init(&view, facts);
+    if (!has_machine(facts, facts->self)) {
+        /* It has founded the cluster, alone, and is about to be registered; or it was removed, and elected
+         * before it had lost its vote. */
+        if (resign(&view, find_self(&view), ret))
+            voters_say(&view, ret);
+        voters_view_done(&view);
+        return;
+    }
     if (!remove_stranger(&view, ret) && !remove_moved(&view, ret) && !waits_for_leader(&view, ret) &&
         !voter_step(&view, ret) && !add_standby(&view, ret))
         remove_standby(&view, ret);

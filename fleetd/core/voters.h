@@ -30,6 +30,7 @@
  *    before it loses its vote. If it is the only one that could vote, it keeps it.
  *  - One that must not lead votes only where others are too few. While it leads and a voter that may lead is
  *    there, nothing is done: that one is to lead first.
+ *  - A leader that is no machine of the cluster any more does nothing but hand over.
  *  - There is one standby beyond those that are to vote, if there is a host for it; it is replaced if it is
  *    lost.
  *  - While nothing else changes, every way ends, no step undoes an earlier one, and another leader among

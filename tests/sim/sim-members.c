@@ -39,7 +39,7 @@ void sim_member_readmit(struct sim_host *host)
 
 static void stay_out(struct sim_host *host, uint64_t ms)
 {
-    if (ms == 0 || host->out)
+    if (ms == 0 || host->out || sim.calm)
         return;
     host->out = true;
     sim_config_read_again(host);
@@ -125,12 +125,13 @@ static void on_retired(struct sim_request *request, unsigned status, void *data)
     take_answer(data, status, STEP_WAIT, LOOK_MS, STEP_REGRET);
 }
 
-/* 404: an earlier try has done it, and this one is told so. */
+/* 404: an earlier try has done it, and this one is told so. Nobody answers any more: that host has begun
+ * anew. */
 static void on_removed(struct sim_request *request, unsigned status, void *data)
 {
     struct going *going = data;
 
-    if (status / 100 == 2 || status == 404) {
+    if (status / 100 == 2 || status == 404 || (status == 0 && going->at == going->host)) {
         stay_out(going->host, going->out_ms);
         free(going);
         return;

@@ -61,11 +61,11 @@ static void fill(const struct fleet *f, unsigned wanted, struct facts *ret)
                                        .grace_ms = 300000};
     for (size_t i = 0; i < f->count; i++) {
         if (f->part[i] != PART_NONE)
-            ret->servers[ret->facts.server_count++] =
-                (struct store_server){.id = i + 1,
-                                      .address = f->moved[i] ? "old" : "host",
-                                      .role = roles[f->part[i]],
-                                      .silent_ms = f->life[i] == LIFE_NO_MACHINE ? UINT64_MAX : 0};
+            ret->servers[ret->facts.server_count++] = (struct store_server){
+                .id = i + 1,
+                .address = f->moved[i] ? "old" : "host",
+                .role = roles[f->part[i]],
+                .silent_ms = f->life[i] == LIFE_ALIVE || f->life[i] == LIFE_LEFT ? 0 : UINT64_MAX};
         if (f->life[i] == LIFE_NO_MACHINE || f->life[i] == LIFE_LEFT)
             continue;
         ret->machines[ret->facts.machine_count++] = (struct voters_machine){
