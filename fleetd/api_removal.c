@@ -56,6 +56,7 @@ void api_machine_delete(struct api_request *request, const Fleet__ApiRequest *me
     const struct registry_machine *machine = registry_machine(api_registry(request), request->name);
     Fleet__RemoveMachine body = FLEET__REMOVE_MACHINE__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
+    const struct voters_facts *facts;
     struct err err = {0};
     size_t voters;
     bool votes;
@@ -77,6 +78,9 @@ void api_machine_delete(struct api_request *request, const Fleet__ApiRequest *me
                     "and wait until "
                     "it votes (fleetctl list-members)",
                     machine->id, machine->hostname);
+    facts = api->backend.voters(api->data);
+    if (r >= 0 && facts != NULL)
+        r = voters_may_remove(facts, machine->server_id, &err);
     if (r < 0) {
         api_answer_failure(request, r, &err);
         return;

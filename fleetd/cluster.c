@@ -394,8 +394,24 @@ void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses)
 {
     if (!set_list(&daemon->member.peers, addresses))
         return;
-    uplink_set_members(daemon->uplink, &daemon->member.peers);
+    if (daemon->uplink != NULL) /* It was not removed. */
+        uplink_set_members(daemon->uplink, &daemon->member.peers);
     save_member(daemon);
+}
+
+/* Whether all that is to be learnt of these servers was, from the same registry. */
+static bool are_learnt(const struct daemon *daemon, const struct store_server *servers, size_t count)
+{
+    const struct learnt_servers *learnt = &daemon->learnt;
+
+    if (count == 0 || learnt->count != count || daemon->member.peers.count != count ||
+        daemon->member.keepers.count == 0 ||
+        learnt->version != registry_version(store_registry(daemon->store)))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (learnt->ids[i] != servers[i].id || !strlist_has(&daemon->member.peers, servers[i].address))
+            return false;
+    return true;
 }
 
 /* Who has a part in consensus no more knows only who had one then. */
@@ -403,12 +419,18 @@ void cluster_learn_peers(struct daemon *daemon)
 {
     struct store_server servers[RAFT_SERVERS_MAX];
     size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX), machine_count;
-    const struct registry_machine *const *machines =
-        registry_machines(store_registry(daemon->store), &machine_count);
+    const struct registry_machine *const *machines;
     struct strlist addresses = {0}, keepers = {0};
 
     if (store_role(daemon->store) != STORE_LEADER && store_role(daemon->store) != STORE_FOLLOWER)
         return;
+    if (are_learnt(daemon, servers, count))
+        return; /* It is looked at every second, and nothing has changed in most of them. */
+    daemon->learnt.version = registry_version(store_registry(daemon->store));
+    daemon->learnt.count = count;
+    for (size_t i = 0; i < count; i++)
+        daemon->learnt.ids[i] = servers[i].id;
+    machines = registry_machines(store_registry(daemon->store), &machine_count);
     for (size_t i = 0; i < count; i++)
         strlist_add(&addresses, servers[i].address);
     for (size_t i = 0; i < machine_count; i++)

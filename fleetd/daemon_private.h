@@ -95,7 +95,12 @@ struct daemon {
 
     bool registry_changed;
     struct audit_budget joins_refused;
-    bool level_busy;         /* The feature level is being raised. */
+    bool level_busy;        /* The feature level is being raised. */
+    struct learnt_servers { /* Of whom this host has noted last that they take part in consensus... */
+        uint64_t version;   /* ...with this version of the registry... */
+        uint64_t ids[RAFT_SERVERS_MAX];
+        size_t count; /* ...0: of nobody yet. */
+    } learnt;
     struct strlist told;     /* Addresses that all hosts with a session know, while this host leads. */
     unsigned voters_to_tell; /* What the leader has yet to hear of this host's configuration; 0: nothing. */
     struct report_list {     /* What has changed since the last message to the leader. */

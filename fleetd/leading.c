@@ -402,10 +402,14 @@ struct prober *leading_prober_new(struct daemon *daemon)
  */
 void leading_probe(struct daemon *daemon)
 {
-    size_t count, wanted = 0;
-    const struct registry_machine *const *machines = registry_machines(store_registry(daemon->store), &count);
-    _cleanup_(freep) struct prober_target *targets = xcalloc(count, sizeof *targets);
+    _cleanup_(freep) struct prober_target *targets = NULL;
+    const struct registry_machine *const *machines = NULL;
+    size_t count = 0, wanted = 0;
 
+    if (core_leads(daemon->core)) {
+        machines = registry_machines(store_registry(daemon->store), &count);
+        targets = xcalloc(count, sizeof *targets);
+    }
     for (size_t i = 0; i < count; i++)
         if (core_wants_probe(daemon->core, machines[i]->id))
             targets[wanted++] =

@@ -166,10 +166,13 @@ static void on_changed(enum store_outcome outcome, const struct registry_result 
     struct voting *voting = data;
 
     voting->busy = false;
-    if (outcome != STORE_APPLIED)
+    if (outcome != STORE_APPLIED) {
         log_warn("A change of the voters did not come through (%s); trying again", reason);
-    else if (!voting->daemon->stopping)
+    } else if (!voting->daemon->stopping) {
+        cluster_learn_peers(
+            voting->daemon); /* This host may have no part in the next second, and none to ask. */
         voting_step(voting); /* The next one, if there is one, without waiting for the clock. */
+    }
 }
 
 static const char *what_becomes(enum server_role role)

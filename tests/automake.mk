@@ -12,6 +12,7 @@ tests_sim_test_sim_SOURCES = \
 	tests/sim/sim-host.c \
 	tests/sim/sim-keeper.c \
 	tests/sim/sim-laws.c \
+	tests/sim/sim-members.c \
 	tests/sim/sim-menu.c \
 	tests/sim/sim-message.c \
 	tests/sim/sim-net.c \

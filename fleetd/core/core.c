@@ -483,10 +483,13 @@ static void expect_machines(struct core *core, uint64_t now_ms)
     for (size_t i = 0; i < count; i++)
         host_get(&core->hosts, machines[i]->id, now_ms);
     core_forget_plan(core);
+    core->noted_silent = false;
     for (struct host *host = core->hosts; host != NULL; host = host->hh.next) {
         const struct registry_machine *machine = registry_machine(core->registry, host->id);
         bool leaving = machine == NULL || !machine->registered;
 
+        if (machine != NULL && (machine->lost || machine->daemon_stopped))
+            core->noted_silent = true;
         if (leaving == host->leaving)
             continue;
         host->leaving = leaving;
@@ -494,7 +497,8 @@ static void expect_machines(struct core *core, uint64_t now_ms)
     }
 }
 
-/* A machine may have been removed just before its units were moved: it is waited for like any other. */
+/* A machine may have been removed just before its units were moved, or before it has stopped what has been
+ * moved since: it is waited for like any other. */
 static void expect_targets(struct core *core, uint64_t now_ms)
 {
     size_t count;
@@ -504,7 +508,7 @@ static void expect_targets(struct core *core, uint64_t now_ms)
         if (units[i]->target[0] != '\0')
             host_get(&core->hosts, units[i]->target, now_ms);
     for (size_t i = 0; i < count; i++)
-        for (size_t j = 0; j < units[i]->former.count && core_needs_lease(units[i]); j++)
+        for (size_t j = 0; j < units[i]->former.count; j++)
             host_get(&core->hosts, units[i]->former.items[j], now_ms);
 }
 

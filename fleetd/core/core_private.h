@@ -76,6 +76,7 @@ struct core {
     bool plan_wanted;     /* Something that placement depends on has changed. */
     uint64_t ends_due_ms; /* Handovers are through: that is decided then; UINT64_MAX: none is. */
     uint64_t retry_ms;    /* A refused decision is not made again before. */
+    bool noted_silent;    /* The registry says of some machine that it is lost, or its fleetd stopped. */
     bool braking;         /* Some machine is MISSING: it was said. */
     bool shutdown_brake;  /* Most machines are being shut down: nothing leaves them. */
     size_t awaited;       /* So many machines of a restored cluster are: likewise. */

@@ -272,8 +272,8 @@ bool core_wants_probe(const struct core *core, const char *machine_id)
     const struct host *host = core->leads ? host_find(core->hosts, machine_id) : NULL;
 
     /* One that is awaited may well be there, as a part of another cluster. */
-    return host != NULL && host->state != MACHINE_LOST && !core_is_awaited(core, host) &&
-           silent_ms(core, host) >= core->ttl_ms / 2;
+    return host != NULL && host->state != MACHINE_LOST && silent_ms(core, host) >= core->ttl_ms / 2 &&
+           !core_is_awaited(core, host);
 }
 
 void core_probed(struct core *core, const char *machine_id, bool accepted, uint64_t now_ms)
@@ -299,6 +299,13 @@ static bool verdict_due(const struct core *core, const struct host *host)
 
     return machine != NULL && ((host->state == MACHINE_LOST && !machine->lost) ||
                                (host->state == MACHINE_READY && (machine->lost || machine->daemon_stopped)));
+}
+
+/* This is asked for in every turn of the loop, of every host: where nobody is noted as silent, none of those
+ * that are READY has to be looked up for it. */
+static bool may_be_due(const struct core *core, const struct host *host)
+{
+    return host->state == MACHINE_LOST || (host->state == MACHINE_READY && core->noted_silent);
 }
 
 static uint64_t verdict_retry_ms(const struct host *host)
@@ -379,7 +386,7 @@ uint64_t core_silence_deadline_ms(const struct core *core)
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next) {
         uint64_t when = silence_deadline_ms(core, host);
 
-        if (verdict_due(core, host) && verdict_retry_ms(host) < when)
+        if (may_be_due(core, host) && verdict_due(core, host) && verdict_retry_ms(host) < when)
             when = verdict_retry_ms(host);
         if (when < deadline)
             deadline = when;

@@ -241,7 +241,7 @@ static const struct seat *next_ready(const struct voters_view *view, size_t *ret
 /* How well a voter can be done without. */
 static int dispensable(const struct seat *seat)
 {
-    if (seat_is_dead(seat))
+    if (seat_is_dead(seat) && !seat_answers(seat))
         return 4;
     if (!seat_answers(seat))
         return 3;
@@ -274,7 +274,7 @@ bool voters_can_spare(const struct voters_view *view, const struct seat *seat)
 {
     size_t left = view->voters - 1;
 
-    return !seat_answers(seat) || view->answering - 1 >= left / 2 + 1;
+    return view->answering - seat_answers(seat) >= left / 2 + 1;
 }
 
 /* So many voters are too many only until somebody calls who is silent now. */
@@ -444,9 +444,15 @@ void voters_plan(const struct voters_facts *facts, struct voters_plan *ret)
     struct voters_view view;
 
     *ret = (struct voters_plan){.act = VOTERS_NOTHING};
-    if (!has_machine(facts, facts->self))
-        return; /* It is about to be registered. */
     voters_view_init(&view, facts);
+    if (!has_machine(facts, facts->self)) {
+        /* It has founded the cluster, alone, and is about to be registered; or it was removed, and elected
+         * before it had lost its vote. */
+        if (resign(&view, find_self(&view), ret))
+            voters_say(&view, ret);
+        voters_view_done(&view);
+        return;
+    }
     if (!remove_stranger(&view, ret) && !remove_moved(&view, ret) && !waits_for_leader(&view, ret) &&
         !voter_step(&view, ret) && !add_standby(&view, ret))
         remove_standby(&view, ret);

@@ -20,7 +20,8 @@
  *    than the grace time. Then another host takes its place; it votes again only if there is a place for it.
  *  - Without another host, votes of hosts that are gone are dropped in pairs: an odd number stays, and more
  *    losses are survived by it. A single one keeps its vote.
- *  - One that answers gives up its vote only if those that are left have a majority that answers.
+ *  - One that answers gives up its vote only if those that are left have a majority that answers. That holds
+ * for one whose machine was removed, too.
  *  - Nobody is made a voter, or added, who is not alive. What is no registered machine's is removed.
  *  - One whose host is there, but at another address, is removed, too, and then added like any other:
  * nobody's address is changed in place. Else one half of the servers could hear it at the old one, and the
@@ -29,6 +30,7 @@
  *    before it loses its vote. If it is the only one that could vote, it keeps it.
  *  - One that must not lead votes only where others are too few. While it leads and a voter that may lead is
  *    there, nothing is done: that one is to lead first.
+ *  - A leader that is no machine of the cluster any more does nothing but hand over.
  *  - There is one standby beyond those that are to vote, if there is a host for it; it is replaced if it is
  *    lost.
  *  - While nothing else changes, every way ends, no step undoes an earlier one, and another leader among
@@ -43,9 +45,10 @@
 #include "raftstore/limits.h"
 #include "raftstore/servers.h"
 
-#define STANDBYS_WANTED 1u
-#define VOTERS_MAX      7u
-#define VOTERS_WHY_MAX  512
+#define STANDBYS_WANTED  1u
+#define VOTERS_MAX       7u
+#define VOTERS_WHY_MAX   512
+#define VOTERS_ANSWER_MS 3000u /* A server that was heard so lately answers. */
 
 struct voters_machine {
     uint64_t server_id;
@@ -101,3 +104,7 @@ int voters_may_demote(const struct voters_facts *facts, const uint64_t *server_i
                       struct err *err);
 int voters_may_promote(const struct voters_facts *facts, const uint64_t *server_ids, size_t count,
                        struct err *err);
+
+/* Whether the machine with this server id may be removed, and so lose the vote that it may have: -EBUSY with
+ * a text if it answers, and too few of the other voters do. */
+int voters_may_remove(const struct voters_facts *facts, uint64_t server_id, struct err *err);

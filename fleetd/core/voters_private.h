@@ -39,9 +39,11 @@ static inline bool seat_is_dead(const struct seat *seat)
     return seat->machine == NULL || seat->machine->gone;
 }
 
+/* Of a voter. By its server alone: one that this leader has only not missed yet is none to rely on, one whose
+ * machine was removed is, and so is one whose session has still to begin. */
 static inline bool seat_answers(const struct seat *seat)
 {
-    return seat->self || (seat->machine != NULL && seat->machine->alive);
+    return seat->self || seat->server->silent_ms < VOTERS_ANSWER_MS;
 }
 
 static inline bool seat_is_ready(const struct seat *seat)

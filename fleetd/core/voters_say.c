@@ -295,6 +295,27 @@ int voters_may_demote(const struct voters_facts *facts, const uint64_t *server_i
     return r;
 }
 
+int voters_may_remove(const struct voters_facts *facts, uint64_t server_id, struct err *err)
+{
+    struct voters_view view;
+    int r = 0;
+
+    voters_view_init(&view, facts);
+    for (size_t i = 0; i < view.count && r >= 0; i++) {
+        const struct seat *seat = &view.seats[i];
+
+        if (seat->voter && seat->server->id == server_id && !voters_can_spare(&view, seat))
+            r = err_set(
+                err, -EBUSY,
+                "%s votes, and of the %zu other voters only %zu answer%s: without it nothing could be "
+                "decided any more. Bring the others back first, or wait until they are replaced "
+                "(fleetctl list-members)",
+                seat_name(seat), view.voters - 1, view.answering - 1, view.answering - 1 == 1 ? "s" : "");
+    }
+    voters_view_done(&view);
+    return r;
+}
+
 int voters_may_promote(const struct voters_facts *facts, const uint64_t *server_ids, size_t count,
                        struct err *err)
 {

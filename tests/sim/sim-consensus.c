@@ -6,7 +6,11 @@
  * committed after all by the next leader, from the front. An old leader goes on believing in itself until it
  * hears of a newer term, or has not reached a majority for ELECTION_MS. Only who has all committed entries on
  * its disk is elected. A follower hears of commits late, by replay or by snapshot; a restart begins with the
- * snapshot on its disk. Changes of the configuration count when they are committed. */
+ * snapshot on its disk. Changes of the configuration count when they are committed.
+ *
+ * With 'sim.sparing' ticks and heartbeats that change nothing make no events, and no turn of fleetd's loop,
+ * which has nothing of them; what can go wrong with them (frozen hosts, cut links, followers that lag) is as
+ * without. */
 #include <config.h>
 
 #include <assert.h>
@@ -22,11 +26,12 @@
 #include "raftstore/limits.h"
 #include "tests/sim/sim.h"
 
-#define ELECTION_MS   1000u
-#define TICK_MS       200u
-#define IDLE_TICK_MS  1000u /* Of who has no part in it. */
-#define CATCH_UP_MS   5000u
-#define INSTALL_AFTER 8u /* Entries behind; then perhaps by snapshot. */
+#define ELECTION_MS    1000u
+#define TICK_MS        200u
+#define IDLE_TICK_MS   1000u /* Of who has no part in it. */
+#define CATCH_UP_MS    5000u
+#define VOTER_HEARD_MS 5000u
+#define INSTALL_AFTER  8u /* Entries behind; then perhaps by snapshot. */
 
 enum entry_kind { ENTRY_COMMAND, ENTRY_BARRIER, ENTRY_SERVER };
 
@@ -40,6 +45,7 @@ struct entry {
 
 struct seat {
     uint64_t server_id;
+    struct sim_host *host; /* At its address. */
     char address[ADDRESS_MAX + 1];
     enum server_role role;
     uint64_t heard_ms; /* By whoever leads. */
@@ -147,7 +153,7 @@ void sim_consensus_end(void)
 
 static struct sim_host *host_of(const struct seat *seat)
 {
-    return sim_host_by_address(seat->address);
+    return seat->host;
 }
 
 static struct seat *find_seat(uint64_t server_id)
@@ -240,6 +246,7 @@ static const struct registry_result *apply_next(struct store *store)
     const struct entry *entry = &entries[store->applied++];
     const struct registry_result *result = NULL;
 
+    sim.unseen = false;
     if (entry->kind == ENTRY_COMMAND) {
         result = registry_apply(store->registry, entry->bytes, entry->size);
         sim_law_applied(store->host, store->registry);
@@ -266,6 +273,7 @@ static void restore(struct store *store)
 
     if (disk->snapshot == NULL)
         return;
+    sim.unseen = false;
     if (registry_restore(store->registry, disk->snapshot, disk->snapshot_size, &err) < 0)
         sim_fail("the registry's own snapshot cannot be restored: %s", err.text);
     store->applied = disk->snapshot_index;
@@ -303,12 +311,12 @@ static void tell_outcome(void *data)
 static void finish(struct store *store, store_done *done, void *data, enum store_outcome outcome,
                    const struct registry_result *result, const char *reason)
 {
-    struct outcome *ended = NEW0(struct outcome);
+    struct outcome *ended;
 
-    if (done == NULL) {
-        free(ended);
+    if (done == NULL)
         return;
-    }
+    sim.unseen = false;
+    ended = NEW0(struct outcome);
     *ended = (struct outcome){.outcome = outcome, .reason = reason, .done = done, .data = data};
     if (result != NULL)
         ended->result = *result;
@@ -335,6 +343,7 @@ static void set_role(struct store *store, enum store_role role, uint64_t term, c
 
     if (store->role == role && store->term == term && store->leader_id == leader_id)
         return;
+    sim.unseen = false;
     store->role = role;
     store->term = term;
     store->leader_id = leader_id;
@@ -347,6 +356,7 @@ static void step_down(struct store *store, uint64_t term, const struct seat *lea
 {
     struct proposal *proposal, *next;
 
+    sim.unseen = false;
     sim_note(store->host, "raft: leads no more (term %llu)", (unsigned long long)store->term);
     if (newest == store)
         newest = NULL;
@@ -382,6 +392,7 @@ static void commit(struct store *store, struct proposal *proposal)
 {
     const struct registry_result *result;
 
+    sim.unseen = false;
     GROW(entries, entry_capacity, entry_count + 1);
     entries[entry_count++] = proposal->entry;
     if (proposal->entry.kind == ENTRY_COMMAND)
@@ -542,6 +553,16 @@ static void on_beat(void *data, bool lost)
     free(beat);
 }
 
+/* It would change nothing there but when the leader was heard last. */
+static bool says_nothing(const struct store *leader, const struct sim_host *to, uint64_t index)
+{
+    const struct store *store = to->store;
+
+    return sim_fleetd_acts(to) && store->role == STORE_FOLLOWER && store->term == leader->term &&
+           store->leader_id == leader->server_id && store->applied == index &&
+           store->applied - to->disk->snapshot_index < store->snapshot_every;
+}
+
 static void send_beats(struct store *store)
 {
     const struct seat *self = find_seat(store->server_id);
@@ -549,18 +570,23 @@ static void send_beats(struct store *store)
     for (size_t i = 0; self != NULL && i < seat_count; i++) {
         struct sim_host *host = host_of(&seats[i]);
         struct beat *beat;
+        uint64_t index;
 
         if (&seats[i] == self || !is_open(host, seats[i].server_id) ||
             !sim_link_up(store->host->index, host->index))
             continue;
         if (newest == store && takes_part(store->host, &seats[i]))
             host->disk->persisted = entry_count;
+        index = host->disk->persisted < store->applied ? host->disk->persisted : store->applied;
+        if (sim.sparing && says_nothing(store, host, index)) {
+            host->store->heard_ms = sim.now_ms;
+            continue;
+        }
         beat = NEW0(struct beat);
         *beat = (struct beat){.leader = store,
                               .leader_life = store->life,
                               .term = store->term,
-                              .index = host->disk->persisted < store->applied ? host->disk->persisted
-                                                                              : store->applied,
+                              .index = index,
                               .from = *self,
                               .to = host};
         sim_after(1 + sim_random(4), SIM_FLEETD, host, on_beat, beat);
@@ -645,6 +671,14 @@ static void follow_on(struct store *store)
         set_role(store, STORE_IDLE, store->term, NULL);
 }
 
+/* When a store that hears its leader has something to do, if it should hear it no more. */
+static uint64_t patience_ms(const struct store *store)
+{
+    uint64_t silent_ms = sim.now_ms - store->heard_ms;
+
+    return store->role == STORE_FOLLOWER && silent_ms < store->timeout_ms ? store->timeout_ms - silent_ms : 0;
+}
+
 static void on_tick(void *data, bool lost)
 {
     struct store *store = data;
@@ -652,13 +686,15 @@ static void on_tick(void *data, bool lost)
 
     if (lost || store->finished)
         return;
+    sim.unseen = sim.sparing;
     if (store->role == STORE_LEADER)
         lead_on(store);
     else
         follow_on(store);
     ms = find_seat(store->server_id) != NULL ? TICK_MS : IDLE_TICK_MS;
     if (!store->finished)
-        sim_after(ms / 2 + sim_random(ms), SIM_FLEETD, store->host, on_tick, store);
+        sim_after((sim.sparing ? patience_ms(store) : 0) + ms / 2 + sim_random(ms), SIM_FLEETD, store->host,
+                  on_tick, store);
 }
 
 /* ---- the interface ---- */
@@ -679,7 +715,9 @@ int store_open(uv_loop_t *loop, struct port *port, const struct store_config *co
     store->host->store = store;
     draw_timeout(store);
     if (config->bootstrap && seat_count == 0 && entry_count == 0) {
-        struct seat seat = {.server_id = config->server_id, .role = SERVER_VOTER};
+        struct seat seat = {.server_id = config->server_id,
+                            .host = sim_host_by_address(config->address),
+                            .role = SERVER_VOTER};
 
         snprintf(seat.address, sizeof seat.address, "%s", config->address);
         set_seat(&seat);
@@ -811,11 +849,33 @@ static void on_not_caught_up(void *data, bool lost)
     free(refusal);
 }
 
+/* Law 10, when a vote is to be taken away. How long fleetd may believe in somebody who is not heard is a
+ * matter of its own (leading_voters.c). */
+static void check_votes_left(const struct store *store, uint64_t id)
+{
+    const struct seat *loses = find_seat(id);
+    size_t left = 0, heard = 0;
+
+    if (loses == NULL || loses->role != SERVER_VOTER)
+        return;
+    for (size_t i = 0; i < seat_count; i++) {
+        if (seats[i].role != SERVER_VOTER || &seats[i] == loses)
+            continue;
+        left++;
+        heard += sim.now_ms - seats[i].heard_ms <= VOTER_HEARD_MS || takes_part(store->host, &seats[i]);
+    }
+    if (left == 0)
+        sim_fail("law 10: the last voter loses its vote");
+    if (takes_part(store->host, loses) && 2 * heard <= left)
+        sim_fail("law 10: %s loses its vote, and of the %zu that are left only %zu answer", loses->host->name,
+                 left, heard);
+}
+
 void store_change_server(struct store *store, uint64_t id, const char *address, enum server_role role,
                          store_done *done, void *data)
 {
     struct entry entry = {.kind = ENTRY_SERVER, .term = store->term};
-    struct seat seat = {.server_id = id, .role = role};
+    struct seat seat = {.server_id = id, .host = sim_host_by_address(address), .role = role};
 
     snprintf(seat.address, sizeof seat.address, "%s", address);
     sim.doings += sim.calm;
@@ -828,6 +888,8 @@ void store_change_server(struct store *store, uint64_t id, const char *address, 
         sim_after(CATCH_UP_MS, SIM_FLEETD, store->host, on_not_caught_up, refusal);
     } else {
         sim_note(store->host, "raft: %s becomes %d", address, (int)role);
+        if (role != SERVER_VOTER)
+            check_votes_left(store, id);
         entry.seat = xmemdup(&seat, sizeof seat);
         propose(store, entry, done, data);
     }
@@ -894,18 +956,28 @@ bool store_directory_has_log(const char *directory)
     return false;
 }
 
-void store_hand_over(struct store *store, const uint64_t *heirs, size_t count)
+static void give_leadership(void *data)
 {
-    if (store->role != STORE_LEADER || store->closing)
+    struct sim_host *host = data;
+    struct store *store = host->store;
+
+    if (store == NULL || store->role != STORE_LEADER || store->closing)
         return;
     step_down(store, store->term, NULL);
     hand_over(store);
+}
+
+/* Never before it returns: whoever asks has something to say first. */
+void store_hand_over(struct store *store, const uint64_t *heirs, size_t count)
+{
+    sim_defer(store->host, give_leadership, store->host);
 }
 
 static void finish_closing(struct store *store)
 {
     if (store->finished)
         return;
+    sim.unseen = false;
     store->finished = true;
     if (store->role == STORE_LEADER) {
         bool muted = store->host->muted;
@@ -943,6 +1015,27 @@ struct sim_host *sim_leader(void)
 uint64_t sim_leader_term(void)
 {
     return newest_term;
+}
+
+bool sim_has_seat(const struct sim_host *host)
+{
+    for (size_t i = 0; i < seat_count; i++)
+        if (host_of(&seats[i]) == host)
+            return true;
+    return false;
+}
+
+bool sim_votes(const struct sim_host *host)
+{
+    for (size_t i = 0; i < seat_count; i++)
+        if (host_of(&seats[i]) == host && seats[i].role == SERVER_VOTER)
+            return true;
+    return false;
+}
+
+size_t sim_voters(void)
+{
+    return voter_count();
 }
 
 bool sim_is_leading(const struct sim_host *host)

@@ -404,6 +404,7 @@ void sim_http(struct sim_host *host, const char *method, const char *path, const
 {
     static const struct access_caller root = {.kind = ACCESS_LOCAL, .role = PKI_ROLE_ADMIN};
     struct sim_request *request = NEW0(struct sim_request);
+    char *query, *value;
 
     request->host = host;
     request->path = xstrdup(path);
@@ -419,6 +420,14 @@ void sim_http(struct sim_host *host, const char *method, const char *path, const
                                              .user_agent = "",
                                              .peer = "uid 0",
                                              .caller = &root};
+    query = strchr(request->path, '?'); /* At most one, which asks for nothing that must be decoded. */
+    value = query != NULL ? strchr(query, '=') : NULL;
+    if (value != NULL) {
+        *query = *value = '\0';
+        request->query = (struct http_query){query + 1, value + 1};
+        request->request.query = &request->query;
+        request->request.query_count = 1;
+    }
     if (!sim_fleetd_acts(host) || host->stopping || host->http == NULL ||
         host->http->open_count == ARRAY_SIZE(host->http->open)) {
         answer(request, 503); /* Nobody has taken it. */
@@ -430,18 +439,13 @@ void sim_http(struct sim_host *host, const char *method, const char *path, const
 
 /* ---- identity and membership ---- */
 
-void sim_boot_id(const struct sim_host *host, char ret[33])
-{
-    snprintf(ret, 33, "%016x%016llx", host->index + 1, (unsigned long long)host->boots);
-}
-
 int identity_read(const char *public_ip, struct identity *ret, struct err *err)
 {
     const struct sim_host *host = sim.current;
 
     *ret = (struct identity){.hostname = xstrdup(host->name), .public_ip = xstrdup("10.0.0.1")};
     snprintf(ret->machine_id, sizeof ret->machine_id, "%s", host->machine_id);
-    sim_boot_id(host, ret->boot_id);
+    memcpy(ret->boot_id, host->boot_id, sizeof ret->boot_id);
     return 0;
 }
 
@@ -481,10 +485,26 @@ int member_save(const char *data_dir, const struct member *member, struct err *e
 {
     if (sim_dies_here())
         return 0;
+    if (member->removed)
+        sim_law_removed(sim.current, member);
     if (sim.current->has_member)
         member_done(&sim.current->member);
     copy_member(&sim.current->member, member);
     sim.current->has_member = true;
+    return 0;
+}
+
+int member_forget(const char *data_dir, struct err *err)
+{
+    struct sim_host *host = sim.current;
+
+    if (sim_dies_here())
+        return 0;
+    sim_note(host, "has forgotten that it was a member");
+    if (host->has_member)
+        member_done(&host->member);
+    host->has_member = false;
+    sim_consensus_forget(host);
     return 0;
 }
 
@@ -551,11 +571,6 @@ int credentials_request(struct credentials *credentials, struct pki_blob *ret, s
 int credentials_take(struct credentials *credentials, const struct credentials_issued *issued,
                      const uint8_t cluster_id[PKI_CLUSTER_ID_SIZE], const char *machine_id, uint64_t now_ms,
                      struct err *err)
-{
-    abort();
-}
-
-int member_forget(const char *data_dir, struct err *err)
 {
     abort();
 }

@@ -22,16 +22,20 @@
  * whole when its lease ended.
  *  5. fleetd starts only what was decided for its host, and stops or restarts a process only if the history
  *     has, since the generation for which it was started, a version that does not want it there, so; wants it
- *     restarted; or wants it under a lease that it has not. What differs in [X-Fleet] only is the same. (One
- *     exception: a fleetd that was killed before systemd had answered asks for a restart once more.)
+ *     restarted; or wants it under a lease that it has not; or has removed the host. What differs in
+ * [X-Fleet] only is the same. (One exception: a fleetd that was killed before systemd had answered asks for a
+ * restart once more.)
  *  6. A placed unit is moved only off a host that this term's leader has declared lost, that is being
  *     drained or shut down, or that its text does not allow any more; on which it has failed, if it asks for
  * that; or, with OnDisconnect=stop, where fleetd has been silent for a ttl.
  *  7. No version places two conflicting units together, nor a unit away from what it must be with.
  *  8. Each process under a lease has a larger fencing token than those on other hosts before it.
  *  9. A copy of a host, of its disk or of its machine id, is taken in only when that one has been silent.
- * (Then the two share one name, and laws 4 and 8 say nothing of what ran on either.) And when faults are
- * over: see sim_law_converged(). */
+ * (Then the two share one name, and laws 4 and 8 say nothing of what ran on either.)
+ * 10. The last voter keeps its vote; and one that answers loses it only if a majority of those that are left
+ * answers.
+ * 11. A host takes itself for removed only if the history has removed it, as that server.
+ * And when faults are over: see sim_law_converged(). */
 #include <config.h>
 
 #include <arpa/inet.h>
@@ -97,6 +101,11 @@ struct mark {
     unsigned applied;
 };
 
+struct removal {
+    uint64_t server_id;
+    UT_hash_handle hh;
+};
+
 /* With what came of it when it was in the log for the first time. */
 struct request {
     uint8_t id[REQUEST_ID_SIZE];
@@ -106,6 +115,7 @@ struct request {
 
 static struct registry *truth;
 static struct request *requests;
+static struct removal *removals;
 static struct history *histories;
 static struct told *tellings;
 static uint64_t *digests; /* By version; 0: not known yet. */
@@ -117,6 +127,7 @@ static size_t mark_capacity;
 static struct content *contents;
 static bool doubled[SIM_HOSTS_MAX]; /* A copy was taken in, while it ran on. */
 static uint64_t lost_ms[SIM_HOSTS_MAX], lost_term[SIM_HOSTS_MAX], hung_term[SIM_HOSTS_MAX];
+static uint64_t removed_version[SIM_HOSTS_MAX];    /* In which it was removed last. */
 static uint64_t metadata_version;                  /* Of the last change of metadata. */
 static uint64_t drained_version[SIM_HOSTS_MAX];    /* The last one in which the host was drained, */
 static uint64_t lacking_version[SIM_HOSTS_MAX][2]; /* and had not the role "web", "db". */
@@ -126,6 +137,7 @@ void sim_laws_begin(void)
     histories = NULL;
     tellings = NULL;
     requests = NULL;
+    removals = NULL;
     contents = NULL;
     asked = NULL;
     marks = NULL;
@@ -139,6 +151,7 @@ void sim_laws_begin(void)
     memset(lost_term, 0, sizeof lost_term);
     memset(hung_term, 0, sizeof hung_term);
     memset(doubled, 0, sizeof doubled);
+    memset(removed_version, 0, sizeof removed_version);
 }
 
 void sim_laws_end(void)
@@ -146,12 +159,17 @@ void sim_laws_end(void)
     struct history *history, *next_history;
     struct told *told, *next_told;
     struct request *request, *next_request;
+    struct removal *removal, *next_removal;
     struct content *content, *next_content;
 
     HASH_ITER (hh, contents, content, next_content) {
         HASH_DEL(contents, content);
         unit_file_free(content->file);
         free(content);
+    }
+    HASH_ITER (hh, removals, removal, next_removal) {
+        HASH_DEL(removals, removal);
+        free(removal);
     }
     HASH_ITER (hh, requests, request, next_request) {
         HASH_DEL(requests, request);
@@ -281,6 +299,10 @@ static uint64_t digest_of(struct registry *registry)
     for (size_t i = 0; i < machine_count; i++) {
         digest = digest_text(digest, machines[i]->id);
         digest = digest_text(digest, machines[i]->cluster_address);
+        digest = (digest ^ machines[i]->server_id ^ (uint64_t)machines[i]->availability << 56 ^
+                  (uint64_t)machines[i]->vote << 58 ^ (uint64_t)machines[i]->leaving << 60 ^
+                  (uint64_t)machines[i]->registered << 61 ^ (uint64_t)machines[i]->lost << 62) *
+                 31;
         for (size_t j = 0; j < machines[i]->label_count; j++) {
             digest = digest_text(digest, machines[i]->labels[j].key);
             digest = digest_text(digest, machines[i]->labels[j].value);
@@ -611,6 +633,8 @@ void sim_law_stopping(struct sim_host *host, struct sim_unit *unit, bool restart
     bool repeats = restart && unit->restarted_in != 0 && unit->restarted_in != host->lives;
 
     unit->restarted_in = restart ? host->lives : 0; /* Until it is answered. */
+    if (removed_version[index_of(host)] > unit->since_generation)
+        return; /* It stops all that it had. */
     /* In doubt whether it runs, a host does not say so, and must let it go (docs/leases.md). */
     if (unit->leased && host->bus_away_ms > BUS_PATIENCE_MS && sim.now_ms - host->bus_back_ms < TTL_MS_MAX)
         return;
@@ -816,13 +840,9 @@ void sim_law_shut_down(const struct sim_host *host)
 /* The one who has booted as the registry says, and is on. */
 static const struct sim_host *find_boot(const struct registry_machine *machine)
 {
-    char boot_id[33];
-
-    for (unsigned i = 0; machine != NULL && i < sim.host_count; i++) {
-        sim_boot_id(&sim.hosts[i], boot_id);
-        if (sim.hosts[i].powered && streq(boot_id, machine->boot_id))
+    for (unsigned i = 0; machine != NULL && i < sim.host_count; i++)
+        if (sim.hosts[i].powered && streq(sim.hosts[i].boot_id, machine->boot_id))
             return &sim.hosts[i];
-    }
     return NULL;
 }
 
@@ -831,18 +851,43 @@ static void check_boot(const Fleet__RegisterMachine *machine)
 {
     const struct sim_host *there = find_boot(registry_machine(truth, machine->machine_id));
     unsigned at = sim.current->index;
-    char boot_id[33];
 
-    if (there == NULL)
-        return;
-    sim_boot_id(there, boot_id);
-    if (streq(boot_id, machine->boot_id))
+    if (there == NULL || streq(there->boot_id, machine->boot_id))
         return;
     doubled[index_of(there)] = true;
     sim_note(sim.current, "a copy of %s is taken in", index_of(there) == there->index ? there->name : "it");
     if (at != there->index && sim.now_ms - sim_net_heard_ms(at, there->index) < SIM_PAUSE_MS &&
         sim.now_ms - sim_net_pause_ms(at, there->index) > 10000)
         sim_fail("law 9: a copy of %s is taken in, though that is heard", there->name);
+}
+
+/* ---- law 11 ---- */
+
+/* Before it is applied. */
+static void note_removal(const Fleet__RemoveMachine *command)
+{
+    const struct registry_machine *machine = registry_machine(truth, command->machine_id);
+    struct removal *removal;
+
+    if (machine == NULL || !machine->registered)
+        return;
+    sim_note(sim_host_by_id(machine->id), "is a member no more");
+    removed_version[sim_host_by_id(machine->id)->index] = registry_version(truth) + 1;
+    HASH_FIND(hh, removals, &machine->server_id, sizeof machine->server_id, removal);
+    if (removal != NULL)
+        return;
+    removal = NEW0(struct removal);
+    removal->server_id = machine->server_id;
+    HASH_ADD(hh, removals, server_id, sizeof removal->server_id, removal);
+}
+
+void sim_law_removed(const struct sim_host *host, const struct member *member)
+{
+    const struct removal *removal;
+
+    HASH_FIND(hh, removals, &member->server_id, sizeof member->server_id, removal);
+    if (removal == NULL)
+        sim_fail("law 11: %s takes itself for removed, and was not", host->name);
 }
 
 /* ---- what is committed ---- */
@@ -900,6 +945,8 @@ void sim_law_committed(const uint8_t *bytes, size_t size, uint64_t term)
         check_schedule(command->schedule, term);
     if (command->body_case == FLEET__COMMAND__BODY_REGISTER_MACHINE)
         check_boot(command->register_machine);
+    if (command->body_case == FLEET__COMMAND__BODY_REMOVE_MACHINE)
+        note_removal(command->remove_machine);
     check_request(command, registry_apply(truth, bytes, size));
     note_machines();
     sim_law_applied(NULL, truth);
@@ -1016,6 +1063,32 @@ bool sim_law_all_called(void)
     return leader != NULL && not_ready(leader) == NULL;
 }
 
+/* Who may vote, at the end, when all are there. */
+static bool may_vote(const struct sim_host *host)
+{
+    const struct registry_machine *machine = registry_machine(truth, host->machine_id);
+
+    return machine != NULL && machine->vote != VOTE_NEVER && !machine->leaving;
+}
+
+static const char *check_voters(void)
+{
+    size_t able = 0, wanted = registry_setting_number(truth, SETTING_VOTERS);
+
+    for (unsigned i = 0; i < sim.host_count; i++) {
+        if (sim.hosts[i].is_copy)
+            continue;
+        able += may_vote(&sim.hosts[i]);
+        if (sim_votes(&sim.hosts[i]) && !may_vote(&sim.hosts[i]) && sim_voters() > 1)
+            return UNLIKE("%s votes, and is not to", sim.hosts[i].name);
+    }
+    if (able < wanted)
+        wanted = able > 0 ? able - (able % 2 == 0) : 1;
+    if (sim_voters() != wanted)
+        return UNLIKE("there are %zu voters, not %zu", sim_voters(), wanted);
+    return NULL;
+}
+
 const char *sim_law_converged(void)
 {
     const struct sim_host *leader = sim_leader(), *host;
@@ -1033,5 +1106,5 @@ const char *sim_law_converged(void)
         fault = check_unit(leader, units[i]);
     for (unsigned i = 0; i < sim.host_count && fault == NULL; i++)
         fault = check_leftovers(&sim.hosts[i]);
-    return fault;
+    return fault != NULL ? fault : check_voters();
 }

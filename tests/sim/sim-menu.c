@@ -4,7 +4,6 @@
  * cluster must find its way into the wanted state, and be quiet there. */
 #include <config.h>
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +22,7 @@
 #define LEASE_MS_MAX  25000u
 #define IDLE_MS       30000u
 #define BIG_EVERY     25u /* So many small clusters to a big one. */
+#define LEAVE_EVERY   5u  /* Of so many seeds one has members that leave. */
 #define REPEATS_MAX   3u
 #define VARIANT_COUNT 6u
 #define SHUTDOWN_OF_8 7u /* Which eighth of the power cuts is none, but a shutdown in order. */
@@ -309,21 +309,6 @@ static void unit_dies(const struct sim_deed *deed)
 
 /* ---- configurations ---- */
 
-static void on_hangup(void *data, bool lost)
-{
-    const struct sim_host *host = data;
-
-    if (!lost && !host->stopping)
-        sim_uv_signal(data, SIGHUP);
-}
-
-/* Who is frozen reads it later. */
-static void read_again(struct sim_host *host)
-{
-    if (host->running)
-        sim_after(0, SIM_FLEETD, host, on_hangup, host);
-}
-
 /* Of all hosts. */
 static void change_ttl(const struct sim_deed *deed)
 {
@@ -332,14 +317,14 @@ static void change_ttl(const struct sim_deed *deed)
     sim_note(NULL, "agent_ttl = %llu ms", (unsigned long long)ttls_ms[deed->variant]);
     for (unsigned i = 0; i < sim.host_count; i++) {
         sim.hosts[i].ttl_ms = ttls_ms[deed->variant];
-        read_again(&sim.hosts[i]);
+        sim_config_read_again(&sim.hosts[i]);
     }
 }
 
 static void change_voters(const struct sim_deed *deed)
 {
     host_a(deed)->voters = deed->variant < 2 ? 3 : 5;
-    read_again(host_a(deed));
+    sim_config_read_again(host_a(deed));
 }
 
 /* At most one at a time. */
@@ -351,7 +336,7 @@ static void disable_engine(const struct sim_deed *deed)
         if (sim.hosts[i].disable_engine == disabled)
             continue;
         sim.hosts[i].disable_engine = disabled;
-        read_again(&sim.hosts[i]);
+        sim_config_read_again(&sim.hosts[i]);
     }
 }
 
@@ -451,6 +436,8 @@ static void add_options(struct strbuf *body, const struct wish *wish, uint64_t m
 {
     _cleanup_(freep) char *number = xasprintf("%llu", (unsigned long long)mark);
     _cleanup_(freep) char *environment = xasprintf("MARK=%s", number);
+    /* What fails everywhere is tried again when it is over: in a long run that would be at any time. */
+    const char *long_interval = stretched_ms > 0 ? "100h" : "10min";
     char replaced[] = "p0.service";
 
     strbuf_add(body, ",\"options\":[");
@@ -468,7 +455,7 @@ static void add_options(struct strbuf *body, const struct wish *wish, uint64_t m
         break;
     case 'f':
         add_option(body, "X-Fleet", "FailureLimitBurst", "1");
-        add_option(body, "X-Fleet", "FailureLimitIntervalSec", wish->variant < 2 ? "20" : "10min");
+        add_option(body, "X-Fleet", "FailureLimitIntervalSec", wish->variant < 2 ? "20" : long_interval);
         break;
     case 't': add_option(body, "X-Fleet", "MachineMetadata", "role=%i"); break;
     default: break;
@@ -617,6 +604,55 @@ static void confirm_lost(const struct sim_deed *deed)
     sim_http(host_a(deed), "POST", "/fleet/v1/confirm-lost", body, on_patched, NULL);
 }
 
+/* ---- members: in one of five seeds, and in all that are stretched ---- */
+
+static uint64_t some_time_out(const struct sim_deed *deed)
+{
+    return deed->variant % 2 == 0 ? 0 : 2000 + 3 * deed->ms;
+}
+
+static void leave(const struct sim_deed *deed)
+{
+    sim_member_leave(host_a(deed), deed->variant < 3, some_time_out(deed));
+}
+
+static void remove_machine(const struct sim_deed *deed)
+{
+    sim_member_remove(host_a(deed), &sim.hosts[deed->b], deed->variant < 4, some_time_out(deed));
+}
+
+/* One that does not answer, which may be so because it is off, or because it is cut off. */
+static void remove_silent(const struct sim_deed *deed)
+{
+    for (unsigned i = 0; i + 1 < sim.host_count; i++) {
+        struct sim_host *host = &sim.hosts[(deed->b + i) % (sim.host_count - 1)];
+
+        if (sim_leader() == NULL || host == sim_leader() || sim_reach(sim_leader(), host))
+            continue;
+        sim_member_remove(sim_leader(), host, deed->variant < 4, some_time_out(deed));
+        return;
+    }
+}
+
+static void remove_leader(const struct sim_deed *deed)
+{
+    if (sim_leader() != NULL)
+        sim_member_remove(host_a(deed), sim_leader(), true, some_time_out(deed));
+}
+
+static void prefer(const struct sim_deed *deed)
+{
+    static const char *const words[VARIANT_COUNT] = {"voter", "voter",     "never",
+                                                     "never", "automatic", "automatic"};
+
+    sim_member_prefer(host_a(deed), &sim.hosts[deed->b], words[deed->variant]);
+}
+
+static void transfer(const struct sim_deed *deed)
+{
+    sim_member_transfer(host_a(deed), deed->variant < 3 ? &sim.hosts[deed->b] : NULL);
+}
+
 /* ---- the menu ---- */
 
 static const struct kind kinds[] = {
@@ -664,17 +700,26 @@ static const struct kind kinds[] = {
     {"keeper-hangs", 2, keeper_hangs},
 };
 
-static const struct kind *some_kind(void)
+static const struct kind member_kinds[] = {
+    {"leave", 5, leave},
+    {"remove-machine", 4, remove_machine},
+    {"remove-silent", 3, remove_silent},
+    {"remove-leader", 2, remove_leader},
+    {"prefer", 5, prefer},
+    {"transfer-leadership", 3, transfer},
+};
+
+static const struct kind *some_kind(const struct kind *menu, size_t count)
 {
     unsigned sum = 0, drawn;
 
-    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-        sum += kinds[i].weight;
+    for (size_t i = 0; i < count; i++)
+        sum += menu[i].weight;
     drawn = (unsigned)sim_random(sum);
     for (size_t i = 0;; i++) {
-        if (drawn < kinds[i].weight)
-            return &kinds[i];
-        drawn -= kinds[i].weight;
+        if (drawn < menu[i].weight)
+            return &menu[i];
+        drawn -= menu[i].weight;
     }
 }
 
@@ -693,12 +738,13 @@ static int compare_deeds(const void *x, const void *y)
     return a->at_ms != b->at_ms ? (a->at_ms < b->at_ms ? -1 : 1) : 0;
 }
 
-static void draw(struct sim_deed *deed, unsigned host_count, uint64_t span_ms)
+static void draw(struct sim_deed *deed, const struct kind *menu, size_t kind_count, unsigned host_count,
+                 uint64_t span_ms)
 {
     const char *unit = some_units[sim_random(ARRAY_SIZE(some_units))];
 
     deed->at_ms = WARM_UP_MS + sim_random(span_ms) * (stretched_ms > 0 ? stretched_ms / span_ms : 1);
-    deed->kind = some_kind();
+    deed->kind = some_kind(menu, kind_count);
     deed->a = (unsigned)sim_random(host_count);
     deed->b = (unsigned)sim_random(host_count);
     deed->variant = (unsigned)sim_random(VARIANT_COUNT);
@@ -721,6 +767,22 @@ void sim_menu_stretch(uint64_t ms)
     stretched_ms = ms;
 }
 
+static bool members_leave(uint64_t seed)
+{
+    return seed % LEAVE_EVERY == 1 || stretched_ms > 0;
+}
+
+/* Drawn after all others, so that these are the same without them. */
+static void add_departures(unsigned host_count, uint64_t span_ms)
+{
+    size_t count = 3 + sim_random(8);
+
+    deeds = xrealloc(deeds, (deed_count + count) * sizeof *deeds);
+    for (size_t i = deed_count; i < deed_count + count; i++)
+        draw(&deeds[i], member_kinds, ARRAY_SIZE(member_kinds), host_count, span_ms);
+    deed_count += count;
+}
+
 size_t sim_menu_plan(uint64_t seed)
 {
     uint64_t span_ms = 30000;
@@ -732,7 +794,9 @@ size_t sim_menu_plan(uint64_t seed)
     free(deeds);
     deeds = xcalloc(deed_count, sizeof *deeds);
     for (size_t i = 0; i < deed_count; i++)
-        draw(&deeds[i], hosts_of(seed), span_ms);
+        draw(&deeds[i], kinds, ARRAY_SIZE(kinds), hosts_of(seed), span_ms);
+    if (members_leave(seed))
+        add_departures(hosts_of(seed), span_ms);
     qsort(deeds, deed_count, sizeof *deeds, compare_deeds);
     return deed_count;
 }
@@ -781,6 +845,7 @@ static void end_faults(void)
         }
         sim_power_on(&sim.hosts[i]);
         sim_fleetd_start(&sim.hosts[i]);
+        sim_member_readmit(&sim.hosts[i]);
     }
 }
 
@@ -857,6 +922,8 @@ bool sim_menu_run(uint64_t seed, const uint8_t *mask)
     sim_menu_plan(seed);
     last_mark = 0;
     sim_begin(seed, hosts_of(seed) + 1, seed % 3 == 0 ? 5 : 3);
+    sim.sparing = stretched_ms > 0;
+    sim.members_leave = members_leave(seed);
     if (setjmp(fails) != 0)
         return false; /* What it had is not given back: it is broken anyway. */
     sim.hosts[sim.host_count - 1].is_copy = true;

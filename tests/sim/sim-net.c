@@ -30,8 +30,8 @@ struct frame {
     enum frame_kind kind;
     uint8_t *bytes;
     size_t size;
-    char *text; /* END, REFUSAL: why; */
-    char leader[ADDRESS_MAX + 1];
+    char *text;   /* END, REFUSAL: why; */
+    char *leader; /* REFUSAL: its address. */
     uint64_t due_ms;
     struct conn *to;
     struct frame *next;
@@ -138,6 +138,7 @@ static void free_frame(struct frame *frame)
 {
     free(frame->bytes);
     free(frame->text);
+    free(frame->leader);
     free(frame);
 }
 
@@ -256,23 +257,31 @@ static bool is_known_boot(const struct conn *conn)
     const struct store *store = conn->at->store;
     const struct registry_machine *machine =
         store != NULL ? registry_machine(store_registry(store), conn->host->machine_id) : NULL;
-    char boot_id[33];
 
-    sim_boot_id(conn->host, boot_id);
-    return machine == NULL || machine->boot_id[0] == '\0' || streq(machine->boot_id, boot_id);
+    return machine == NULL || machine->boot_id[0] == '\0' || streq(machine->boot_id, conn->host->boot_id);
+}
+
+/* Which message of a session it is: its bytes begin with the number of the one member that is set. */
+static uint32_t kind_of(const uint8_t *bytes, size_t size)
+{
+    uint32_t tag = 0;
+    unsigned shift = 0;
+
+    for (size_t i = 0; i < size && shift < 32; i++, shift += 7) {
+        tag |= (uint32_t)(bytes[i] & 0x7f) << shift;
+        if (bytes[i] < 0x80)
+            break;
+    }
+    return tag >> 3;
 }
 
 /* What comes behind a goodbye is no sign of life any more. */
 static void note_session(struct conn *conn, const struct frame *frame)
 {
-    Fleet__SessionUp *message;
-
     if (conn->left)
         return;
     note_heard(conn->at->index, conn->host->index);
-    message = fleet__session_up__unpack(NULL, frame->size, frame->bytes);
-    conn->left = message != NULL && message->message_case == FLEET__SESSION_UP__MESSAGE_GOODBYE;
-    fleet__session_up__free_unpacked(message, NULL);
+    conn->left = kind_of(frame->bytes, frame->size) == FLEET__SESSION_UP__MESSAGE_GOODBYE;
 }
 
 /* The first frame arrives, if it can. */
@@ -348,6 +357,7 @@ static void hello(struct conn *dialled)
     const struct port_identity *identity = &dialled->port->identity;
     struct conn *conn;
     struct frame answer = {.kind = FRAME_WELCOME};
+    char leader[ADDRESS_MAX + 1] = "";
     struct err err = {0};
     int r = 0;
 
@@ -368,11 +378,12 @@ static void hello(struct conn *dialled)
          memcmp(identity->cluster_id, port->identity.cluster_id, sizeof identity->cluster_id) != 0))
         r = err_set(&err, -EACCES, "this is another cluster");
     if (r >= 0)
-        r = port->callbacks.on_accept(conn, &message, &conn->callbacks, &conn->data, answer.leader, &err,
+        r = port->callbacks.on_accept(conn, &message, &conn->callbacks, &conn->data, leader, &err,
                                       port->data);
     if (r < 0) {
         answer.kind = FRAME_REFUSAL;
         answer.text = xstrdup(err_text(&err, r));
+        answer.leader = xstrdup(leader);
         conn->callbacks = NULL;
         conn->closing = conn->closed = true;
     }
@@ -580,22 +591,10 @@ void port_close(struct port *port, void (*done)(void *data), void *data)
 /* Heartbeats and their like are not counted: an idle cluster has nothing else. */
 static bool is_heartbeat(const struct conn *conn, const void *bytes, size_t size)
 {
-    bool heartbeat = false;
+    uint32_t heartbeat = conn->dialled ? (uint32_t)FLEET__SESSION_UP__MESSAGE_HEARTBEAT
+                                       : (uint32_t)FLEET__SESSION_DOWN__MESSAGE_HEARTBEAT;
 
-    if (conn->purpose != FLEET__PURPOSE__PURPOSE_SESSION)
-        return false;
-    if (conn->dialled) {
-        Fleet__SessionUp *message = fleet__session_up__unpack(NULL, size, bytes);
-
-        heartbeat = message != NULL && message->message_case == FLEET__SESSION_UP__MESSAGE_HEARTBEAT;
-        fleet__session_up__free_unpacked(message, NULL);
-    } else {
-        Fleet__SessionDown *message = fleet__session_down__unpack(NULL, size, bytes);
-
-        heartbeat = message != NULL && message->message_case == FLEET__SESSION_DOWN__MESSAGE_HEARTBEAT;
-        fleet__session_down__free_unpacked(message, NULL);
-    }
-    return heartbeat;
+    return conn->purpose == FLEET__PURPOSE__PURPOSE_SESSION && kind_of(bytes, size) == heartbeat;
 }
 
 int conn_send(struct conn *conn, const void *bytes, size_t size)

@@ -17,7 +17,8 @@ struct sim_handle {
     uv_handle_t *handle;
     uv_handle_type type;
     bool active;
-    uint64_t due_ms, repeat_ms, order;
+    uint64_t repeat_ms;
+    size_t place; /* Of an active timer in its host's 'dues'. */
     int signum;
     union {
         uv_timer_cb timer;
@@ -26,6 +27,12 @@ struct sim_handle {
         uv_signal_cb signal;
     } cb;
     struct sim_handle *prev, *next;
+};
+
+/* Apart from their handles, for in every turn the first one is looked for. */
+struct sim_due {
+    uint64_t at_ms, order;
+    struct sim_handle *timer;
 };
 
 static uint64_t timer_order;
@@ -43,6 +50,7 @@ static struct sim_host *host_of(const uv_loop_t *loop)
 static int init(uv_loop_t *loop, void *memory, uv_handle_type type)
 {
     struct sim_handle *own = NEW0(struct sim_handle);
+    struct sim_host *host = host_of(loop);
     uv_handle_t *handle = memory;
 
     own->handle = handle;
@@ -50,8 +58,31 @@ static int init(uv_loop_t *loop, void *memory, uv_handle_type type)
     handle->loop = loop;
     handle->type = type;
     handle->u.reserved[0] = own;
-    DL_APPEND(host_of(loop)->handles, own);
+    DL_APPEND(host->handles, own);
+    if (type == UV_IDLE)
+        host->idle = own;
+    else if (type == UV_PREPARE)
+        host->prepare = own;
     return 0;
+}
+
+static void unset_due(struct sim_host *host, struct sim_handle *timer)
+{
+    if (!timer->active)
+        return;
+    timer->active = false;
+    host->dues[timer->place] = host->dues[--host->due_count];
+    host->dues[timer->place].timer->place = timer->place;
+}
+
+static void set_due(struct sim_host *host, struct sim_handle *timer, uint64_t ms)
+{
+    if (!timer->active) {
+        GROW(host->dues, host->due_capacity, host->due_count + 1);
+        timer->place = host->due_count++;
+        timer->active = true;
+    }
+    host->dues[timer->place] = (struct sim_due){sim.now_ms + sim_true_ms(host, ms), timer_order++, timer};
 }
 
 int uv_timer_init(uv_loop_t *loop, uv_timer_t *timer)
@@ -64,26 +95,25 @@ int uv_timer_start(uv_timer_t *timer, uv_timer_cb cb, uint64_t timeout, uint64_t
     struct sim_handle *own = of(timer);
 
     own->cb.timer = cb;
-    own->active = true;
-    own->due_ms = sim.now_ms + sim_true_ms(host_of(timer->loop), timeout);
     own->repeat_ms = repeat;
-    own->order = timer_order++;
+    set_due(host_of(timer->loop), own, timeout);
     return 0;
 }
 
 int uv_timer_stop(uv_timer_t *timer)
 {
-    of(timer)->active = false;
+    unset_due(host_of(timer->loop), of(timer));
     return 0;
 }
 
 uint64_t uv_timer_get_due_in(const uv_timer_t *timer)
 {
+    const struct sim_host *host = host_of(timer->loop);
     const struct sim_handle *own = of(timer);
 
-    if (!own->active || own->due_ms <= sim.now_ms)
+    if (!own->active || host->dues[own->place].at_ms <= sim.now_ms)
         return 0;
-    return (own->due_ms - sim.now_ms) * host_of(timer->loop)->clock_rate / 1000;
+    return (host->dues[own->place].at_ms - sim.now_ms) * host->clock_rate / 1000;
 }
 
 int uv_idle_init(uv_loop_t *loop, uv_idle_t *idle)
@@ -202,6 +232,12 @@ void uv_close(uv_handle_t *handle, uv_close_cb cb)
     struct sim_handle *own = of(handle);
 
     DL_DELETE(host->handles, own);
+    if (own->type == UV_TIMER)
+        unset_due(host, own);
+    if (host->idle == own)
+        host->idle = NULL;
+    if (host->prepare == own)
+        host->prepare = NULL;
     free(own);
     handle->u.reserved[0] = NULL;
     handle->close_cb = cb;
@@ -220,44 +256,34 @@ void sim_uv_signal(struct sim_host *host, int number)
         }
 }
 
-static struct sim_handle *active(struct sim_host *host, uv_handle_type type)
+static bool is_active(const struct sim_handle *own)
 {
-    struct sim_handle *own;
-
-    DL_FOREACH (host->handles, own)
-        if (own->type == type && own->active)
-            return own;
-    return NULL;
+    return own != NULL && own->active;
 }
 
 /* fleetd has one handle of either kind. */
 void sim_uv_turn(struct sim_host *host)
 {
-    struct sim_handle *own;
     unsigned iterations = 0;
 
     do {
-        own = active(host, UV_IDLE);
-        if (own != NULL)
-            own->cb.idle((uv_idle_t *)own->handle);
-        own = active(host, UV_PREPARE);
-        if (own != NULL)
-            own->cb.prepare((uv_prepare_t *)own->handle);
+        if (is_active(host->idle))
+            host->idle->cb.idle((uv_idle_t *)host->idle->handle);
+        if (is_active(host->prepare))
+            host->prepare->cb.prepare((uv_prepare_t *)host->prepare->handle);
         if (++iterations > ITERATIONS_MAX)
             sim_fail("%s: the loop never sleeps", host->name);
-    } while (active(host, UV_IDLE) != NULL);
+    } while (is_active(host->idle));
 }
 
-/* The active timer that is due first. */
-static struct sim_handle *first_timer(struct sim_host *host)
+static const struct sim_due *first_due(const struct sim_host *host)
 {
-    struct sim_handle *own, *first = NULL;
+    const struct sim_due *first = NULL;
 
-    DL_FOREACH (host->handles, own)
-        if (own->type == UV_TIMER && own->active &&
-            (first == NULL || own->due_ms < first->due_ms ||
-             (own->due_ms == first->due_ms && own->order < first->order)))
-            first = own;
+    for (const struct sim_due *due = host->dues; due < host->dues + host->due_count; due++)
+        if (first == NULL || due->at_ms < first->at_ms ||
+            (due->at_ms == first->at_ms && due->order < first->order))
+            first = due;
     return first;
 }
 
@@ -273,28 +299,31 @@ static void on_wake(void *data, bool lost)
     struct wake *wake = data;
     struct sim_host *host = wake->host;
     uint64_t order = timer_order, number = wake->number;
-    struct sim_handle *own;
+    const struct sim_due *due;
 
     free(wake);
     if (lost || number != host->wake_number)
         return;
     host->wake_ms = UINT64_MAX;
-    while ((own = first_timer(host)) != NULL && own->due_ms <= sim.now_ms && own->order < order) {
-        own->active = own->repeat_ms > 0;
-        own->due_ms = sim.now_ms + sim_true_ms(host, own->repeat_ms);
-        own->order = timer_order++;
+    while ((due = first_due(host)) != NULL && due->at_ms <= sim.now_ms && due->order < order) {
+        struct sim_handle *own = due->timer;
+
+        if (own->repeat_ms > 0)
+            set_due(host, own, own->repeat_ms);
+        else
+            unset_due(host, own);
         own->cb.timer((uv_timer_t *)own->handle);
     }
 }
 
 static struct sim_handle *timer_from_before(struct sim_host *host, uint64_t order)
 {
-    struct sim_handle *own;
+    const struct sim_due *first = NULL;
 
-    DL_FOREACH (host->handles, own)
-        if (own->type == UV_TIMER && own->active && own->order < order)
-            return own;
-    return NULL;
+    for (size_t i = 0; i < host->due_count; i++)
+        if (host->dues[i].order < order && (first == NULL || host->dues[i].order < first->order))
+            first = &host->dues[i];
+    return first != NULL ? first->timer : NULL;
 }
 
 void sim_uv_end_waits(void *data)
@@ -304,20 +333,27 @@ void sim_uv_end_waits(void *data)
     struct sim_handle *own;
 
     while ((own = timer_from_before(host, order)) != NULL) {
-        own->active = false;
+        unset_due(host, own);
         own->cb.timer((uv_timer_t *)own->handle);
     }
 }
 
 void sim_uv_wake(struct sim_host *host)
 {
-    struct sim_handle *own = first_timer(host);
+    const struct sim_due *first = first_due(host);
     struct wake *wake;
 
-    if (own == NULL || own->due_ms >= host->wake_ms)
+    if (first == NULL || first->at_ms >= host->wake_ms)
         return;
     wake = NEW0(struct wake);
     *wake = (struct wake){host, ++host->wake_number};
-    host->wake_ms = own->due_ms;
-    sim_after(own->due_ms > sim.now_ms ? own->due_ms - sim.now_ms : 0, SIM_FLEETD, host, on_wake, wake);
+    host->wake_ms = first->at_ms;
+    sim_after(first->at_ms > sim.now_ms ? first->at_ms - sim.now_ms : 0, SIM_FLEETD, host, on_wake, wake);
+}
+
+void sim_uv_done(struct sim_host *host)
+{
+    free(host->dues);
+    host->dues = NULL;
+    host->due_count = host->due_capacity = 0;
 }

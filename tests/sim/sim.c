@@ -14,8 +14,9 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-#define BOOT_MS    3000u /* Between the power and fleetd. */
-#define RESTART_MS 100u  /* Between the end of fleetd and the next. */
+#define BOOT_MS        3000u /* Between the power and fleetd. */
+#define ADDRESS_PREFIX "10.0.0."
+#define RESTART_MS     100u /* Between the end of fleetd and the next. */
 
 struct sim sim;
 uint64_t sim_total_ms, sim_total_host_ms;
@@ -38,6 +39,10 @@ static struct queued *queue;
 static size_t queue_count, queue_capacity;
 static uint64_t queue_order;
 
+/* What was made for at once, in order: all of it is at 'sim.now_ms'. */
+static struct queued *at_once;
+static size_t at_once_first, at_once_count, at_once_capacity;
+
 static bool is_before(const struct queued *a, const struct queued *b)
 {
     return a->at_ms != b->at_ms ? a->at_ms < b->at_ms : a->order < b->order;
@@ -51,6 +56,14 @@ static void queue_push(struct queued item)
     for (i = queue_count++; i > 0 && is_before(&item, &queue[(i - 1) / 2]); i = (i - 1) / 2)
         queue[i] = queue[(i - 1) / 2];
     queue[i] = item;
+}
+
+static void push_at_once(struct queued item)
+{
+    if (at_once_first == at_once_count)
+        at_once_first = at_once_count = 0;
+    GROW(at_once, at_once_capacity, at_once_count + 1);
+    at_once[at_once_count++] = item;
 }
 
 static struct queued queue_pop(void)
@@ -70,6 +83,24 @@ static struct queued queue_pop(void)
     return first;
 }
 
+static bool is_at_once_next(void)
+{
+    return at_once_first < at_once_count &&
+           (queue_count == 0 || is_before(&at_once[at_once_first], &queue[0]));
+}
+
+/* The next one until 'ms', if there is one. */
+static bool next_event(uint64_t ms, struct queued *ret)
+{
+    if (is_at_once_next())
+        *ret = at_once[at_once_first++];
+    else if (queue_count > 0 && queue[0].at_ms <= ms)
+        *ret = queue_pop();
+    else
+        return false;
+    return true;
+}
+
 /* ---- clocks ---- */
 
 uint64_t sim_clock_ms(const struct sim_host *host)
@@ -82,6 +113,13 @@ uint64_t sim_true_ms(const struct sim_host *host, uint64_t ms)
     return (ms * 1000 + host->clock_rate - 1) / host->clock_rate;
 }
 
+static void begin_boot(struct sim_host *host)
+{
+    host->boots++;
+    snprintf(host->boot_id, sizeof host->boot_id, "%016x%016llx", host->index + 1,
+             (unsigned long long)host->boots);
+}
+
 static uint64_t life_of(enum sim_owner owner, const struct sim_host *host)
 {
     return owner == SIM_FLEETD ? host->lives : owner == SIM_HOST ? host->boots : 0;
@@ -89,13 +127,18 @@ static uint64_t life_of(enum sim_owner owner, const struct sim_host *host)
 
 void sim_after(uint64_t ms, enum sim_owner owner, struct sim_host *host, sim_event *event, void *data)
 {
-    queue_push((struct queued){.at_ms = sim.now_ms + ms,
-                               .order = queue_order++,
-                               .owner = owner,
-                               .host = host,
-                               .life = life_of(owner, host),
-                               .event = event,
-                               .data = data});
+    struct queued item = {.at_ms = sim.now_ms + ms,
+                          .order = queue_order++,
+                          .owner = owner,
+                          .host = host,
+                          .life = life_of(owner, host),
+                          .event = event,
+                          .data = data};
+
+    if (ms == 0)
+        push_at_once(item);
+    else
+        queue_push(item);
 }
 
 /* ---- chance ---- */
@@ -240,13 +283,15 @@ static void act(const struct queued *item)
     struct sim_host *host = item->host;
 
     sim.current = host;
+    sim.unseen = false;
     acts = item->owner == SIM_FLEETD;
     if (!acts || setjmp(exits) == 0)
         item->event(item->data, false);
     else
         on_killed(host, false);
     acts = false;
-    if (item->owner == SIM_FLEETD && host->running && life_of(SIM_FLEETD, host) == item->life) {
+    if (item->owner == SIM_FLEETD && !sim.unseen && host->running &&
+        life_of(SIM_FLEETD, host) == item->life) {
         do
             sim_uv_turn(host);
         while (run_deferred(host));
@@ -274,14 +319,13 @@ static uint64_t frozen_until(const struct queued *item)
 
 void sim_run_until(uint64_t ms)
 {
-    unsigned at_once = 0;
+    unsigned crowd = 0;
+    struct queued item;
 
-    while (queue_count > 0 && queue[0].at_ms <= ms) {
-        struct queued item = queue_pop();
-
-        at_once = item.at_ms == sim.now_ms ? at_once + 1 : 0;
+    while (next_event(ms, &item)) {
+        crowd = item.at_ms == sim.now_ms ? crowd + 1 : 0;
         sim.now_ms = item.at_ms;
-        if (at_once > SIM_EVENTS_AT_MAX)
+        if (crowd > SIM_EVENTS_AT_MAX)
             sim_fail("events without end at one point in time");
         if (item.life != life_of(item.owner, item.host)) {
             item.event(item.data, true);
@@ -318,13 +362,31 @@ void sim_config(struct sim_host *host, struct config *config)
     free(config->cluster_address);
     config->cluster_address = xstrdup(host->address);
     config->bootstrap = host->index == 0 && sim_truth_version() == 0;
-    if (!config->bootstrap)
+    if (!config->bootstrap && !host->out)
         strlist_add(&config->join, sim.hosts[host->index == 0].address);
+    /* That one may have left. */
+    for (unsigned i = 1; sim.members_leave && !config->bootstrap && !host->out && i + 1 < sim.host_count; i++)
+        if (i != host->index)
+            strlist_add(&config->join, sim.hosts[i].address);
     if (host->role != NULL) {
         config->metadata = NEW0(struct config_label);
         config->metadata_count = 1;
         config->metadata[0] = (struct config_label){xstrdup("role"), xstrdup(host->role)};
     }
+}
+
+static void on_hangup(void *data, bool lost)
+{
+    const struct sim_host *host = data;
+
+    if (!lost && !host->stopping)
+        sim_uv_signal(data, SIGHUP);
+}
+
+void sim_config_read_again(struct sim_host *host)
+{
+    if (host->running)
+        sim_after(0, SIM_FLEETD, host, on_hangup, host);
 }
 
 static void start(void *data)
@@ -432,7 +494,7 @@ void sim_power_cut(struct sim_host *host)
     sim_note(host, "power cut");
     die(host, true);
     host->powered = false;
-    host->boots++;
+    begin_boot(host); /* What belongs to the last one is lost. */
     host->suspended_until_ms = 0;
     sim_systemd_off(host);
     sim_tmpfs_off(host);
@@ -444,7 +506,7 @@ void sim_power_on(struct sim_host *host)
         return;
     sim_note(host, "boots");
     host->powered = true;
-    host->boots++;
+    begin_boot(host);
     if (host->shutdown != SIM_UP)
         sim_law_shut_down(host);
     host->shutdown = SIM_UP;
@@ -491,10 +553,13 @@ struct sim_host *sim_host_by_id(const char *machine_id)
 
 struct sim_host *sim_host_by_address(const char *address)
 {
-    for (unsigned i = 0; i < sim.host_count; i++)
-        if (streq(sim.hosts[i].address, address))
-            return &sim.hosts[i];
-    return NULL;
+    unsigned number = str_has_prefix(address, ADDRESS_PREFIX)
+                          ? (unsigned)strtoul(address + strlen(ADDRESS_PREFIX), NULL, 10)
+                          : 0;
+
+    return number >= 1 && number <= sim.host_count && streq(sim.hosts[number - 1].address, address)
+               ? &sim.hosts[number - 1]
+               : NULL;
 }
 
 /* ---- beginning and end ---- */
@@ -507,6 +572,8 @@ void sim_begin(uint64_t seed, unsigned host_count, unsigned voters)
     assert(host_count <= SIM_HOSTS_MAX);
     queue = NULL; /* After a run that has failed something is left, here and elsewhere: it is let lie. */
     queue_count = queue_capacity = queue_order = 0;
+    at_once = NULL;
+    at_once_first = at_once_count = at_once_capacity = 0;
     acts = false;
     sim = (struct sim){.seed = seed,
                        .chance = seed * 0x2545f4914f6cdd1du + 1,
@@ -524,7 +591,7 @@ void sim_begin(uint64_t seed, unsigned host_count, unsigned voters)
         host->voters = voters;
         snprintf(host->name, sizeof host->name, "h%02u", i);
         snprintf(host->machine_id, sizeof host->machine_id, "%08x%024x", 0xa0000000u + i * 0x10001u, i + 1);
-        snprintf(host->address, sizeof host->address, "10.0.0.%u:7390", i + 1);
+        snprintf(host->address, sizeof host->address, ADDRESS_PREFIX "%u:7390", i + 1);
     }
     log_set_sink(sim_log);
     sim_net_begin();
@@ -534,20 +601,21 @@ void sim_begin(uint64_t seed, unsigned host_count, unsigned voters)
 
 void sim_end(void)
 {
+    struct queued item;
+
     sim_total_ms += sim.now_ms;
     sim_total_host_ms += sim.now_ms * (sim.host_count - 1);
     for (unsigned i = 0; i < sim.host_count; i++) {
         sim_power_cut(&sim.hosts[i]);
         member_done(&sim.hosts[i].member);
+        sim_uv_done(&sim.hosts[i]);
     }
-    while (queue_count > 0) {
-        struct queued item = queue_pop();
-
+    while (next_event(UINT64_MAX, &item))
         item.event(item.data, true);
-    }
     free(queue);
-    queue = NULL;
-    queue_capacity = 0;
+    free(at_once);
+    queue = at_once = NULL;
+    queue_capacity = at_once_capacity = 0;
     sim_laws_end();
     sim_consensus_end();
     sim_net_end();

@@ -56,6 +56,7 @@ struct sim_host {
     uint64_t ttl_ms, read_ttl_ms; /* Of its configuration, and as fleetd has read it. */
     unsigned voters;
     bool disable_engine;
+    bool out; /* It is told to join nobody: it has left, or is about to. */
 
     bool is_copy;          /* It has the machine id of another one, while it is there. */
     bool powered, running; /* running: there is a fleetd... */
@@ -63,6 +64,7 @@ struct sim_host {
     bool stopping;
     unsigned dies_in;                   /* The action of fleetd at which it is killed; 0: none. */
     uint64_t boots, lives;              /* What belongs to an earlier one is lost. */
+    char boot_id[33];                   /* Of its present boot. */
     uint64_t frozen_until_ms, froze_ms; /* fleetd... */
     uint64_t suspended_until_ms;        /* ...and the whole host. */
     uint64_t clock_base_ms;             /* Of its monotonic clock: no two hosts have the same... */
@@ -78,6 +80,9 @@ struct sim_host {
     uv_loop_t loop;
     struct daemon *daemon;
     struct sim_handle *handles;
+    struct sim_handle *idle, *prepare; /* Of them, while there are such. */
+    struct sim_due *dues;              /* Of its active timers. */
+    size_t due_count, due_capacity;
     uint64_t wake_number;
     uint64_t wake_ms; /* For when an event stands that looks after its timers; UINT64_MAX: none. */
     struct sim_call *deferred, *deferred_last;
@@ -100,9 +105,12 @@ struct sim {
     unsigned host_count;
     struct sim_host hosts[SIM_HOSTS_MAX];
     struct sim_host *current; /* Whose event is being handled; NULL: nobody's. */
-    bool calm;                /* Faults are over. */
-    uint64_t messages;        /* Between hosts, but for heartbeats and their like. */
-    uint64_t doings;          /* Calls to systemd but for questions, commands, decisions. */
+    bool members_leave;
+    bool calm;         /* Faults are over. */
+    bool sparing;      /* Consensus makes no events of ticks and heartbeats that change nothing. */
+    bool unseen;       /* The event that is being handled has not reached fleetd: its loop need not turn. */
+    uint64_t messages; /* Between hosts, but for heartbeats and their like. */
+    uint64_t doings;   /* Calls to systemd but for questions, commands, decisions. */
 
     char *notes[SIM_NOTES_MAX];
     size_t note_count;
@@ -154,6 +162,7 @@ void sim_fleetd_kill_in(struct sim_host *host, unsigned count);
 /* For each such action: true if fleetd is dead, and it is not to be done. */
 bool sim_dies_here(void);
 void sim_config(struct sim_host *host, struct config *config); /* What its file says. */
+void sim_config_read_again(struct sim_host *host);             /* Who is frozen does so later. */
 void sim_power_cut(struct sim_host *host);
 /* Switches on a copy of 'original' in the place of 'host': of its machine id, or of all its disk. */
 void sim_copy(struct sim_host *host, const struct sim_host *original, bool disk);
@@ -173,7 +182,7 @@ void sim_uv_signal(struct sim_host *host, int number);
 void sim_uv_end_waits(void *host);
 void sim_uv_turn(struct sim_host *host); /* Idle and prepare handles, until there is peace. */
 void sim_uv_wake(struct sim_host *host); /* Sees to it that the next timer is not missed. */
-void sim_uv_done(struct sim_host *host);
+void sim_uv_done(struct sim_host *host); /* Memory. */
 
 /* ---- sim-net.c ---- */
 
@@ -200,6 +209,9 @@ void sim_consensus_copy(struct sim_host *host, const struct sim_host *original);
 struct sim_host *sim_leader(void); /* Of the newest term, past its barrier; NULL: none. */
 uint64_t sim_leader_term(void);
 bool sim_is_leading(const struct sim_host *host); /* Believes so itself. */
+bool sim_has_seat(const struct sim_host *host);   /* It takes part in consensus. */
+size_t sim_voters(void);
+bool sim_votes(const struct sim_host *host);
 
 /* ---- sim-systemd.c ---- */
 
@@ -257,8 +269,6 @@ uint64_t sim_lease_end_ms(const struct sim_host *host); /* In the simulation's t
 
 /* ---- sim-host.c ---- */
 
-void sim_boot_id(const struct sim_host *host, char ret[33]); /* Of its present boot. */
-
 /* In order, through logind, which waits for fleetd; then its power is off. */
 void sim_shutdown(struct sim_host *host, bool gives_up);
 void sim_shutdown_give_up(struct sim_host *host);
@@ -266,6 +276,7 @@ void sim_member_copy(struct sim_host *host, const struct sim_host *original); /*
 
 struct sim_request {
     struct http_request request;
+    struct http_query query;
     struct sim_host *host;
     char *path, *body;
     void (*answered)(struct sim_request *request, unsigned status, void *data); /* 0: nobody has answered. */
@@ -301,6 +312,19 @@ void sim_law_answered(uint64_t ticket, unsigned status);
 bool sim_law_all_called(void); /* Every host has its session. */
 /* NULL: all is as it should be for ever; otherwise what is not, valid until the next call. */
 const char *sim_law_converged(void);
+
+/* A fleetd has noted that its host was removed. */
+void sim_law_removed(const struct sim_host *host, const struct member *member);
+
+/* ---- sim-members.c ---- */
+
+/* Operators ask 'at' until it is done, or they give up. It stays out for 'out_ms', 0: it joins anew at once.
+ */
+void sim_member_leave(struct sim_host *host, bool force, uint64_t out_ms);
+void sim_member_remove(struct sim_host *at, struct sim_host *host, bool force, uint64_t out_ms);
+void sim_member_readmit(struct sim_host *host);
+void sim_member_prefer(struct sim_host *at, const struct sim_host *about, const char *preference);
+void sim_member_transfer(struct sim_host *at, const struct sim_host *to); /* NULL: to anybody. */
 
 /* ---- sim-menu.c ---- */
 

@@ -5,6 +5,7 @@
  *      test-sim FIRST LAST     these seeds; stops at the first that fails
  *      test-sim SEED           one seed; if it fails, its transcript's end, and what it takes to fail
  *      test-sim -v SEED        one seed, with its whole transcript
+ *      test-sim -s FIRST LAST  with a hash of each transcript: two builds that agree in them do the same
  *      test-sim -h HOURS ...   first of all: the same faults, spread over so many hours
  */
 #include <config.h>
@@ -204,7 +205,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_hundred_hosts),
         cmocka_unit_test(test_seeds),
     };
-    bool talks;
+    bool talks, sums;
     _cleanup_(freep) char *time_text = NULL;
     uint64_t first, last, hours = 0;
     int r;
@@ -216,20 +217,25 @@ int main(int argc, char **argv)
         argv += 2;
     }
     talks = argc > 1 && strcmp(argv[1], "-v") == 0;
-    if (argc <= 1 + talks) {
+    sums = argc > 1 && strcmp(argv[1], "-s") == 0;
+    if (argc <= 1 + talks + sums) {
         r = cmocka_run_group_tests(tests, NULL, NULL);
         print_time();
         sim_menu_done();
         return r;
     }
-    argv += talks;
-    argc -= talks;
+    argv += talks + sums;
+    argc -= talks + sums;
     first = strtoull(argv[1], NULL, 10);
     last = argc > 2 ? strtoull(argv[2], NULL, 10) : first;
     signal(SIGABRT, on_abort);
     sim.talks = talks;
     for (uint64_t seed = first; seed <= last; seed++) {
-        if (sim_menu_run(seed, NULL))
+        bool holds = sim_menu_run(seed, NULL);
+
+        if (sums)
+            printf("%llu %016llx\n", (unsigned long long)seed, (unsigned long long)sim.hash);
+        if (holds)
             continue;
         fprintf(stderr, "seed %llu: %s\n", (unsigned long long)seed, sim.fault);
         sim.talks = false;

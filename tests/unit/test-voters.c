@@ -18,7 +18,8 @@
 #define STEPS_MAX 48
 
 /* A host is a machine, a server, both or neither: its own id is its number, from 1. */
-enum life { LIFE_NO_MACHINE, LIFE_ALIVE, LIFE_SILENT, LIFE_LOST, LIFE_GONE, LIFE_COUNT };
+/* LEFT: its machine was removed, and its server still answers. */
+enum life { LIFE_NO_MACHINE, LIFE_LEFT, LIFE_ALIVE, LIFE_SILENT, LIFE_LOST, LIFE_GONE, LIFE_COUNT };
 enum part { PART_NONE, PART_VOTER, PART_STANDBY, PART_SPARE, PART_COUNT };
 enum will { WILL_AUTOMATIC, WILL_ALWAYS, WILL_NEVER, WILL_LEAVE, WILL_COUNT };
 
@@ -61,8 +62,11 @@ static void fill(const struct fleet *f, unsigned wanted, struct facts *ret)
     for (size_t i = 0; i < f->count; i++) {
         if (f->part[i] != PART_NONE)
             ret->servers[ret->facts.server_count++] = (struct store_server){
-                .id = i + 1, .address = f->moved[i] ? "old" : "host", .role = roles[f->part[i]]};
-        if (f->life[i] == LIFE_NO_MACHINE)
+                .id = i + 1,
+                .address = f->moved[i] ? "old" : "host",
+                .role = roles[f->part[i]],
+                .silent_ms = f->life[i] == LIFE_ALIVE || f->life[i] == LIFE_LEFT ? 0 : UINT64_MAX};
+        if (f->life[i] == LIFE_NO_MACHINE || f->life[i] == LIFE_LEFT)
             continue;
         ret->machines[ret->facts.machine_count++] = (struct voters_machine){
             .server_id = i + 1,
@@ -115,13 +119,15 @@ static int survives(const struct fleet *f)
     int answering = 0;
 
     for (size_t i = 0; i < f->count; i++)
-        answering += f->part[i] == PART_VOTER && (f->life[i] == LIFE_ALIVE || i == f->leader);
+        answering += f->part[i] == PART_VOTER &&
+                     (f->life[i] == LIFE_ALIVE || f->life[i] == LIFE_LEFT || i == f->leader);
     return answering - (int)(count_part(f, PART_VOTER) / 2 + 1);
 }
 
 static bool is_barred(const struct fleet *f, size_t i)
 {
-    return f->life[i] == LIFE_NO_MACHINE || f->will[i] == WILL_NEVER || f->will[i] == WILL_LEAVE;
+    return f->life[i] == LIFE_NO_MACHINE || f->life[i] == LIFE_LEFT || f->will[i] == WILL_NEVER ||
+           f->will[i] == WILL_LEAVE;
 }
 
 /* ---- one step ---- */
@@ -149,13 +155,14 @@ static void take_change(struct fleet *f, const struct voters_plan *step, unsigne
         break;
     default:
         assert_true(f->part[i] != PART_NONE);
-        assert_true(f->life[i] == LIFE_NO_MACHINE || f->part[i] != PART_VOTER);
+        assert_true(f->life[i] == LIFE_NO_MACHINE || f->life[i] == LIFE_LEFT || f->part[i] != PART_VOTER);
         f->part[i] = PART_NONE;
     }
     assert_true(survives(f) >= 0);
     /* Fewer losses are survived only where the voters become fewer, by one that answers. */
     if (survives(f) < before)
-        assert_true(voters % 2 == 1 && step->role == SERVER_STANDBY && f->life[i] == LIFE_ALIVE);
+        assert_true(voters % 2 == 1 && ((step->role == SERVER_STANDBY && f->life[i] == LIFE_ALIVE) ||
+                                        (step->role == SERVER_REMOVED && f->life[i] == LIFE_LEFT)));
 }
 
 static void take(struct fleet *f, const struct voters_plan *step, unsigned wanted, bool last_heir)
@@ -256,10 +263,12 @@ static void check_barred_leaders(const struct fleet *f)
     bool barred = false;
 
     for (size_t i = 0; i < f->count; i++)
-        barred = barred || (f->part[i] == PART_VOTER && f->no_leader[i] && f->life[i] != LIFE_NO_MACHINE);
+        barred = barred || (f->part[i] == PART_VOTER && f->no_leader[i] && f->life[i] != LIFE_NO_MACHINE &&
+                            f->life[i] != LIFE_LEFT);
     for (size_t i = 0; i < f->count && barred && count_life(f, LIFE_SILENT) == 0; i++)
         assert_false(f->life[i] == LIFE_ALIVE && !f->no_leader[i] && !is_barred(f, i) &&
-                     f->part[i] != PART_VOTER && f->life[f->leader] != LIFE_NO_MACHINE);
+                     f->part[i] != PART_VOTER && f->life[f->leader] != LIFE_NO_MACHINE &&
+                     f->life[f->leader] != LIFE_LEFT);
 }
 
 /* The next standby catches up. */
