@@ -7,6 +7,7 @@ base_libbase_a_SOURCES = \
 	base/file.c base/file.h \
 	base/hex.c base/hex.h \
 	base/log.c base/log.h \
+	base/origin.c base/origin.h \
 	base/str.c base/str.h \
 	base/times.c base/times.h
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <config.h>
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -24,12 +25,13 @@ static const struct tls_protocol protocols[] = {{"http/1.1", TLS_DEMAND_CERTIFIC
 
 static void note_turned_away(struct front *front, const struct front_conn *conn, const char *why)
 {
-    _cleanup_(freep) char *peer = xasprintf("FLEET_PEER=%s", conn->peer.text),
-                          *reason = xasprintf("FLEET_REASON=%s", why), *left = NULL;
+    _cleanup_(freep) char *peer = NULL, *reason = NULL, *left = NULL;
     uint64_t left_out;
 
     if (!audit_allows(&front->turned_away, now_ms(), &left_out))
         return;
+    peer = xasprintf("FLEET_PEER=%s", conn->peer.text);
+    reason = xasprintf("FLEET_REASON=%s", why);
     left = left_out > 0 ? xasprintf(" (%llu more before it were not written)", (unsigned long long)left_out)
                         : xstrdup("");
     log_message(LOG_NOTICE, log_fields(MESSAGE_API_TURNED_AWAY, peer, reason),
@@ -67,32 +69,32 @@ static void on_handshake(struct tls_result *result, void *data)
 
 /* ---- counting ---- */
 
-static struct front_address address_of(const struct sockaddr_storage *from)
+/* If as many of this network as may be have not shown a certificate, one of them goes, not who comes: that
+ * may be somebody else behind the same address, and who means it is done in milliseconds. */
+static void make_room(struct front *front, const struct origin *origin)
 {
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)from;
-    const struct sockaddr_in *in = (const struct sockaddr_in *)from;
-    struct front_address address = {0};
+    struct front_conn *unknown[FRONT_HANDSHAKES_PER_ADDRESS_MAX], *conn;
+    struct origin origins[FRONT_HANDSHAKES_PER_ADDRESS_MAX];
+    size_t count = 0;
 
-    if (from->ss_family == AF_INET) {
-        memcpy(address.bytes, &in->sin_addr, 4);
-    } else if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
-        memcpy(address.bytes, (const uint8_t *)&in6->sin6_addr + 12, 4);
-    } else {
-        memcpy(address.bytes, &in6->sin6_addr, sizeof address.bytes);
-        address.v6 = true;
-    }
-    return address;
-}
-
-static bool same_address(const struct front_address *a, const struct front_address *b)
-{
-    return a->v6 == b->v6 && memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
+    DL_FOREACH (front->conns, conn)
+        if (conn->state == FRONT_HANDSHAKE && origin_same_network(&conn->origin, origin)) {
+            assert(count < ARRAY_SIZE(unknown));
+            origins[count] = conn->origin;
+            unknown[count++] = conn;
+        }
+    if (count < ARRAY_SIZE(unknown))
+        return;
+    conn = unknown[origin_of_crowd(origins, count)];
+    note_turned_away(front, conn,
+                     "there are too many connections of its address that have not shown a certificate");
+    front_conn_close(conn);
 }
 
 /* Whether one more of this address may come; NULL: it may, otherwise why not. */
-static const char *refusal(const struct front *front, const struct front_address *address)
+static const char *refusal(const struct front *front, const struct origin *origin)
 {
-    unsigned of_address = 0, handshakes = 0;
+    unsigned of_address = 0;
     const struct front_conn *conn;
 
     if (front->credentials == NULL)
@@ -100,15 +102,8 @@ static const char *refusal(const struct front *front, const struct front_address
     if (front->conn_count >= FRONT_CONNECTIONS_MAX)
         return "there are too many connections";
     DL_FOREACH (front->conns, conn)
-        if (same_address(&conn->address, address)) {
-            of_address++;
-            handshakes += conn->state == FRONT_HANDSHAKE;
-        }
-    if (of_address >= FRONT_PER_ADDRESS_MAX)
-        return "there are too many connections of its address";
-    if (handshakes >= FRONT_HANDSHAKES_PER_ADDRESS_MAX)
-        return "there are too many connections of its address that have not shown a certificate";
-    return NULL;
+        of_address += origin_same_network(&conn->origin, origin);
+    return of_address >= FRONT_PER_ADDRESS_MAX ? "there are too many connections of its address" : NULL;
 }
 
 /* ---- accepting ---- */
@@ -128,10 +123,11 @@ static void take_in(struct front *front, int fd, const struct sockaddr_storage *
     conn->front = front;
     conn->fd = fd;
     conn->pair = -1;
-    conn->address = address_of(from);
+    conn->origin = origin_of((const struct sockaddr *)from);
     conn->progress_ms = now_ms();
     peer_address_text(from, conn->peer.text);
-    why = refusal(front, &conn->address);
+    make_room(front, &conn->origin);
+    why = refusal(front, &conn->origin);
     r = why == NULL
             ? tls_handshake_start(front->handshaker, fd, &options, on_handshake, conn, &conn->handshake)
             : 0;

@@ -4,9 +4,9 @@
  * the daemon's, or under the lock. */
 #pragma once
 
-#include <netinet/in.h>
 #include <stdatomic.h>
 
+#include "base/origin.h"
 #include "base/str.h"
 #include "fleetd/audit.h"
 #include "fleetd/front.h"
@@ -33,12 +33,6 @@ struct front_listener {
     struct front_listener *prev, *next;
 };
 
-/* One address, as far as it counts: an IPv4 address, or the network of an IPv6 address. */
-struct front_address {
-    uint8_t bytes[8];
-    bool v6;
-};
-
 /*      HANDSHAKE --> RELAY --the HTTP server ends it--> FINISH --sent--> LINGER --> closed
  *          '-----------+----- broken, refused, too slow, the client ends it ----------^      */
 enum front_state { FRONT_HANDSHAKE, FRONT_RELAY, FRONT_FINISH, FRONT_LINGER };
@@ -48,7 +42,7 @@ struct front_conn {
     enum front_state state;
     bool closing;
     int fd, pair; /* The client's socket; our side of the socket pair, -1: not yet, or no more. */
-    struct front_address address;
+    struct origin origin;
     struct peer peer;
     struct tls_handshake *handshake; /* HANDSHAKE */
     struct tls_stream *stream;       /* From RELAY on. */

@@ -197,8 +197,10 @@ static void conn_set_peer(struct conn *conn)
     struct sockaddr_storage address;
     int size = sizeof(address);
 
-    if (uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&address, &size) == 0)
-        port_format_peer((struct sockaddr *)&address, conn->peer);
+    if (uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&address, &size) < 0)
+        return;
+    port_format_peer((struct sockaddr *)&address, conn->peer);
+    conn->origin = origin_of((struct sockaddr *)&address);
 }
 
 /* There is a connection. In plain text the greeting is next. */

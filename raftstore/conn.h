@@ -16,6 +16,7 @@
 
 #include <netdb.h>
 
+#include "base/origin.h"
 #include "raftstore/address.h"
 #include "raftstore/frame.h"
 #include "raftstore/limits.h"
@@ -58,6 +59,7 @@ struct conn {
     Fleet__Purpose purpose;
     uint64_t to_server_id, peer_server_id;
     char peer[ADDRESS_MAX + 1];
+    struct origin origin; /* Of an accepted one. */
     char *reason;
     int handshake_error; /* conn_handshake_error() */
     Fleet__Welcome *refusal;

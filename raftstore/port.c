@@ -168,37 +168,23 @@ const char *port_listening(const struct port *port)
     return port->listening;
 }
 
-static bool same_host(const struct conn *a, const struct conn *b)
-{
-    const char *colon = strrchr(a->peer, ':'); /* None: it went away before it was asked who it is. */
-
-    return strncmp(a->peer, b->peer, colon != NULL ? (size_t)(colon - a->peer) + 1 : 0) == 0;
-}
-
-/* Too many peers that are not known yet: of the address that has most of them the one that has been silent
- * longest goes, for one that means it says Hello at once; and a crowd from one place does not keep out those
- * from others. */
+/* Too many peers that are not known yet: one of the place that has most of them goes (base/origin.h), the one
+ * that has been silent longest, for one that means it says Hello at once. */
 static void drop_oldest_handshake(struct port *port)
 {
-    struct conn *unknown[HANDSHAKES_MAX], *conn, *worst = NULL;
-    unsigned count = 0, most = 0;
+    struct conn *unknown[HANDSHAKES_MAX], *conn, *worst;
+    struct origin origins[HANDSHAKES_MAX];
+    unsigned count = 0;
 
     DL_FOREACH (port->conns, conn) {
-        if (conn->counted && conn->state != CONN_CLOSED && count < ARRAY_SIZE(unknown))
+        if (conn->counted && conn->state != CONN_CLOSED && count < ARRAY_SIZE(unknown)) {
+            origins[count] = conn->origin;
             unknown[count++] = conn;
-    }
-    for (unsigned i = 0; i < count; i++) {
-        unsigned same = 0;
-
-        for (unsigned k = 0; k < count; k++)
-            same += same_host(unknown[i], unknown[k]);
-        if (same > most) {
-            most = same;
-            worst = unknown[i];
         }
     }
-    if (worst == NULL)
+    if (count == 0)
         return;
+    worst = unknown[origin_of_crowd(origins, count)];
     port_log_stranger(port, worst->peer, "dropped, too many connections have not said who they are");
     conn_shut(worst, "too many unfinished greetings");
 }

@@ -43,6 +43,7 @@ static void on_reports_closed(void *data)
     void *done_data = handshaker->done_data;
 
     uv_mutex_destroy(&handshaker->lock);
+    gnutls_priority_deinit(handshaker->priority); /* Sessions that go on have references. */
     free(handshaker);
     if (done != NULL)
         done(done_data);
@@ -105,6 +106,8 @@ struct tls_handshaker *tls_handshaker_new(uv_loop_t *loop)
     int r;
 
     handshaker->loop = loop;
+    if (tls_session_offer(&handshaker->priority) < 0)
+        abort(); /* Out of memory. */
     r = uv_loop_init(&handshaker->own);
     if (r == 0)
         r = uv_mutex_init(&handshaker->lock);

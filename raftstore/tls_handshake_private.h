@@ -34,6 +34,7 @@ struct tls_handshaker {
     uv_loop_t own; /* The thread's, from here on. */
     struct doorbell wake;
     struct tls_handshake *active;
+    gnutls_priority_t priority; /* What we offer and take; read once, not for each. */
     char drain[4096];
 };
 
@@ -61,7 +62,7 @@ struct tls_handshake {
     uv_poll_t poll;
     uv_timer_t timer;
     unsigned handles;
-    bool seen /* the first byte */, reported, lingers, closing, verified;
+    bool reported, lingers, closing, verified;
     int polled;
     size_t drained;
     int alert; /* What to send if it fails; -1: what GnuTLS thinks. */
@@ -83,7 +84,8 @@ void tls_thread_run(void *data);     /* Of uv_thread_create(): a tls_handshaker.
 void tls_thread_on_wake(void *data); /* Of the 'wake' bell. */
 
 /* In tls_session.c. */
-int tls_session_init(struct tls_handshake *handshake); /* Its code is GnuTLS's. */
+int tls_session_offer(gnutls_priority_t *ret); /* Their codes are GnuTLS's. */
+int tls_session_init(struct tls_handshake *handshake);
 /* Sets 'protocol' to what was agreed upon. -EPROTO: nothing. */
 int tls_session_protocol(struct tls_handshake *handshake);
 /* What GnuTLS's code means: returned, with a text in 'err', and the alert to send in 'alert' (-1: none). */

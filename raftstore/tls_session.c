@@ -150,6 +150,11 @@ int tls_session_translate(struct tls_handshake *handshake, int code, int saved_e
     return err_set(err, -EPROTO, "the TLS handshake with the other side failed: %s", gnutls_strerror(code));
 }
 
+int tls_session_offer(gnutls_priority_t *ret)
+{
+    return gnutls_priority_init(ret, PRIORITY, NULL);
+}
+
 int tls_session_init(struct tls_handshake *handshake)
 {
     const struct tls_options *options = &handshake->options;
@@ -165,7 +170,7 @@ int tls_session_init(struct tls_handshake *handshake)
     r = gnutls_init(&handshake->session, flags);
     if (r < 0)
         return r;
-    r = gnutls_priority_set_direct(handshake->session, PRIORITY, NULL);
+    r = gnutls_priority_set(handshake->session, handshake->handshaker->priority);
     if (r >= 0)
         r = gnutls_credentials_set(handshake->session, GNUTLS_CRD_CERTIFICATE,
                                    tls_credentials_gnutls(options->credentials));

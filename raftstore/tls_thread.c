@@ -157,7 +157,6 @@ static bool is_tls(struct tls_handshake *handshake)
                        err_set(&handshake->err, -ECONNRESET, "the other side went away without a word"));
         return false;
     }
-    handshake->seen = true;
     handshake->first_byte = byte;
     if (byte == TLS_FIRST_BYTE)
         return true;
@@ -165,11 +164,27 @@ static bool is_tls(struct tls_handshake *handshake)
     return false;
 }
 
+/* For a server only now that TLS is talked: who is silent, or talks something else, costs no session. */
+static bool has_session(struct tls_handshake *handshake)
+{
+    int r;
+
+    if (handshake->session != NULL)
+        return true;
+    if (!handshake->options.client && !is_tls(handshake))
+        return false;
+    r = tls_session_init(handshake);
+    if (r < 0)
+        handshake_fail(handshake,
+                       err_set(&handshake->err, -EPROTO, "cannot begin TLS: %s", gnutls_strerror(r)));
+    return r >= 0;
+}
+
 static void handshake_step(struct tls_handshake *handshake)
 {
     int code;
 
-    if (!handshake->options.client && !handshake->seen && !is_tls(handshake))
+    if (!has_session(handshake))
         return;
     errno = 0;
     code = gnutls_handshake(handshake->session);
@@ -215,12 +230,6 @@ static void handshake_begin(struct tls_handshake *handshake)
     }
     uv_timer_init(&handshaker->own, &handshake->timer);
     handshake->handles = 2;
-    r = tls_session_init(handshake);
-    if (r < 0) {
-        handshake_fail(handshake,
-                       err_set(&handshake->err, -EPROTO, "cannot begin TLS: %s", gnutls_strerror(r)));
-        return;
-    }
     uv_timer_start(&handshake->timer, on_timeout, handshake->options.timeout_ms, 0);
     handshake_poll(handshake, UV_READABLE);
     handshake_step(handshake);

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A hostile neighbour: opens connections to fleetd's ports that are wrong in every way, at a steady rate.
 
-    flood.py PLAN SECONDS      PLAN: JSON as Plan below; prints JSON: per kind how many, and who was let in
+    flood.py PLAN SECONDS           PLAN: JSON; prints JSON: per kind how many, who was let in, what processor time it took
+    flood.py --sink SECONDS PORT... a neighbour whom connections cost as little as may be; prints the same of itself
 
 Runs in a host of the lab, which has nothing but Python. Nothing in here knows more of fleet than the first words on a
 connection (raftstore/fleet.proto); whoever is taken for one of the cluster, or is answered by the API, is "let in"."""
@@ -9,9 +10,12 @@ connection (raftstore/fleet.proto); whoever is taken for one of the cluster, or 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import random
+import selectors
+import socket
 import ssl
 import struct
 import sys
@@ -23,6 +27,7 @@ READ_S = 3.0
 HOLD_S = 4.0  # How long one keeps still who keeps still.
 PURPOSES = {"raft": 1, "session": 2, "join": 3}
 OPEN_MAX = 400  # At a time, from here.
+BLOCK = bytes(4096)
 
 
 # --- The little of protobuf that is needed ---------------------------------------------------------------------------
@@ -193,7 +198,14 @@ class Attack:
             self.refused[name] += 1
         writer.close()
 
+    def burn(self) -> None:
+        """Takes the processor for as long as a connection to the sink needs less of it than one to fleetd."""
+        end = time.thread_time() + self.plan.get("burn_s", 0.0)
+        while time.thread_time() < end:
+            hashlib.sha256(BLOCK).digest()
+
     async def one(self, name: str, way: Callable[[], Awaitable[None]]) -> None:
+        self.burn()
         try:
             await way()
         except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, ssl.SSLError):
@@ -218,11 +230,37 @@ class Attack:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+# --- Whom it attacks instead, for comparison -------------------------------------------------------------------------
+
+
+def sink(seconds: float, ports: list[int]) -> int:
+    """Accepts, and hangs up with the first word. Who says nothing is kept, as fleetd keeps it. Returns how many came."""
+    came, end, ready = 0, time.monotonic() + seconds, selectors.DefaultSelector()
+    for port in ports:
+        ready.register(socket.create_server(("", port), backlog=128), selectors.EVENT_READ, "listener")
+    while time.monotonic() < end:
+        for key, _ in ready.select(0.1):
+            if key.data == "listener":
+                ready.register(key.fileobj.accept()[0], selectors.EVENT_READ)
+                came += 1
+            else:
+                ready.unregister(key.fileobj)
+                key.fileobj.close()
+    return came
+
+
 def main() -> None:
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # Another machine would not take our processors either.
+    if sys.argv[1] == "--sink":
+        begin = time.process_time()
+        came = sink(float(sys.argv[2]), [int(port) for port in sys.argv[3:]])
+        print(json.dumps({"came": came, "cpu_s": time.process_time() - begin}))
+        return
     attack = Attack(json.loads(sys.argv[1]))
+    begin = time.process_time()
     asyncio.run(attack.run(float(sys.argv[2])))
-    print(json.dumps({"counts": attack.counts, "let_in": attack.let_in, "refused": attack.refused}))
+    print(json.dumps({"counts": attack.counts, "let_in": attack.let_in, "refused": attack.refused,
+                      "cpu_s": time.process_time() - begin}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <config.h>
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -17,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/origin.h"
 #include "base/str.h"
 #include "base/times.h"
 
@@ -163,13 +165,78 @@ static void test_file_replace(void **state)
     assert_int_equal(rmdir(path), 0);
 }
 
+static struct origin origin(const char *text)
+{
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
+    struct sockaddr_in in = {.sin_family = AF_INET};
+
+    if (inet_pton(AF_INET, text, &in.sin_addr) == 1)
+        return origin_of((const struct sockaddr *)&in);
+    assert_int_equal(inet_pton(AF_INET6, text, &in6.sin6_addr), 1);
+    return origin_of((const struct sockaddr *)&in6);
+}
+
+static void test_origin(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        bool same_network, same_address;
+    } pairs[] = {
+        {"10.0.0.1", "10.0.0.1", true, true},        {"10.0.0.1", "10.0.0.2", false, false},
+        {"10.0.0.1", "::ffff:10.0.0.1", true, true}, {"10.0.0.1", "a00:1::", false, false},
+        {"fd77::1", "fd77::1", true, true},          {"fd77::1", "fd77::2", true, false},
+        {"fd77:0:0:1::1", "fd77::1", false, false},  {"0.0.0.0", "::", false, false},
+        {"fd77::1:0:0:1", "fd77::1", true, false},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
+        struct origin a = origin(pairs[i].a), b = origin(pairs[i].b);
+
+        assert_int_equal(origin_same_network(&a, &b), pairs[i].same_network);
+        assert_int_equal(origin_same_network(&b, &a), pairs[i].same_network);
+        assert_int_equal(origin_same_address(&a, &b), pairs[i].same_address);
+    }
+}
+
+static void test_origin_of_crowd(void **state)
+{
+    static const struct {
+        const char *what, *from[8];
+        size_t goes;
+    } crowds[] = {
+        {"one", {"10.0.0.1"}, 0},
+        {"all different: the oldest", {"10.0.0.1", "10.0.0.2", "fd77::1"}, 0},
+        {"the address that comes often", {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.2"}, 1},
+        {"as many of two: the oldest", {"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.3", "10.0.0.2"}, 1},
+        {"another address each time, but one network",
+         {"10.0.0.1", "fd78::1", "10.0.0.1", "fd77::1", "fd77::2", "fd77::3"},
+         3},
+        {"in a network that others are of: who comes often",
+         {"10.0.0.1", "fd77::1", "fd77::2", "fd77::3", "fd77::2", "10.0.0.1"},
+         2},
+        {"one from elsewhere is never older than that", {"fd78::1", "fd77::1", "fd77::2"}, 1},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(crowds); i++) {
+        struct origin origins[8];
+        size_t count = 0, goes;
+
+        for (; count < ARRAY_SIZE(origins) && crowds[i].from[count] != NULL; count++)
+            origins[count] = origin(crowds[i].from[count]);
+        goes = origin_of_crowd(origins, count);
+        if (goes != crowds[i].goes)
+            fail_msg("%s: %zu instead of %zu", crowds[i].what, goes, crowds[i].goes);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_duration_refuses), cmocka_unit_test(test_duration_values),
         cmocka_unit_test(test_duration_format),  cmocka_unit_test(test_err_prefix_keeps_the_cause),
         cmocka_unit_test(test_strlist_split),    cmocka_unit_test(test_strlist_remove),
-        cmocka_unit_test(test_file_replace),
+        cmocka_unit_test(test_file_replace),     cmocka_unit_test(test_origin),
+        cmocka_unit_test(test_origin_of_crowd),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

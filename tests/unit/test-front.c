@@ -639,25 +639,34 @@ static void test_a_deaf_client(void **state)
 
 /* ---- limits ---- */
 
+static bool is_closed(int fd)
+{
+    char byte;
+
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 static void test_silent_connections_of_one_address(void **state)
 {
     _cleanup_(certificate_done) struct certificate laptop = client_certificate("laptop", PKI_ROLE_VIEWER);
     struct world *w = *state;
-    int fds[FRONT_HANDSHAKES_PER_ADDRESS_MAX];
-    struct client *c;
+    int fds[3 * FRONT_HANDSHAKES_PER_ADDRESS_MAX];
 
-    for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
         fds[i] = dial(w, "127.0.0.2");
-    UNTIL(w, NULL, front_connections(w->front) == ARRAY_SIZE(fds));
-    c = client_new(w, &laptop, "127.0.0.2", GET);
-    UNTIL(w, c, c->ended);
-    assert_true(was_logged("too many connections of its address that have not shown a certificate"));
-    client_free(c);
-    assert_served(w, &laptop, "127.0.0.1"); /* Nobody else is concerned. */
-    close(fds[0]);
-    UNTIL(w, NULL, front_connections(w->front) < ARRAY_SIZE(fds));
-    assert_served(w, &laptop, "127.0.0.2");
-    for (size_t i = 1; i < ARRAY_SIZE(fds); i++)
+        if (i == FRONT_HANDSHAKES_PER_ADDRESS_MAX / 2)
+            UNTIL(w, NULL, front_connections(w->front) == i + 1);
+    }
+    UNTIL(w, NULL, was_logged("too many connections of its address that have not shown a certificate"));
+    UNTIL(w, NULL, is_closed(fds[2 * FRONT_HANDSHAKES_PER_ADDRESS_MAX - 1])); /* Those that came first. */
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+        assert_int_equal(is_closed(fds[i]), i < 2 * FRONT_HANDSHAKES_PER_ADDRESS_MAX);
+    assert_int_equal(front_connections(w->front), FRONT_HANDSHAKES_PER_ADDRESS_MAX);
+    assert_served(w, &laptop, "127.0.0.1"); /* Nobody else is concerned... */
+    assert_false(is_closed(fds[2 * FRONT_HANDSHAKES_PER_ADDRESS_MAX]));
+    assert_served(w, &laptop, "127.0.0.2"); /* ...and nobody behind the same address. */
+    assert_true(is_closed(fds[2 * FRONT_HANDSHAKES_PER_ADDRESS_MAX]));
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
         close(fds[i]);
 }
 
