@@ -48,6 +48,17 @@ tests_unit_test_core_SOURCES = tests/unit/test-core.c tests/unit/core-world.c te
 tests_unit_test_core_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_core_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_core_LDADD = $(CORE_TEST_LIBS)
+check_PROGRAMS += tests/lab/forger
+tests_lab_forger_SOURCES = tests/lab/forger.c
+tests_lab_forger_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS)
+tests_lab_forger_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS)
+check_PROGRAMS += tests/unit/test-downlink
+TESTS += tests/unit/test-downlink
+tests_unit_test_downlink_SOURCES = tests/unit/test-downlink.c tests/unit/port-world.c tests/unit/port-world.h \
+	fleetd/downlink.c fleetd/downlink.h fleetd/asks.c fleetd/asks.h
+tests_unit_test_downlink_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS)
+tests_unit_test_downlink_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_downlink_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/test-joining
 TESTS += tests/unit/test-joining
 tests_unit_test_joining_SOURCES = tests/unit/test-joining.c \

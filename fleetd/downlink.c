@@ -330,11 +330,25 @@ struct downlink *downlink_new(uv_loop_t *loop, const struct downlink_callbacks *
     return downlink;
 }
 
+/* Whoever has a machine's key could fill the leader with connections that say nothing; and a fleetd that was
+ * started anew has no use for the older one. The open session of the machine, which may be another host's
+ * with the same machine id, is not touched: see on_opening. */
+static void drop_unopened(struct downlink *downlink, const char *machine_id)
+{
+    struct link *link;
+
+    DL_FOREACH (downlink->links, link)
+        if (link->session_id == 0 && streq(link->machine_id, machine_id))
+            link_close(link, "the machine has called again, before it has opened its session");
+}
+
 const struct conn_callbacks *downlink_accept(struct downlink *downlink, struct conn *conn,
                                              const char *machine_id, void **ret_data)
 {
-    struct link *link = NEW0(struct link);
+    struct link *link;
 
+    drop_unopened(downlink, machine_id);
+    link = NEW0(struct link);
     link->downlink = downlink;
     link->conn = conn;
     link->since_ms = now_ms();

@@ -48,7 +48,8 @@ struct downlink_callbacks {
 struct downlink *downlink_new(uv_loop_t *loop, const struct downlink_callbacks *callbacks, void *data);
 
 /* Callbacks for an incoming session; the owner of the port has made sure that this host leads and that
- * 'machine_id' is a member. */
+ * 'machine_id' is a member. An older one of that machine that has not opened its session ends: there is at
+ * most one such, and one open session, of a machine. */
 const struct conn_callbacks *downlink_accept(struct downlink *downlink, struct conn *conn,
                                              const char *machine_id, void **ret_data);
 

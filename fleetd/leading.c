@@ -222,6 +222,7 @@ static void do_log(const struct daemon *daemon, const struct effect *effect)
         [NEWS_BRAKE_OFF] = MESSAGE_BRAKE_OFF,
         [NEWS_SHUTDOWN] = MESSAGE_SHUTDOWN,
         [NEWS_STAYS] = MESSAGE_STAYS,
+        [NEWS_REPORTS_REFUSED] = MESSAGE_REPORTS_REFUSED,
     };
     struct strlist fields = {0};
 

@@ -2,6 +2,7 @@
 #include <config.h>
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -593,6 +594,24 @@ static void find_failures(struct core *core, const struct host *host, struct eff
     }
 }
 
+static bool set_report(const struct core *core, struct host *host, const Fleet__UnitReport *message)
+{
+    return host_set_report(host, message, registry_unit(core->registry, message->name) != NULL);
+}
+
+/* No honest host says so much; its journal, and this one, are where to look. */
+static void say_refused_reports(const struct core *core, struct host *host, struct effects *out)
+{
+    const struct registry_machine *machine = registry_machine(core->registry, host->id);
+    uint64_t count = host_refused_reports(host, core->now_ms);
+
+    if (count > 0)
+        effects_add_log(out, NEWS_REPORTS_REFUSED, LOG_WARNING, host->id, NULL, "",
+                        "Machine %s (%s) reports of units that the cluster does not have, more than %u or by "
+                        "names that are none: %" PRIu64 " reports are left out. Is it in the wrong hands?",
+                        host->id, machine != NULL ? machine->hostname : "", REPORTS_STRANGE_MAX, count);
+}
+
 void core_session_open(struct core *core, const char *machine_id, uint64_t session_id,
                        Fleet__UnitReport *const *reports, size_t report_count, bool shuts_down,
                        uint64_t now_ms, struct effects *out)
@@ -619,7 +638,8 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     host_forget_reports(host);
     host_find_again(host);
     for (size_t i = 0; i < report_count; i++)
-        host_set_report(host, reports[i]);
+        set_report(core, host, reports[i]);
+    say_refused_reports(core, host, out);
     core_shutdown_set(core, host, shuts_down);
     core_set_host_state(core, host, MACHINE_READY);
     core_mark_host(core, host);
@@ -637,7 +657,7 @@ void core_local_reports(struct core *core, const char *machine_id, Fleet__UnitRe
         return;
     host = host_get(&core->hosts, machine_id, 0);
     for (size_t i = 0; i < report_count; i++)
-        host_set_report(host, reports[i]);
+        set_report(core, host, reports[i]);
 }
 
 static struct host *host_of_session(struct core *core, const char *machine_id, uint64_t session_id)
@@ -693,12 +713,13 @@ void core_session_report(struct core *core, const char *machine_id, uint64_t ses
             before != NULL && core_is_failing(before) && before->generation == reports[i]->generation;
         bool was_changing = is_held_up(core, host, reports[i]->name);
 
-        if (!host_set_report(host, reports[i]))
+        if (!set_report(core, host, reports[i]))
             continue;
         take_report(core, host, reports[i]->name, was_failing, was_changing, out);
         if (reports[i]->gone && host->kept_waiting)
             mark_waiting(core, host);
     }
+    say_refused_reports(core, host, out);
     settle(core, now_ms, out);
 }
 

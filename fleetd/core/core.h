@@ -122,6 +122,7 @@ enum core_news {
     NEWS_BRAKE_OFF,
     NEWS_SHUTDOWN,
     NEWS_STAYS,
+    NEWS_REPORTS_REFUSED,
 };
 
 struct core_placement {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "units/name.h"
 
 struct host *host_find(struct host *hosts, const char *id)
 {
@@ -50,6 +51,7 @@ static void report_done(struct core_report *report)
 static void report_remove(struct host *host, struct host_report *entry)
 {
     HASH_DEL(host->reports, entry);
+    host->strange_count -= entry->strange;
     report_done(&entry->report);
     free(entry->unit);
     free(entry);
@@ -118,26 +120,38 @@ void host_remove(struct host **hosts, struct host *host)
     free(host);
 }
 
+static bool text_equals(const char *kept, const char *said, size_t max)
+{
+    return strncmp(kept, said, max) == 0; /* What was longer is kept without the rest. */
+}
+
 static bool report_equals(const struct core_report *report, const Fleet__UnitReport *message)
 {
-    return streq(report->load_state, message->load_state) &&
-           streq(report->active_state, message->active_state) &&
-           streq(report->sub_state, message->sub_state) && streq(report->hash, message->hash) &&
-           streq(report->result, message->result) && streq(report->error, message->error) &&
+    return text_equals(report->load_state, message->load_state, REPORT_WORD_MAX) &&
+           text_equals(report->active_state, message->active_state, REPORT_WORD_MAX) &&
+           text_equals(report->sub_state, message->sub_state, REPORT_WORD_MAX) &&
+           text_equals(report->hash, message->hash, REPORT_WORD_MAX) &&
+           text_equals(report->result, message->result, REPORT_WORD_MAX) &&
+           text_equals(report->error, message->error, REPORT_ERROR_MAX) &&
            report->generation == message->generation && report->asked == message->asked &&
            report->launched == message->launched;
+}
+
+static char *text_keep(const char *said, size_t max)
+{
+    return xstrndup(said, strnlen(said, max));
 }
 
 static void report_set(struct core_report *report, const Fleet__UnitReport *message)
 {
     report_done(report);
     *report = (struct core_report){
-        .load_state = xstrdup(message->load_state),
-        .active_state = xstrdup(message->active_state),
-        .sub_state = xstrdup(message->sub_state),
-        .hash = xstrdup(message->hash),
-        .result = xstrdup(message->result),
-        .error = xstrdup(message->error),
+        .load_state = text_keep(message->load_state, REPORT_WORD_MAX),
+        .active_state = text_keep(message->active_state, REPORT_WORD_MAX),
+        .sub_state = text_keep(message->sub_state, REPORT_WORD_MAX),
+        .hash = text_keep(message->hash, REPORT_WORD_MAX),
+        .result = text_keep(message->result, REPORT_WORD_MAX),
+        .error = text_keep(message->error, REPORT_ERROR_MAX),
         .generation = message->generation,
         .asked = message->asked,
         .launched = message->launched,
@@ -158,22 +172,48 @@ static bool set_gone(struct host *host, const Fleet__UnitReport *message, struct
     return lets_go || entry != NULL;
 }
 
-bool host_set_report(struct host *host, const Fleet__UnitReport *message)
+static struct host_report *report_add(struct host *host, const char *unit, bool exists)
+{
+    struct host_report *entry;
+
+    if (!exists && (host->strange_count >= REPORTS_STRANGE_MAX || unit_name_check(unit, NULL) < 0)) {
+        host->refused_count++;
+        return NULL;
+    }
+    entry = NEW0(struct host_report);
+    entry->unit = xstrdup(unit);
+    entry->strange = !exists;
+    host->strange_count += entry->strange;
+    HASH_ADD_KEYPTR(hh, host->reports, entry->unit, strlen(entry->unit), entry);
+    return entry;
+}
+
+bool host_set_report(struct host *host, const Fleet__UnitReport *message, bool exists)
 {
     struct host_report *entry;
 
     HASH_FIND_STR(host->reports, message->name, entry);
     if (message->gone)
         return set_gone(host, message, entry);
-    if (entry == NULL) {
-        entry = NEW0(struct host_report);
-        entry->unit = xstrdup(message->name);
-        HASH_ADD_KEYPTR(hh, host->reports, entry->unit, strlen(entry->unit), entry);
-    } else if (report_equals(&entry->report, message)) {
+    if (entry != NULL && report_equals(&entry->report, message))
         return false;
-    }
+    if (entry == NULL)
+        entry = report_add(host, message->name, exists);
+    if (entry == NULL)
+        return false;
     report_set(&entry->report, message);
     return true;
+}
+
+uint64_t host_refused_reports(struct host *host, uint64_t now_ms)
+{
+    uint64_t count = host->refused_count;
+
+    if (count == 0 || (host->refused_logged_ms != 0 && now_ms - host->refused_logged_ms < REPORTS_LOG_MS))
+        return 0;
+    host->refused_count = 0;
+    host->refused_logged_ms = now_ms > 0 ? now_ms : 1;
+    return count;
 }
 
 const struct core_report *host_report(const struct host *host, const char *unit)

@@ -7,8 +7,17 @@
 
 #include "fleetd/core/core.h"
 
+/* What is kept of a host's reports, whatever it says: it may be in the wrong hands. */
+#define REPORT_WORD_MAX  64u   /* Bytes of a state, a hash or a result: systemd's words are shorter. */
+#define REPORT_ERROR_MAX 4096u /* Bytes of what went wrong. What is longer is cut. */
+/* Units of which one host may report something though the registry has none of that name when it is reported
+ * first: what was destroyed while the host was away. */
+#define REPORTS_STRANGE_MAX 4096u
+#define REPORTS_LOG_MS      60000u /* How often it is said of one host that its reports are not taken. */
+
 struct host_report {
     char *unit;
+    bool strange; /* Counted in the host's 'strange_count'. */
     struct core_report report;
     UT_hash_handle hh;
 };
@@ -57,6 +66,9 @@ struct host {
     enum host_shutdown shutdown;
     uint64_t shutdown_ms; /* When it began. */
     struct host_report *reports;
+    size_t strange_count;       /* Of them, those of units that were in no registry. */
+    uint64_t refused_count;     /* Reports that were not taken, since it was last said... */
+    uint64_t refused_logged_ms; /* ...and when that was; 0: never. */
     struct host_told *told;
     uint64_t share_count; /* Sent in this session. */
     size_t leaving_count; /* Of them, those that leave. */
@@ -73,8 +85,12 @@ struct host *host_get(struct host **hosts, const char *id,
 void host_remove(struct host **hosts, struct host *host);
 
 /* Takes over what a host says of a unit. Returns whether it differs from what it said before. That it is gone
- * counts only if the host knew all that it was told: else it may still be about to begin. */
-bool host_set_report(struct host *host, const Fleet__UnitReport *message);
+ * counts only if the host knew all that it was told: else it may still be about to begin. 'exists': the
+ * registry has a unit of that name. What is no unit's name, or one strange unit too many
+ * (REPORTS_STRANGE_MAX), is not taken, and counted. */
+bool host_set_report(struct host *host, const Fleet__UnitReport *message, bool exists);
+/* How many reports are to be told of that were not taken; 0: none, or it was said a moment ago. */
+uint64_t host_refused_reports(struct host *host, uint64_t now_ms);
 const struct core_report *host_report(const struct host *host, const char *unit);
 void host_forget_reports(struct host *host);
 

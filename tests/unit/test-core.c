@@ -17,6 +17,7 @@
 #include "fleetd/core/drain.h"
 #include "fleetd/core/failing.h"
 #include "tests/unit/core-world.h"
+#include "units/name.h"
 
 #define LOADED   FLEET__DESIRED_STATE__DESIRED_LOADED
 #define LAUNCHED FLEET__DESIRED_STATE__DESIRED_LAUNCHED
@@ -959,6 +960,105 @@ static void test_a_stale_session_is_not_listened_to(void **state)
         core_session_heard(w.core, machine_of(&w, "a")->id, older, w.now_ms);
     }
     assert_int_equal(state_of(&w, "a"), MACHINE_LOST);
+    world_done(&w);
+}
+
+/* ---- a host that says whatever it likes ---- */
+
+/* Reports a unit of this name, and says whether the leader has a report of it then. */
+static bool is_kept(struct world *w, const char *unit, const char *error, struct effects *effects)
+{
+    const struct machine *m = machine_of(w, "a");
+    Fleet__UnitReport report = FLEET__UNIT_REPORT__INIT, *list[] = {&report};
+
+    report.name = (char *)unit;
+    report.error = (char *)error;
+    report.launched = true;
+    core_session_report(w->core, m->id, m->session, list, 1, w->now_ms, effects);
+    return core_report(w->core, m->id, unit) != NULL;
+}
+
+static void has_nothing_of(struct world *w, const char *unit, struct effects *effects)
+{
+    const struct machine *m = machine_of(w, "a");
+    Fleet__UnitReport report = FLEET__UNIT_REPORT__INIT, *list[] = {&report};
+
+    report.name = (char *)unit;
+    report.gone = true;
+    core_session_report(w->core, m->id, m->session, list, 1, w->now_ms, effects);
+}
+
+static unsigned refusals_told(struct effects *effects)
+{
+    unsigned count = 0;
+
+    for (size_t i = 0; i < effects->count; i++)
+        count += effects->items[i].kind == EFFECT_LOG && effects->items[i].news == NEWS_REPORTS_REFUSED;
+    effects_done(effects);
+    *effects = (struct effects){0};
+    return count;
+}
+
+static void test_units_that_do_not_exist_are_kept_up_to_a_limit(void **state)
+{
+    struct effects effects = {0};
+    struct world w;
+
+    three_machines(&w);
+    for (unsigned i = 0; i < REPORTS_STRANGE_MAX; i++) {
+        _cleanup_(freep) char *name = xasprintf("strange-%u.service", i);
+
+        assert_true(is_kept(&w, name, "", &effects));
+    }
+    assert_int_equal(refusals_told(&effects), 0);
+    for (unsigned i = 0; i < 10; i++) /* One line, however many there are. */
+        assert_false(is_kept(&w, "one-too-many.service", "", &effects));
+    assert_int_equal(refusals_told(&effects), 1);
+    is_heard(&w, "a");
+    advance(&w, REPORTS_LOG_MS);
+    assert_false(is_kept(&w, "one-too-many.service", "", &effects));
+    assert_int_equal(refusals_told(&effects), 1);
+    /* What the cluster has is heard all the same, and what goes makes room. */
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    assert_true(is_kept(&w, "x.service", "", &effects));
+    assert_int_equal(refusals_told(&effects), 0);
+    has_nothing_of(&w, "strange-7.service", &effects);
+    assert_true(is_kept(&w, "one-too-many.service", "", &effects));
+    assert_false(is_kept(&w, "two-too-many.service", "", &effects));
+    effects_done(&effects);
+    /* Another session begins from nothing. */
+    machine_calls(&w, "a");
+    effects = (struct effects){0};
+    assert_true(is_kept(&w, "two-too-many.service", "", &effects));
+    effects_done(&effects);
+    world_done(&w);
+}
+
+static void test_what_is_no_unit_is_not_kept(void **state)
+{
+    static const char *const names[] = {"", "x", "a b.service", "../x.service", "\xff\xfe.service"};
+    char name[UNIT_NAME_MAX + 9], error[REPORT_ERROR_MAX + 100];
+    struct effects effects = {0};
+    struct world w;
+
+    three_machines(&w);
+    memset(name, 'x', sizeof name);
+    strcpy(name + sizeof name - sizeof ".service", ".service");
+    assert_false(is_kept(&w, name, "", &effects));
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        assert_false(is_kept(&w, names[i], "", &effects));
+    assert_int_equal(refusals_told(&effects), 1);
+    /* A text is cut; the same one again is nothing new. */
+    memset(error, 'e', sizeof error);
+    error[sizeof error - 1] = '\0';
+    for (unsigned i = 0; i < 2; i++) {
+        assert_true(is_kept(&w, "x.service", error, &effects));
+        assert_int_equal(strlen(core_report(w.core, machine_of(&w, "a")->id, "x.service")->error),
+                         REPORT_ERROR_MAX);
+        assert_int_equal(effects.count > 0, i == 0);
+        effects_done(&effects);
+        effects = (struct effects){0};
+    }
     world_done(&w);
 }
 
@@ -3382,6 +3482,8 @@ int main(void)
         cmocka_unit_test(test_a_drained_unit_with_a_lease_stops_first),
         cmocka_unit_test(test_a_session_is_replaced),
         cmocka_unit_test(test_a_stale_session_is_not_listened_to),
+        cmocka_unit_test(test_units_that_do_not_exist_are_kept_up_to_a_limit),
+        cmocka_unit_test(test_what_is_no_unit_is_not_kept),
         cmocka_unit_test(test_who_cannot_be_taken_in_is_dropped),
         cmocka_unit_test(test_a_short_break_moves_nothing),
         cmocka_unit_test(test_a_unit_moves_after_it_was_let_go),
