@@ -179,7 +179,7 @@ endif
 # A leader without Raft or a network; and a host without either.
 FUZZ_LEADER = tests/fuzz/fuzz.h tests/fuzz/authority.c tests/fuzz/authority.h tests/fuzz/conn.c tests/fuzz/conn.h \
 	tests/fuzz/leader.c tests/fuzz/leader.h tests/fuzz/snapshot.c tests/fuzz/snapshot.h \
-	fleetd/admission.c fleetd/asks.c fleetd/certifier.c fleetd/downlink.c fleetd/gate.c fleetd/leading.c
+	fleetd/admission.c fleetd/asks.c fleetd/certifier.c fleetd/downlink.c fleetd/gate.c fleetd/leading.c fleetd/proving.c
 FUZZ_HOST = tests/fuzz/fuzz.h tests/fuzz/authority.c tests/fuzz/authority.h tests/fuzz/conn.c tests/fuzz/conn.h \
 	tests/fuzz/host.c tests/fuzz/host.h fleetd/credentials.c fleetd/member.c
 FUZZ_SESSION_UP = tests/fuzz/fuzz-session-up.c $(FUZZ_LEADER)

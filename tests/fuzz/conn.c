@@ -113,6 +113,26 @@ bool conn_peer_proved(const struct conn *conn)
     return conn->facts.proved;
 }
 
+bool conn_peer_trusted(const struct conn *conn)
+{
+    return true;
+}
+
+bool conn_peer_proof_ended(const struct conn *conn)
+{
+    return false;
+}
+
+Fleet__Purpose conn_purpose(const struct conn *conn)
+{
+    return FLEET__PURPOSE__PURPOSE_SESSION;
+}
+
+bool conn_is_dialled(const struct conn *conn)
+{
+    return conn == dialled;
+}
+
 uint64_t conn_peer_server_id(const struct conn *conn)
 {
     return conn->facts.server_id;
@@ -139,8 +159,7 @@ struct conn *port_dial_join(struct port *port, const char *address, const uint8_
     return port_dial(port, address, FLEET__PURPOSE__PURPOSE_JOIN, 0, callbacks, data);
 }
 
-void port_end(struct port *port, bool (*unwanted)(const struct conn *conn, void *data), void *data,
-              const char *why)
+void port_end(struct port *port, const char *(*unwanted)(const struct conn *conn, void *data), void *data)
 {
 }
 

@@ -119,6 +119,7 @@ static void check_proof(const Fleet__Proof *proof)
 {
     static const uint8_t text[PROOF_TEXT_SIZE];
     struct pki_blob others[PROOF_AUTHORITIES_MAX], root = fuzz_authority()->certificate;
+    struct pki_info by;
     size_t count = 0;
 
     if (proof == NULL)
@@ -127,7 +128,7 @@ static void check_proof(const Fleet__Proof *proof)
         others[count] =
             (struct pki_blob){.data = proof->authorities[count].data, .size = proof->authorities[count].len};
     assert(pki_verify_proof(proof->signature.data, proof->signature.len, text, sizeof text, others, count,
-                            &root, 1, wall_ms(), NULL) < 0);
+                            &root, 1, wall_ms(), &by, NULL) < 0);
 }
 
 static void check_proofs(bool is_welcome, const uint8_t *bytes, size_t size)

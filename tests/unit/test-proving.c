@@ -252,6 +252,7 @@ static bool proves_to(const struct pki_blob *root)
     _cleanup_(pki_blob_done) struct pki_blob signature = {0};
     struct port_proof proof = {0};
     struct pki_blob others[3];
+    struct pki_info by;
 
     assert_true(proving_sign(text, sizeof text, &proof, &w.daemon));
     assert_true(proof.authority_count <= 3);
@@ -259,7 +260,7 @@ static bool proves_to(const struct pki_blob *root)
     for (size_t i = 0; i < proof.authority_count; i++)
         others[i] = (struct pki_blob){.data = proof.authorities[i].data, .size = proof.authorities[i].len};
     return pki_verify_proof(signature.data, signature.size, text, sizeof text, others, proof.authority_count,
-                            root, 1, NOW_MS, NULL) == 0;
+                            root, 1, NOW_MS, &by, NULL) == 0;
 }
 
 static struct pki_blob root_of_today(void)
