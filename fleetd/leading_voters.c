@@ -169,8 +169,8 @@ static void on_changed(enum store_outcome outcome, const struct registry_result 
     if (outcome != STORE_APPLIED) {
         log_warn("A change of the voters did not come through (%s); trying again", reason);
     } else if (!voting->daemon->stopping) {
-        cluster_learn_peers(
-            voting->daemon); /* This host may have no part in the next second, and none to ask. */
+        /* Within a second this host may have no part any more, and would know nobody to ask. */
+        cluster_learn_peers(voting->daemon);
         voting_step(voting); /* The next one, if there is one, without waiting for the clock. */
     }
 }

@@ -618,8 +618,10 @@ void membership_tick(struct daemon *daemon)
 {
     struct membership *membership = daemon->membership;
     const struct by_hand *by_hand = &membership->by_hand;
-    const char *trouble = membership->joiner == NULL && daemon->is_member ? uplink_trouble(daemon->uplink)
-                                                                          : membership->trouble;
+    /* One that was removed has no uplink. */
+    const char *trouble = membership->joiner == NULL && daemon->uplink != NULL
+                              ? uplink_trouble(daemon->uplink)
+                              : membership->trouble;
     _cleanup_(freep) char *text = NULL;
 
     join_again_if_ended(daemon);

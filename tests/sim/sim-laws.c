@@ -34,7 +34,8 @@
  * (Then the two share one name, and laws 4 and 8 say nothing of what ran on either.)
  * 10. The last voter keeps its vote; and one that answers loses it only if a majority of those that are left
  * answers.
- * 11. A host takes itself for removed only if the history has removed it, as that server.
+ * 11. A host takes itself for removed only if the history has removed it, as that server; or a copy that had
+ * joined in its place.
  * And when faults are over: see sim_law_converged(). */
 #include <config.h>
 
@@ -846,6 +847,16 @@ static const struct sim_host *find_boot(const struct registry_machine *machine)
     return NULL;
 }
 
+/* Whoever has the machine id of one that was removed may join, also while that one still stops what it had:
+ * of the two it is not known which is which. */
+static void note_copy_of_removed(const Fleet__RegisterMachine *machine)
+{
+    const struct sim_host *copy = &sim.hosts[sim.host_count - 1];
+
+    if (registry_machine(truth, machine->machine_id) == NULL && streq(copy->boot_id, machine->boot_id))
+        doubled[index_of(copy)] = true;
+}
+
 /* Before it is applied. */
 static void check_boot(const Fleet__RegisterMachine *machine)
 {
@@ -883,10 +894,13 @@ static void note_removal(const Fleet__RemoveMachine *command)
 
 void sim_law_removed(const struct sim_host *host, const struct member *member)
 {
+    const struct registry_machine *machine = registry_machine(truth, host->machine_id);
+    bool is_member = machine != NULL && machine->server_id == member->server_id;
     const struct removal *removal;
 
     HASH_FIND(hh, removals, &member->server_id, sizeof member->server_id, removal);
-    if (removal == NULL)
+    /* A copy may have joined in its place, and been removed. */
+    if (removal == NULL && (is_member || removed_version[index_of(host)] == 0))
         sim_fail("law 11: %s takes itself for removed, and was not", host->name);
 }
 
@@ -943,8 +957,10 @@ void sim_law_committed(const uint8_t *bytes, size_t size, uint64_t term)
     assert(command != NULL);
     if (command->body_case == FLEET__COMMAND__BODY_SCHEDULE)
         check_schedule(command->schedule, term);
-    if (command->body_case == FLEET__COMMAND__BODY_REGISTER_MACHINE)
+    if (command->body_case == FLEET__COMMAND__BODY_REGISTER_MACHINE) {
+        note_copy_of_removed(command->register_machine);
         check_boot(command->register_machine);
+    }
     if (command->body_case == FLEET__COMMAND__BODY_REMOVE_MACHINE)
         note_removal(command->remove_machine);
     check_request(command, registry_apply(truth, bytes, size));

@@ -39,7 +39,12 @@ static const struct {
     const char *found;
 } named[] = {
     {8, "a restarted fleetd says of what runs that it does not, before systemd has answered"},
+    {91, "a leader takes a vote away and relies on one that it has not heard"},
+    {186, "a new leader does not wait for a machine that was removed and still runs what was moved"},
+    {286, "a removed machine crashes over news of other servers"},
+    {521, "a removed machine is elected before it has lost its vote, and leads for ever"},
     {567, "what runs is stopped, for fleetd was killed before it could note its start"},
+    {686, "a leader that gives its vote to one that has just joined knows nobody any more"},
     {1330, "a machine that has stopped a unit is told to hand it over, and begins it anew"},
     {2369, "a restart is forgotten, for a new [X-Fleet] came with it"},
     {4158, "a unit that the keeper's death has stopped, while fleetd was away, stays down"},

@@ -2642,6 +2642,26 @@ static void test_removed_just_before_the_leader_changed(void **state)
     world_done(&w);
 }
 
+/* Its unit has been placed anew, but not been given to anybody yet. */
+static void test_removed_and_moved_before_the_leader_changed(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    is_removed(&w, "a");
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    leads(&w);
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    advance(&w, TTL_MS - 1);
+    assert_false(is_told(&w, "b", "x.service"));
+    advance(&w, 1);
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
 /* ---- global units ---- */
 
 static void test_global_units_follow_metadata(void **state)
@@ -3559,6 +3579,7 @@ int main(void)
         cmocka_unit_test(test_a_living_machine_is_removed),
         cmocka_unit_test(test_a_removed_machine_falls_silent),
         cmocka_unit_test(test_removed_just_before_the_leader_changed),
+        cmocka_unit_test(test_removed_and_moved_before_the_leader_changed),
         cmocka_unit_test(test_global_units_follow_metadata),
         cmocka_unit_test(test_placed_units_follow_metadata),
         cmocka_unit_test(test_global_status_counts),

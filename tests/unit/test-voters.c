@@ -771,6 +771,39 @@ static void assert_refused(int r, const struct err *err, const char *why)
     assert_non_null(strstr(err->text, why));
 }
 
+/* Two of three answer, and one of these was removed: without it the other could decide nothing. */
+static void test_a_removed_machine_keeps_a_vote_that_is_needed(void **state)
+{
+    struct fleet f = {.count = 3,
+                      .life = {LIFE_ALIVE, LIFE_LOST, LIFE_ALIVE},
+                      .part = {PART_VOTER, PART_VOTER, PART_VOTER}};
+    struct facts facts;
+    struct err err = {0};
+
+    fill(&f, 3, &facts);
+    assert_refused(voters_may_remove(&facts.facts, 3, &err), &err,
+                   "three votes, and of the 2 other voters only 1 answers");
+    assert_int_equal(voters_may_remove(&facts.facts, 2, &err), 0);
+    f.life[2] = LIFE_LEFT;
+    becomes(&f, 3, 2, SERVER_STANDBY); /* First the one that does not answer. */
+    becomes(&f, 3, 3, SERVER_REMOVED);
+}
+
+/* It was elected before it had lost its vote. */
+static void test_a_removed_leader_hands_over(void **state)
+{
+    struct fleet f = three_and_a_standby();
+    struct voters_plan step;
+
+    f.life[0] = LIFE_LEFT;
+    plan(&f, 3, &step);
+    assert_int_equal(step.act, VOTERS_HAND_OVER);
+    take(&f, &step, 3, false);
+    assert_int_equal(f.leader, 1);
+    becomes(&f, 3, 4, SERVER_VOTER);
+    becomes(&f, 3, 1, SERVER_REMOVED);
+}
+
 static void test_wishes_that_are_refused(void **state)
 {
     struct fleet f = three_and_a_standby();
@@ -819,6 +852,8 @@ int main(void)
         cmocka_unit_test(test_leaving),
         cmocka_unit_test(test_leadership_goes_before_the_vote),
         cmocka_unit_test(test_spread),
+        cmocka_unit_test(test_a_removed_machine_keeps_a_vote_that_is_needed),
+        cmocka_unit_test(test_a_removed_leader_hands_over),
         cmocka_unit_test(test_wishes_that_are_refused),
     };
 
