@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/times.h"
 #include "fleetd/authority.h"
+#include "fleetd/core/peers.h"
 #include "fleetd/daemon_private.h"
 #include "fleetd/messages.h"
 #include "raftstore/limits.h"
@@ -101,22 +102,82 @@ bool admission_is_out(const struct daemon *daemon, const char *machine_id)
     return true;
 }
 
-static bool is_of_removed(const struct conn *conn, void *data)
+/* ---- connections that are open ---- */
+
+static bool is_of_removed(const struct daemon *daemon, const struct conn *conn, const struct pki_name *name)
 {
-    const struct daemon *daemon = data;
-    const struct pki_name *name = conn_peer_name(conn);
-    const struct registry_removed *removed =
-        name != NULL ? registry_removed(store_registry(daemon->store), name->id) : NULL;
+    const struct registry_removed *removed = registry_removed(store_registry(daemon->store), name->id);
 
     return removed != NULL && removed->server_id == conn_peer_server_id(conn) &&
            admission_is_out(daemon, name->id);
 }
 
+/* A host that keeps no data knows of the cluster what its session tells, also whom to trust: that the session
+ * began with another certificate of the leader says nothing. */
+static bool is_all_that_is_known(const struct daemon *daemon, const struct conn *conn)
+{
+    size_t count;
+
+    registry_machines(store_registry(daemon->store), &count);
+    return count == 0 && conn_is_dialled(conn) && conn_purpose(conn) == FLEET__PURPOSE__PURPOSE_SESSION;
+}
+
+/* Whom it would not be begun with any more: an authority is not trusted any more, whose key others may have.
+ * Members have shown their old certificates, too; but by their own keys, which nobody can forge, and they
+ * have new certificates for them. */
+static int check_after_rotation(struct daemon *daemon, const struct conn *conn, struct err *err)
+{
+    const struct pki_info *info = conn_peer_info(conn);
+    uint64_t server_id = conn_peer_server_id(conn);
+
+    if (is_all_that_is_known(daemon, conn))
+        return 0;
+    if (!conn_peer_trusted(conn) &&
+        !peers_is_member(store_registry(daemon->store), info->name.id, server_id, info->key_id))
+        return err_set(err, -EACCES,
+                       "its certificate is of an authority that is not trusted any more, and its key no "
+                       "member's");
+    return conn_peer_proof_ended(conn) ? proving_check_server(conn, server_id, err, daemon) : 0;
+}
+
+static int check_open(struct daemon *daemon, const struct conn *conn, struct err *err)
+{
+    const struct pki_name *name = conn_peer_name(conn);
+    uint64_t server_id = conn_peer_server_id(conn);
+    int r = check_after_rotation(daemon, conn, err);
+
+    if (r >= 0 && conn_purpose(conn) == FLEET__PURPOSE__PURPOSE_RAFT)
+        r = peers_check_server(store_registry(daemon->store), name->id, server_id,
+                               admission_is_out(daemon, name->id), store_leader_id(daemon->store), err);
+    return r;
+}
+
+static const char *why_not_open(const struct conn *conn, void *data)
+{
+    struct daemon *daemon = data;
+    const struct pki_name *name = conn_peer_name(conn);
+    struct err err = {0};
+    int r;
+
+    if (name == NULL || conn_purpose(conn) == FLEET__PURPOSE__PURPOSE_JOIN)
+        return NULL;
+    if (is_of_removed(daemon, conn, name))
+        return "the machine was removed";
+    r = check_open(daemon, conn, &err);
+    if (r >= 0)
+        return NULL;
+    log_warn("The connection with machine %s at %s is ended: %s", name->id, conn_peer(conn),
+             err_text(&err, r));
+    return "it would not be let in any more";
+}
+
 void admission_look(struct daemon *daemon)
 {
     if (daemon->store != NULL)
-        port_end(daemon->port, is_of_removed, daemon, "the machine was removed");
+        port_end(daemon->port, why_not_open, daemon);
 }
+
+/* ---- connections that begin ---- */
 
 /* This host may be far behind, and not know a machine that has joined since, or joined anew: only what can
  * never be true again is refused. Server ids are never used twice. */
@@ -139,18 +200,12 @@ int admission_check_key(const struct daemon *daemon, const struct conn *conn, co
 int admission_check_peer(const struct daemon *daemon, const struct conn *conn, const Fleet__Hello *hello,
                          struct err *err)
 {
-    const struct registry *registry = store_registry(daemon->store);
-    const struct registry_removed *removed = registry_removed(registry, hello->machine_id);
-    size_t count;
-    const struct registry_machine *const *machines = registry_machines(registry, &count);
+    int r =
+        peers_check_server(store_registry(daemon->store), hello->machine_id, hello->server_id,
+                           admission_is_out(daemon, hello->machine_id), store_leader_id(daemon->store), err);
 
-    for (size_t i = 0; i < count; i++)
-        if (machines[i]->server_id == hello->server_id && !streq(machines[i]->id, hello->machine_id))
-            return err_set(err, -EACCES, "server id %016llx is that of machine %s",
-                           (unsigned long long)hello->server_id, machines[i]->id);
-    if (removed != NULL && removed->server_id == hello->server_id &&
-        admission_is_out(daemon, hello->machine_id))
-        return err_set(err, -EACCES, "machine %s was removed from the cluster", hello->machine_id);
+    if (r < 0)
+        return r;
     return admission_check_key(daemon, conn, hello->machine_id, hello->server_id, err);
 }
 

@@ -29,6 +29,7 @@ fleetd_libapi_a_SOURCES = \
 	fleetd/api_wait.c fleetd/api_wait.h \
 	fleetd/authority.c fleetd/authority.h \
 	fleetd/core/rotation.c fleetd/core/rotation.h \
+	fleetd/core/peers.c fleetd/core/peers.h \
 	fleetd/metrics.c fleetd/metrics.h \
 	fleetd/router.c fleetd/router.h
 
@@ -40,7 +41,7 @@ if HAVE_CMOCKA
 API_TESTS = tests/unit/test-access tests/unit/test-api tests/unit/test-api-membership tests/unit/test-api-hosts \
 	tests/unit/test-api-wait tests/unit/test-api-wire \
 	tests/unit/test-metrics tests/unit/test-registry tests/unit/test-registry-level tests/unit/test-registry-security \
-	tests/unit/test-credentials tests/unit/test-rotation
+	tests/unit/test-credentials tests/unit/test-rotation tests/unit/test-peers
 check_PROGRAMS += $(API_TESTS)
 TESTS += $(API_TESTS)
 API_WORLD = tests/unit/api-world.c tests/unit/api-world.h tests/unit/fake-core.c tests/unit/fake-core.h
@@ -90,6 +91,10 @@ tests_unit_test_credentials_SOURCES = tests/unit/test-credentials.c fleetd/crede
 tests_unit_test_credentials_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
 tests_unit_test_credentials_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_credentials_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_peers_SOURCES = tests/unit/test-peers.c
+tests_unit_test_peers_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
+tests_unit_test_peers_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_peers_LDADD = $(API_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_rotation_SOURCES = tests/unit/test-rotation.c
 tests_unit_test_rotation_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS)
 tests_unit_test_rotation_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

@@ -164,7 +164,9 @@ int admission_check_level(const struct daemon *daemon, const Fleet__RegisterMach
 /* Whether the machine was removed, and has nothing to do with the consensus any more: then it is told so.
  * Before, it may be what makes the majority that decides on its own leaving. */
 bool admission_is_out(const struct daemon *daemon, const char *machine_id);
-void admission_look(struct daemon *daemon); /* Once a second: ends connections with machines that are out. */
+/* Once a second: ends connections that would not be let in any more, for the machine was removed, or an
+ * authority is trusted no more. */
+void admission_look(struct daemon *daemon);
 /* Whether a host that wants to take part in the consensus may be who it says it is. */
 int admission_check_peer(const struct daemon *daemon, const struct conn *conn, const Fleet__Hello *hello,
                          struct err *err);

@@ -70,6 +70,7 @@ struct pki_info {
     uint8_t fingerprint[PKI_FINGERPRINT_SIZE]; /* Of this certificate. */
     uint8_t key_id[PKI_KEY_ID_SIZE];           /* Of its key. */
     uint8_t issuer[PKI_KEY_ID_SIZE];           /* Of the key that signed it: an authority's key_id. */
+    uint8_t root[PKI_KEY_ID_SIZE]; /* Of the root that pki_verify() found above it; zero: it was not asked. */
 };
 
 /* ---- names ---- */
@@ -154,10 +155,11 @@ int pki_prove(const struct pki_key *authority_key, const void *text, size_t text
               struct err *err);
 
 /* Whether the key of one of 'roots', or of one of 'others' that a root has certified, has signed this text.
- * -EKEYREJECTED: none of them has; -EKEYEXPIRED: one has that has ended; -EINVAL: 'roots' are of no use. */
+ * 'ret' is of the authority whose key it was. -EKEYREJECTED: none of them has; -EKEYEXPIRED: one has that has
+ * ended; -EINVAL: 'roots' are of no use. */
 int pki_verify_proof(const void *proof, size_t proof_size, const void *text, size_t text_size,
                      const struct pki_blob *others, size_t other_count, const struct pki_blob *roots,
-                     size_t root_count, uint64_t now_ms, struct err *err);
+                     size_t root_count, uint64_t now_ms, struct pki_info *ret, struct err *err);
 
 /* ---- PEM ---- */
 

@@ -34,9 +34,9 @@ static bool has_signed(gnutls_x509_crt_t certificate, const gnutls_datum_t *text
            gnutls_pubkey_verify_data2(key, GNUTLS_SIGN_ECDSA_SHA256, 0, text, proof) >= 0;
 }
 
-/* Whether this one is certified by a root; and when the path ends. */
-static bool is_certified(gnutls_x509_crt_t certificate, const struct pki_info *info,
-                         const struct pki_blob *roots, size_t root_count, uint64_t *ret_until_ms)
+/* Whether this one is certified by a root: which; and when the path ends. */
+static bool is_certified(gnutls_x509_crt_t certificate, struct pki_info *info, const struct pki_blob *roots,
+                         size_t root_count, uint64_t *ret_until_ms)
 {
     for (size_t i = 0; i < root_count; i++) {
         _cleanup_(certificate_freep) gnutls_x509_crt_t root = NULL;
@@ -50,6 +50,7 @@ static bool is_certified(gnutls_x509_crt_t certificate, const struct pki_info *i
             continue;
         *ret_until_ms =
             root_info.not_after_ms < info->not_after_ms ? root_info.not_after_ms : info->not_after_ms;
+        memcpy(info->root, root_info.key_id, PKI_KEY_ID_SIZE);
         return true;
     }
     return false;
@@ -64,7 +65,7 @@ static int check_end(uint64_t until_ms, uint64_t now_ms, struct err *err)
 
 int pki_verify_proof(const void *proof, size_t proof_size, const void *text, size_t text_size,
                      const struct pki_blob *others, size_t other_count, const struct pki_blob *roots,
-                     size_t root_count, uint64_t now_ms, struct err *err)
+                     size_t root_count, uint64_t now_ms, struct pki_info *ret, struct err *err)
 {
     gnutls_datum_t signature = pki_datum(proof, proof_size), datum = pki_datum(text, text_size);
     size_t count = root_count + other_count;
@@ -79,13 +80,20 @@ int pki_verify_proof(const void *proof, size_t proof_size, const void *text, siz
         _cleanup_(certificate_freep) gnutls_x509_crt_t certificate = NULL;
         struct pki_info info;
         uint64_t until_ms;
+        int r;
 
         if (pki_certificate_open(blob->data, blob->size, &certificate, &info, NULL) < 0 ||
             info.name.kind != PKI_AUTHORITY || !has_signed(certificate, &datum, &signature))
             continue;
         until_ms = info.not_after_ms;
-        if (i < root_count || is_certified(certificate, &info, roots, root_count, &until_ms))
-            return check_end(until_ms, now_ms, err);
+        if (i < root_count)
+            memcpy(info.root, info.key_id, PKI_KEY_ID_SIZE);
+        else if (!is_certified(certificate, &info, roots, root_count, &until_ms))
+            continue;
+        r = check_end(until_ms, now_ms, err);
+        if (r == 0)
+            *ret = info;
+        return r;
     }
     return err_set(err, -EKEYREJECTED, "it does not prove that it has the authority's key");
 }

@@ -116,8 +116,9 @@ struct search {
     uint64_t now_ms;
     unsigned paths;
     const struct link *path[PKI_CHAIN_MAX + 1];
-    int r;             /* The best that was found: 0, or -EKEYEXPIRED before... */
-    uint64_t ended_ms; /* ...this long ago, or -EKEYREJECTED. */
+    const struct link *root; /* If r is 0: where the path ends. */
+    int r;                   /* The best that was found: 0, or -EKEYEXPIRED before... */
+    uint64_t ended_ms;       /* ...this long ago, or -EKEYREJECTED. */
     bool authority_ended;
     unsigned status; /* Why GnuTLS refused. */
 };
@@ -149,6 +150,7 @@ static void judge_path(struct search *search, size_t count, const struct link *r
             ended = search->path[i];
     if (ended == NULL) {
         search->r = 0;
+        search->root = root;
         return;
     }
     search->r = -EKEYEXPIRED;
@@ -221,6 +223,7 @@ static int verify(const struct links *chain, const struct links *roots, uint64_t
     if (search.r < 0)
         return say_rejected(&search, err);
     *ret = chain->items[0].info;
+    memcpy(ret->root, search.root->info.key_id, PKI_KEY_ID_SIZE);
     return 0;
 }
 

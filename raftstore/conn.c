@@ -368,9 +368,36 @@ const struct pki_info *conn_peer_info(const struct conn *conn)
     return conn->peer_info.name.kind != PKI_NOBODY ? &conn->peer_info : NULL;
 }
 
+/* By whom the port trusts now: 'conn->credentials' are those that it began with. Who joins trusts a pin. */
+static bool conn_vouches(const struct conn *conn, const struct pki_info *verified)
+{
+    return conn->pinned || conn->port->credentials == NULL ||
+           tls_credentials_vouch(conn->port->credentials, verified);
+}
+
+bool conn_peer_trusted(const struct conn *conn)
+{
+    return conn->peer_info.name.kind == PKI_NOBODY || conn_vouches(conn, &conn->peer_info);
+}
+
 bool conn_peer_proved(const struct conn *conn)
 {
-    return conn->peer_proved;
+    return conn->peer_proved && conn_vouches(conn, &conn->proved_by);
+}
+
+bool conn_peer_proof_ended(const struct conn *conn)
+{
+    return conn->peer_proved && !conn_peer_proved(conn);
+}
+
+Fleet__Purpose conn_purpose(const struct conn *conn)
+{
+    return conn->purpose;
+}
+
+bool conn_is_dialled(const struct conn *conn)
+{
+    return conn->dialled;
 }
 
 const struct pki_name *conn_peer_name(const struct conn *conn)

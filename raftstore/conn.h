@@ -80,7 +80,8 @@ struct conn {
     struct tls_handshake *handshake; /* While HANDSHAKING... */
     struct tls_stream *tls;          /* ...and after it. */
     bool tls_ended;
-    bool peer_proved;          /* conn_peer_proved() */
+    bool peer_proved;          /* It has, in its greeting... */
+    struct pki_info proved_by; /* ...by the key of this authority. */
     struct pki_info peer_info; /* name.kind PKI_NOBODY: of nobody. */
 
     struct frame_reader reader;

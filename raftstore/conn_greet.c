@@ -37,7 +37,7 @@ static void conn_check_proof(struct conn *conn, const Fleet__Proof *proof)
     if (conn->tls == NULL || proof == NULL)
         return;
     conn->peer_proved = proof_check(proof, conn->tls, !conn->dialled, conn->credentials,
-                                    conn->pinned ? conn->pin : NULL, wall_ms(), &err) >= 0;
+                                    conn->pinned ? conn->pin : NULL, wall_ms(), &conn->proved_by, &err) >= 0;
     if (!conn->peer_proved)
         log_debug("%s: %s", conn->peer, err.text);
 }

@@ -331,14 +331,16 @@ static void on_handle_closed(uv_handle_t *handle)
     port_unref(handle->data);
 }
 
-void port_end(struct port *port, bool (*unwanted)(const struct conn *conn, void *data), void *data,
-              const char *why)
+void port_end(struct port *port, const char *(*unwanted)(const struct conn *conn, void *data), void *data)
 {
     struct conn *conn, *next;
 
-    DL_FOREACH_SAFE (port->conns, conn, next)
-        if (conn->state == CONN_OPEN && unwanted(conn, data))
+    DL_FOREACH_SAFE (port->conns, conn, next) {
+        const char *why = conn->state == CONN_OPEN ? unwanted(conn, data) : NULL;
+
+        if (why != NULL)
             conn_close(conn, why);
+    }
 }
 
 void port_close(struct port *port, void (*done)(void *data), void *data)

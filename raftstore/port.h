@@ -122,9 +122,9 @@ struct conn *port_dial(struct port *port, const char *address, Fleet__Purpose pu
 struct conn *port_dial_join(struct port *port, const char *address, const uint8_t pin[PKI_PIN_SIZE],
                             const struct conn_callbacks *callbacks, void *data);
 
-/* Ends those that are open and not wanted any more; on_close comes with 'why'. */
-void port_end(struct port *port, bool (*unwanted)(const struct conn *conn, void *data), void *data,
-              const char *why);
+/* Ends those that are open and not wanted any more: 'unwanted' says why not, which on_close comes with, and
+ * NULL of one that is. */
+void port_end(struct port *port, const char *(*unwanted)(const struct conn *conn, void *data), void *data);
 
 /* Ends every connection (on_close is called for each) and the listening; 'done' comes when nothing is left,
  * and the port is freed then. */
@@ -149,7 +149,14 @@ uint64_t conn_peer_server_id(const struct conn *conn);
  * to join). Valid as long as the conn; also in on_accept. */
 const struct pki_name *conn_peer_name(const struct conn *conn);
 /* Whether the other side has proved, in its greeting, that it has the key of the cluster's authority, and so
- * is one of those who keep the data, and may lead (proof.h). Asked for: of who is dialled, and of who dials
- * with PURPOSE_RAFT. */
+ * is one of those who keep the data, and may lead (proof.h): of one that is trusted now. Asked for: of who is
+ * dialled, and of who dials with PURPOSE_RAFT. */
 bool conn_peer_proved(const struct conn *conn);
 const struct pki_info *conn_peer_info(const struct conn *conn);
+/* Whether its certificate is of an authority that the port trusts now (port_set_credentials()), which may not
+ * be what it trusted when the connection began. True of plain text, and of who joins. */
+bool conn_peer_trusted(const struct conn *conn);
+/* Whether it has proved in its greeting that it keeps the data, by an authority that is trusted no more. */
+bool conn_peer_proof_ended(const struct conn *conn);
+Fleet__Purpose conn_purpose(const struct conn *conn);
+bool conn_is_dialled(const struct conn *conn); /* By us. */

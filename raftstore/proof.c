@@ -32,7 +32,7 @@ static const struct pki_blob *find_pinned(const struct pki_blob *authorities, si
 
 int proof_check(const Fleet__Proof *proof, const struct tls_stream *tls, bool by_dialler,
                 const struct tls_credentials *credentials, const uint8_t *pin, uint64_t now_ms,
-                struct err *err)
+                struct pki_info *ret, struct err *err)
 {
     struct pki_blob others[PROOF_AUTHORITIES_MAX];
     const struct pki_blob *roots;
@@ -50,5 +50,5 @@ int proof_check(const Fleet__Proof *proof, const struct tls_stream *tls, bool by
     if (proof_text(tls, by_dialler, text) < 0)
         return err_set(err, -EKEYREJECTED, "its proof cannot be checked");
     return pki_verify_proof(proof->signature.data, proof->signature.len, text, sizeof(text), others,
-                            proof->n_authorities, roots, root_count, now_ms, err);
+                            proof->n_authorities, roots, root_count, now_ms, ret, err);
 }

@@ -20,7 +20,8 @@
 int proof_text(const struct tls_stream *tls, bool by_dialler, uint8_t ret[PROOF_TEXT_SIZE]);
 
 /* Whether the other end has proved it, to one who trusts the roots of 'credentials'; if they have none
- * ('pinned'), the authority in the proof whose fingerprint begins with 'pin'. -EKEYREJECTED, -EKEYEXPIRED. */
+ * ('pinned'), the authority in the proof whose fingerprint begins with 'pin'. 'ret' is of the one whose
+ * key it was. -EKEYREJECTED, -EKEYEXPIRED. */
 int proof_check(const Fleet__Proof *proof, const struct tls_stream *tls, bool by_dialler,
                 const struct tls_credentials *credentials, const uint8_t *pin, uint64_t now_ms,
-                struct err *err);
+                struct pki_info *ret, struct err *err);

@@ -295,6 +295,15 @@ const struct registry_removed *registry_removed(const struct registry *registry,
     return removed;
 }
 
+const struct registry_removed *registry_removed_server(const struct registry *registry, uint64_t server_id)
+{
+    for (const struct registry_removed *removed = registry->removed; removed != NULL;
+         removed = removed->hh.next)
+        if (removed->server_id == server_id)
+            return removed;
+    return NULL;
+}
+
 static void removed_forget(struct registry *registry, struct registry_removed *removed)
 {
     HASH_DEL(registry->removed, removed);

@@ -80,3 +80,5 @@ int registry_check_join_token(const struct registry *registry, const char *id, c
 
 /* The machine was removed, and has not joined anew since; NULL: it was not. */
 const struct registry_removed *registry_removed(const struct registry *registry, const char *machine_id);
+/* Likewise, by the server that it was. */
+const struct registry_removed *registry_removed_server(const struct registry *registry, uint64_t server_id);

@@ -17,6 +17,7 @@ struct tls_credentials {
     gnutls_certificate_credentials_t gnutls;
     struct pki_info own; /* name.kind PKI_NOBODY: nobody's. */
     struct pki_blob roots[PKI_ROOTS_MAX];
+    uint8_t root_keys[PKI_ROOTS_MAX][PKI_KEY_ID_SIZE];
     size_t root_count;
 };
 
@@ -97,6 +98,7 @@ static int set_roots(struct tls_credentials *credentials, const struct pki_blob 
             return err_prefix(err, r, "an authority that is to be trusted");
         credentials->roots[i] =
             (struct pki_blob){.data = xmemdup(roots[i].data, roots[i].size), .size = roots[i].size};
+        memcpy(credentials->root_keys[credentials->root_count], info.key_id, PKI_KEY_ID_SIZE);
         credentials->root_count++;
     }
     return 0;
@@ -171,6 +173,17 @@ const struct pki_blob *tls_credentials_roots(const struct tls_credentials *crede
 {
     *ret_count = credentials->root_count;
     return credentials->roots;
+}
+
+bool tls_credentials_vouch(const struct tls_credentials *credentials, const struct pki_info *verified)
+{
+    const uint8_t *by = verified->name.kind == PKI_AUTHORITY ? verified->key_id : verified->issuer;
+
+    for (size_t i = 0; i < credentials->root_count; i++)
+        if (memcmp(credentials->root_keys[i], by, PKI_KEY_ID_SIZE) == 0 ||
+            memcmp(credentials->root_keys[i], verified->root, PKI_KEY_ID_SIZE) == 0)
+            return true;
+    return false;
 }
 
 gnutls_certificate_credentials_t tls_credentials_gnutls(const struct tls_credentials *credentials)

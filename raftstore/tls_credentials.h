@@ -35,5 +35,10 @@ static inline void tls_credentials_unrefp(struct tls_credentials **credentials)
 const struct pki_info *tls_credentials_own(const struct tls_credentials *credentials);
 const struct pki_blob *tls_credentials_roots(const struct tls_credentials *credentials, size_t *ret_count);
 
+/* Whether one that was verified before (pki_verify(), pki_verify_proof()), by these roots or others, is still
+ * vouched for: a root of these has issued it, or is the one that it was found to lead to. (The one that
+ * issued it need not have been a root then: an authority may vouch for the next.) */
+bool tls_credentials_vouch(const struct tls_credentials *credentials, const struct pki_info *verified);
+
 /* For tls_session.c. */
 gnutls_certificate_credentials_t tls_credentials_gnutls(const struct tls_credentials *credentials);

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fleet import TOKEN_FILE, Cluster, write_service
+from fleet import PORT, TOKEN_FILE, Cluster, write_service
 from lab import Host, wait_until
 from testing import lab_test
-from witness import fleetd_pid, lives, start_jobs
+from witness import assert_stays, fleetd_pid, lives, start_jobs
 
 NAMES = [f"job@{i}.service" for i in range(6)]
 
@@ -131,6 +132,54 @@ def test_a_token_from_before_a_rotation(cluster: Cluster) -> None:
     joined = cluster.ctl(late, "join", one.ip, "--token-file=-", input=new)
     assert f"as machine {late.machine_id}" in joined.stdout, joined
     cluster.wait_ready(4)
+
+STRANGER = "deadbeef" * 4  # A machine id, and a server id, of nobody.
+NO_MORE = "its certificate is of an authority that is not trusted any more"
+
+
+def calls(thief: Host, name: str, *arguments: str) -> list[str]:
+    """Somebody who has the authority's key calls with a certificate that he has made; what came of it is in a file."""
+    thief.popen(["sh", "-c", f"exec /root/forger call /root/authority.crt /root/stolen.key {' '.join(arguments)} >/root/{name} 2>&1"])
+    return wait_until(lambda: thief.run(["cat", f"/root/{name}"], check=False).stdout.splitlines(), 10, "the calls to be answered",
+                      accept=lambda lines: len(lines) == len(arguments) - 3)
+
+
+@lab_test(hosts=4, spare=1, deadline_s=120, conf={"voters": "1"})
+def test_a_stolen_authority_is_rotated_away(cluster: Cluster) -> None:
+    """Who has signed himself a certificate with it is out with the rotation, also where he was in; and nobody else is."""
+    one, two, three = cluster.hosts  # One votes, one stands by, one has none of the cluster's data.
+    thief = cluster.lab.hosts[3]
+    members = wait_until(lambda: json.loads(cluster.ctl(one, "list-members", "--output=json").stdout), 20, "a standby",
+                         accept=lambda all: sorted(member["role"] for member in all) == ["host", "standby", "voter"])
+    for name in NAMES:
+        cluster.ctl(one, "start", write_service(one, name))
+    for host in (one, thief):
+        host.install(cluster.build / "tests/lab/forger", "/root/forger")
+    thief.write("/root/stolen.key", one.run(["/root/forger", "steal", "/var/lib/fleet"]).stdout)
+    thief.write("/root/authority.crt", one.read("/var/lib/fleet/tls/authority.crt"))
+    everybody = [f"{host.ip}:{PORT}" for host in cluster.hosts]
+
+    # In consensus, as one that may have joined since, he is heard; in a member's name he is not, for he has no member's key.
+    taken = calls(thief, "raft", "raft", STRANGER, STRANGER[:16], *everybody)
+    assert sorted(line.split()[0] for line in taken) == ["open"] * 3, taken
+    server = next(member["server"] for member in members if member["machine"] == one.machine_id)
+    refused = calls(thief, "session", "session", one.machine_id, server, everybody[0])
+    assert refused[0].startswith("ended") and "with another key" in refused[0], refused
+    # The servers of other machines are not his.
+    refused = calls(thief, "server", "raft", STRANGER, server, everybody[0])
+    assert f"is that of machine {one.machine_id}" in refused[0], refused
+    assert_stays(lambda: thief.read("/root/raft"), 3, "what is heard of him")
+
+    with undisturbed(cluster), load(three):
+        cluster.ctl(three, "rotate-authority")
+        ended = wait_until(lambda: thief.read("/root/raft").splitlines()[3:], 10, "his connections to be ended",
+                           accept=lambda lines: len(lines) == 3)
+    assert all(line.startswith("ended") for line in ended), ended
+    for host in cluster.hosts:
+        lines = [line for line in host.journal("fleetd", 10000).splitlines() if "is ended: " in line]
+        assert len(lines) == 1 and NO_MORE in lines[0] and STRANGER in lines[0], lines
+    refused = calls(thief, "again", "raft", STRANGER, STRANGER[:16], *everybody)
+    assert all(line.startswith("ended") for line in refused), refused
 
 
 @lab_test(hosts=4, deadline_s=120)

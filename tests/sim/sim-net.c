@@ -521,8 +521,7 @@ uint64_t conn_peer_server_id(const struct conn *conn)
 }
 
 /* Of nobody it is known by a certificate who he is. */
-void port_end(struct port *port, bool (*unwanted)(const struct conn *conn, void *data), void *data,
-              const char *why)
+void port_end(struct port *port, const char *(*unwanted)(const struct conn *conn, void *data), void *data)
 {
 }
 
@@ -550,6 +549,26 @@ bool conn_peer_proved(const struct conn *conn)
 const struct pki_info *conn_peer_info(const struct conn *conn)
 {
     return NULL;
+}
+
+bool conn_peer_trusted(const struct conn *conn)
+{
+    return true;
+}
+
+bool conn_peer_proof_ended(const struct conn *conn)
+{
+    return false;
+}
+
+Fleet__Purpose conn_purpose(const struct conn *conn)
+{
+    return FLEET__PURPOSE__PURPOSE_UNKNOWN;
+}
+
+bool conn_is_dialled(const struct conn *conn)
+{
+    return false;
 }
 
 static void on_port_closed(void *data)

@@ -67,7 +67,8 @@ void on_deadline(uv_timer_t *timer);
 
 /* ---- a cluster's certificates, made when first wanted, for all tests of a program ---- */
 
-enum { CLUSTER_OURS, CLUSTER_OTHER, CLUSTERS };
+/* The last one is our own, after its authority was replaced by another. */
+enum { CLUSTER_OURS, CLUSTER_OTHER, CLUSTER_ROTATED, CLUSTERS };
 
 /* The machine id of port 'n' is n as 32 hex digits. Borrowed. */
 const struct pki_blob *world_authority(unsigned cluster);

@@ -141,6 +141,23 @@ static void test_no_chain(void **state)
     expect(-EKEYREJECTED, "cannot have signed it", CHAIN(by_a, x.certificate), CHAIN(a.certificate), NOW);
 }
 
+/* Both who has signed it, and which root that leads to. */
+static void test_the_root_is_told(void **state)
+{
+    struct pki_info info, first, second;
+
+    assert_int_equal(pki_read(a.certificate.data, a.certificate.size, &first, NULL), 0);
+    assert_int_equal(pki_read(b.certificate.data, b.certificate.size, &second, NULL), 0);
+    assert_int_equal(pki_verify(CHAIN(by_a), CHAIN(b.certificate, a.certificate), NOW, &info, NULL), 0);
+    assert_memory_equal(info.issuer, first.key_id, PKI_KEY_ID_SIZE);
+    assert_memory_equal(info.root, first.key_id, PKI_KEY_ID_SIZE);
+    assert_int_equal(pki_verify(CHAIN(by_b, b_a), CHAIN(a.certificate), NOW, &info, NULL), 0);
+    assert_memory_equal(info.issuer, second.key_id, PKI_KEY_ID_SIZE);
+    assert_memory_equal(info.root, first.key_id, PKI_KEY_ID_SIZE);
+    assert_int_equal(pki_verify(CHAIN(by_b, b_a), CHAIN(b.certificate), NOW, &info, NULL), 0);
+    assert_memory_equal(info.root, second.key_id, PKI_KEY_ID_SIZE);
+}
+
 static void test_bad_roots(void **state)
 {
     struct pki_blob many[PKI_ROOTS_MAX + 1], junk = {.data = (uint8_t *)"junk", .size = 4};
@@ -324,10 +341,11 @@ static void test_proofs(void **state)
 {
     static const char text[] = "for this connection";
     _cleanup_(pki_blob_done) struct pki_blob by_a_key = {0}, by_b_key = {0}, by_c_key = {0}, by_x_key = {0};
+    struct pki_info by, root;
     struct err err = {0};
 
 #define VERIFY(proof, text, ...) \
-    pki_verify_proof((proof).data, (proof).size, text, sizeof(text), __VA_ARGS__, &err)
+    pki_verify_proof((proof).data, (proof).size, text, sizeof(text), __VA_ARGS__, &by, &err)
     assert_int_equal(pki_prove(a.key, text, sizeof(text), &by_a_key, &err), 0);
     assert_int_equal(pki_prove(b.key, text, sizeof(text), &by_b_key, &err), 0);
     assert_int_equal(pki_prove(c.key, text, sizeof(text), &by_c_key, &err), 0);
@@ -335,8 +353,14 @@ static void test_proofs(void **state)
     assert_true(by_a_key.size <= PKI_PROOF_MAX);
     assert_int_equal(VERIFY(by_a_key, text, NULL, 0, CHAIN(a.certificate), NOW), 0);
     assert_int_equal(VERIFY(by_b_key, text, NULL, 0, CHAIN(a.certificate, b.certificate), NOW), 0);
+    assert_int_equal(pki_read(b.certificate.data, b.certificate.size, &root, NULL), 0);
+    assert_memory_equal(by.key_id, root.key_id, PKI_KEY_ID_SIZE);
+    assert_memory_equal(by.root, root.key_id, PKI_KEY_ID_SIZE);
     /* By the word of the authority before. */
     assert_int_equal(VERIFY(by_b_key, text, CHAIN(b.certificate, b_a), CHAIN(a.certificate), NOW), 0);
+    assert_memory_equal(by.key_id, root.key_id, PKI_KEY_ID_SIZE);
+    assert_int_equal(pki_read(a.certificate.data, a.certificate.size, &root, NULL), 0);
+    assert_memory_equal(by.root, root.key_id, PKI_KEY_ID_SIZE);
     assert_int_equal(VERIFY(by_b_key, text, CHAIN(b_a), CHAIN(a.certificate), MS_2031 - 1), 0);
     assert_int_equal(VERIFY(by_b_key, text, CHAIN(b_a), CHAIN(a.certificate), MS_2031), -EKEYEXPIRED);
     assert_int_equal(VERIFY(by_a_key, text, NULL, 0, CHAIN(a.certificate), MS_2031), -EKEYEXPIRED);
@@ -356,8 +380,9 @@ static void test_proofs(void **state)
         assert_int_equal(VERIFY(by_a_key, text, NULL, 0, CHAIN(a.certificate), NOW), -EKEYREJECTED);
         by_a_key.data[i] ^= 1;
     }
-    assert_int_equal(pki_verify_proof(NULL, 0, text, sizeof(text), NULL, 0, CHAIN(a.certificate), NOW, &err),
-                     -EKEYREJECTED);
+    assert_int_equal(
+        pki_verify_proof(NULL, 0, text, sizeof(text), NULL, 0, CHAIN(a.certificate), NOW, &by, &err),
+        -EKEYREJECTED);
     assert_int_equal(VERIFY(by_a_key, text, NULL, 0, NULL, 0, NOW), -EINVAL);
 #undef VERIFY
 }
@@ -367,6 +392,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_proofs),
         cmocka_unit_test(test_no_chain),
+        cmocka_unit_test(test_the_root_is_told),
         cmocka_unit_test(test_bad_roots),
         cmocka_unit_test(test_own_authority),
         cmocka_unit_test(test_ends),

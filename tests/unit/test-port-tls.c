@@ -743,9 +743,63 @@ static void test_join_of_ended(void **state)
     assert_says(end.reason, "the other side: the certificate ended on 2021-01-01");
 }
 
-static bool is_named(const struct conn *conn, void *data)
+static const char *is_named(const struct conn *conn, void *data)
 {
-    return streq(conn_peer_name(conn)->id, data);
+    return streq(conn_peer_name(conn)->id, data) ? "removed" : NULL;
+}
+
+/* Whom the port trusts now is what counts, not whom it trusted when the connection began. */
+static void test_an_authority_is_trusted_no_more(void **state)
+{
+    struct fixture *f = *state;
+    struct end end = {0};
+    struct conn *conn;
+
+    f->client_proves = true;
+    end.conn = port_dial(f->client, port_listening(f->server), FLEET__PURPOSE__PURPOSE_RAFT, 1,
+                         &end_callbacks, &end);
+    WAIT(f, end.opened && f->accepted_count == 1);
+    conn = f->accepted[0].conn;
+    assert_int_equal(conn_purpose(conn), FLEET__PURPOSE__PURPOSE_RAFT);
+    assert_true(!conn_is_dialled(conn) && conn_is_dialled(end.conn));
+    assert_true(conn_peer_trusted(conn) && conn_peer_proved(conn) && !conn_peer_proof_ended(conn));
+    give(f->server, world_credentials(CLUSTER_ROTATED, 1, wall_ms() + HOUR_MS));
+    assert_true(!conn_peer_trusted(conn) && !conn_peer_proved(conn) && conn_peer_proof_ended(conn));
+    /* The other side has not heard of it yet, and was shown no proof. */
+    assert_true(conn_peer_trusted(end.conn) && !conn_peer_proof_ended(end.conn));
+    give(f->server, world_credentials(CLUSTER_OURS, 1, wall_ms() + HOUR_MS));
+    assert_true(conn_peer_trusted(conn) && conn_peer_proved(conn) && !conn_peer_proof_ended(conn));
+    port_set_credentials(f->server, NULL);
+    assert_true(conn_peer_trusted(conn));
+    finish(f, &end);
+}
+
+/* An authority that vouched for the next one did so for what that one has signed. */
+static void test_who_is_vouched_for(void **state)
+{
+    static const struct {
+        bool issued, leads;
+    } cases[] = {{true, true}, {true, false}, {false, true}, {false, false}};
+    struct tls_credentials *credentials = world_credentials(CLUSTER_OURS, 1, wall_ms() + HOUR_MS);
+    const struct pki_blob *ours = world_authority(CLUSTER_OURS), *rotated = world_authority(CLUSTER_ROTATED);
+    struct pki_info root, other;
+
+    assert_int_equal(pki_read(ours->data, ours->size, &root, NULL), 0);
+    assert_int_equal(pki_read(rotated->data, rotated->size, &other, NULL), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct pki_info machine = {.name = {.kind = PKI_MACHINE}}, authority = {.name = root.name};
+        const struct pki_info *by = cases[i].issued ? &root : &other;
+        const struct pki_info *top = cases[i].leads ? &root : &other;
+
+        memcpy(machine.issuer, by->key_id, PKI_KEY_ID_SIZE);
+        memcpy(authority.key_id, by->key_id, PKI_KEY_ID_SIZE);
+        memcpy(authority.issuer, root.key_id, PKI_KEY_ID_SIZE);
+        memcpy(machine.root, top->key_id, PKI_KEY_ID_SIZE);
+        memcpy(authority.root, top->key_id, PKI_KEY_ID_SIZE);
+        assert_int_equal(tls_credentials_vouch(credentials, &machine), cases[i].issued || cases[i].leads);
+        assert_int_equal(tls_credentials_vouch(credentials, &authority), cases[i].issued || cases[i].leads);
+    }
+    tls_credentials_unref(credentials);
 }
 
 /* Whoever is not a member any more: also what is open already ends. */
@@ -756,11 +810,11 @@ static void test_unwanted_are_ended(void **state)
 
     dial(f, &end);
     WAIT(f, end.opened && f->accepted_count == 1);
-    port_end(f->server, is_named, (char *)"00000000000000000000000000000001", "removed");
+    port_end(f->server, is_named, (char *)"00000000000000000000000000000001");
     f->accepted[0].echo = true;
     assert_int_equal(conn_send(end.conn, "x", 1), 0);
     WAIT(f, end.messages == 1);
-    port_end(f->server, is_named, (char *)"00000000000000000000000000000002", "removed");
+    port_end(f->server, is_named, (char *)"00000000000000000000000000000002");
     WAIT(f, end.closed && f->accepted[0].closed);
     assert_string_equal(f->accepted[0].reason, "removed");
 }
@@ -802,6 +856,8 @@ int main(void)
         T(test_join),
         T(test_join_of_ended),
         T(test_unwanted_are_ended),
+        T(test_an_authority_is_trusted_no_more),
+        T(test_who_is_vouched_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, end_world);
