@@ -270,6 +270,7 @@ int credentials_take(struct credentials *credentials, const struct credentials_i
     copy_blobs(credentials->roots, &credentials->root_count, issued->roots, issued->root_count);
     know_fingerprints(credentials);
     credentials->info = info;
+    memset(credentials->info.root, 0, sizeof credentials->info.root); /* As after the next start. */
     return 0;
 }
 
