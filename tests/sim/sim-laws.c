@@ -13,7 +13,7 @@
  *     was repeated is there once.
  *  3. A host is lost only when no byte of its session has reached the leader's host for a full ttl (or had
  *     not, when the leader stood still), and that leader has led for as long. What a session carries after
- * its goodbye does not count: fleetd says it when it has been told to stop.
+ * its goodbye does not count: fleetd says it when it has been told to stop; nor what a removed host says.
  *  4. A unit that is not global never begins to run while another host still runs it. Two exceptions.
  *     OnDisconnect=keep: one of the two was declared lost after it was last told to have the unit. Drain: the
  *     history hands the unit over from the one to the other. Where the one that begins was started for
@@ -424,6 +424,7 @@ static struct sim_host *check_silence(struct sim_host *leader, const char *machi
     late = sim_net_gap_ms(leader->index, host->index) == sim.now_ms;
     late = late || (sim_net_gap_ms(leader->index, host->index) >= leader->froze_ms &&
                     (leader->frozen_until_ms == sim.now_ms || leader->suspended_until_ms == sim.now_ms));
+    late = late || registry_machine(truth, machine_id) == NULL; /* It was removed: it is not listened to. */
     ttl_ms = sim_true_ms(leader, leader->read_ttl_ms) - 1;
     if ((silent_ms < ttl_ms && !late) || led_ms < ttl_ms)
         sim_fail("law 3: %s is declared %s, but it was heard %llu ms ago, and %s has led for %llu ms",
