@@ -210,7 +210,8 @@ class Attack:
             await way()
         except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, ssl.SSLError):
             pass  # Being cut off is what it is for.
-        self.counts[name] += 1
+        finally:  # Also one that is still open at the end.
+            self.counts[name] += 1
 
     async def run(self, seconds: float) -> None:
         begin, tasks, number = time.monotonic(), set(), 0

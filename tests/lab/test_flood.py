@@ -31,10 +31,11 @@ RATE = 190  # Connections a second, on all three hosts together: 10,000 in a min
 SLOWER = 1.2  # That much longer a start may take, by the median.
 # Three windows of a few seconds, where hosts and attackers share two processors, say less. The short form finds starts that
 # hang or queue; the minute is the measurement.
-SLOWER_BRIEFLY = 3.0
+SLOWER_BRIEFLY = 2.0
 ALIKE = 0.25  # By which part the processor time that attackers take in the two kinds of windows may differ.
 SWING = 1.5  # If the windows of comparison differ by more than that among themselves, the machine was busy with other things.
-QUIET_S = 4.0
+STARTS_MIN = 100  # So many in a minute, at least.
+QUIET_S = 2.0
 GROWTH_KIB = 512  # Of one fleetd, by an attack like those before it while nothing else happens.
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -219,7 +220,7 @@ def flood(cluster: Cluster, pairs: int, seconds: float, slower: float) -> None:
     attacked: list[Window] = []
     compared: list[Window] = []
     for number in range(pairs):
-        quiet.append(measure(one, f"quiet-{number}", min(QUIET_S, seconds - 1.0)))
+        quiet.append(measure(one, f"quiet-{number}", QUIET_S))
         for kind in ("attacked", "compared") if number % 2 == 0 else ("compared", "attacked"):  # So a drift does not count.
             if kind == "attacked":
                 attacked.append(on_cluster(f"attacked-{number}"))
@@ -263,10 +264,12 @@ def flood(cluster: Cluster, pairs: int, seconds: float, slower: float) -> None:
     assert set(refused) == set(bad_tokens), refused  # It came so far with all of them.
     assert all(counts[f"cluster: {name} {purpose}"] > 0 for name in plan["certificates"] for purpose in ("raft", "session"))
     assert {host: fleetd_pid(host) for host in cluster.hosts} == pids
-    wanted = 10_000 if pairs * seconds >= 60 else pairs * seconds * RATE / 2
+    minute = pairs * seconds >= 60
+    wanted = 10_000 if minute else pairs * seconds * RATE / 2
     assert counts.total() >= wanted, f"only {counts.total()} connections: the machine was too slow to attack"
+    assert not minute or min(len(sum(under, [])), len(sum(beside, []))) >= STARTS_MIN, "too few starts to compare"
     if not sanitizers.is_sanitized(cluster.build):
-        busy = f"; but the windows of comparison differ by {swing:.2f}: the machine was too busy to measure" if swing > SWING else ""
+        busy = f"; the windows of comparison differ by {swing:.2f} themselves: the machine had other work, too" if swing > SWING else ""
         assert abs(taken[0] / taken[1] - 1) < ALIKE, f"the attackers' part of the processors differs: {taken}"
         assert ratio < slower, f"starts take {ratio:.2f} times as long under attack{busy}: {beside}, {under}"
         assert max(grown.values()) < GROWTH_KIB, grown
@@ -295,4 +298,4 @@ def test_flood_for_ten_seconds(cluster: Cluster) -> None:
 
 @lab_test(hosts=5, spare=2, conf=CONF, deadline_s=600, long=True)
 def test_flood_for_a_minute(cluster: Cluster) -> None:
-    flood(cluster, 8, 8.0, SLOWER)
+    flood(cluster, 16, 4.0, SLOWER)  # Many short windows: what else the machine does is in both of a pair.

@@ -449,9 +449,8 @@ static void test_who_is_turned_away(void **state)
         make(OTHER, PKI_CLIENT, "foreign", PKI_ROLE_ADMIN, wall_ms() + HOUR_MS);
 
     assert_alert(*state, NULL, GNUTLS_A_CERTIFICATE_REQUIRED, "shows no certificate");
-    assert_alert(*state, &expired, GNUTLS_A_CERTIFICATE_EXPIRED, "turned away from the remote API");
-    assert_true(was_logged("ended") || was_logged("expired"));
-    assert_alert(*state, &foreign, GNUTLS_A_UNKNOWN_CA, "turned away from the remote API");
+    assert_alert(*state, &expired, GNUTLS_A_CERTIFICATE_EXPIRED, "the certificate ended on");
+    assert_alert(*state, &foreign, GNUTLS_A_UNKNOWN_CA, "the certificate is of another cluster");
 }
 
 /* The right names, signed by an authority that somebody has made up. */
@@ -658,14 +657,15 @@ static void test_silent_connections_of_one_address(void **state)
             UNTIL(w, NULL, front_connections(w->front) == i + 1);
     }
     UNTIL(w, NULL, was_logged("too many connections of its address that have not shown a certificate"));
-    UNTIL(w, NULL, is_closed(fds[2 * FRONT_HANDSHAKES_PER_ADDRESS_MAX - 1])); /* Those that came first. */
-    for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
-        assert_int_equal(is_closed(fds[i]), i < 2 * FRONT_HANDSHAKES_PER_ADDRESS_MAX);
+    for (size_t i = 0; i < 2 * FRONT_HANDSHAKES_PER_ADDRESS_MAX; i++)
+        UNTIL(w, NULL, is_closed(fds[i])); /* Those that came first. */
+    for (size_t i = 2 * FRONT_HANDSHAKES_PER_ADDRESS_MAX; i < ARRAY_SIZE(fds); i++)
+        assert_false(is_closed(fds[i]));
     assert_int_equal(front_connections(w->front), FRONT_HANDSHAKES_PER_ADDRESS_MAX);
     assert_served(w, &laptop, "127.0.0.1"); /* Nobody else is concerned... */
     assert_false(is_closed(fds[2 * FRONT_HANDSHAKES_PER_ADDRESS_MAX]));
     assert_served(w, &laptop, "127.0.0.2"); /* ...and nobody behind the same address. */
-    assert_true(is_closed(fds[2 * FRONT_HANDSHAKES_PER_ADDRESS_MAX]));
+    UNTIL(w, NULL, is_closed(fds[2 * FRONT_HANDSHAKES_PER_ADDRESS_MAX]));
     for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
         close(fds[i]);
 }
