@@ -33,6 +33,7 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
 	fleetd/leading_level.c \
+	fleetd/leading_place.c \
 	fleetd/leading_voters.c \
 	fleetd/membership.c \
 	fleetd/observing.c \
