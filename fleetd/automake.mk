@@ -116,6 +116,7 @@ fleetd_fleetd_SOURCES = \
 	fleetd/leading_lease.c \
 	fleetd/leading_level.c \
 	fleetd/leading_place.c \
+	fleetd/place.c \
 	fleetd/leading_voters.c \
 	fleetd/logind.c fleetd/logind.h \
 	fleetd/member.c fleetd/member.h \

@@ -194,7 +194,8 @@ static int check_quorum(const struct config *config, const struct self *self, co
     for (size_t i = 0; i < log->server_count; i++)
         voters += log->servers[i].role == SERVER_VOTER;
     if (voters == 1 && own != NULL && own->role == SERVER_VOTER)
-        return err_set(err, -EALREADY, "there is nothing to recover: this host is the only voter");
+        return err_set(err, -EALREADY, "there is nothing to recover: this host is the only voter%s",
+                       streq(own->address, self->address) ? "" : ", and takes its new address by itself");
     if (member_is_superseded(config->data_dir, &why))
         return err_set(err, -EPERM, "this host's data are not to be used: %s", why);
     return 0;

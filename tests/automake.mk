@@ -37,6 +37,7 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/leading_voters.c \
 	fleetd/membership.c \
 	fleetd/observing.c \
+	fleetd/place.c \
 	fleetd/proving.c \
 	fleetd/removal.c \
 	fleetd/renewal.c \
@@ -76,6 +77,7 @@ LAB_FILES = \
 	tests/lab/supervisor.py \
 	tests/lab/fleet_peer.py \
 	tests/lab/test_access.py \
+	tests/lab/test_addresses.py \
 	tests/lab/test_adoption.py \
 	tests/lab/test_agent.py \
 	tests/lab/test_api.py \
