@@ -102,7 +102,9 @@ static void say_leaderless(const struct members *members, size_t voters, struct 
             strbuf_addf(to, "%s%s", separator, members->servers[i].address);
             separator = ", ";
         }
-    strbuf_add(to, ". If they are gone for good, see VOTERS in fleetd(8)");
+    strbuf_add(
+        to, ". If they are gone for good, see VOTERS in fleetd(8); if they have other addresses now, CHANGED "
+            "ADDRESSES");
 }
 
 /* What is under way, or in the way. */

@@ -138,6 +138,8 @@ fleetd_fleetd_SOURCES = \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
 	fleetd/leading_level.c \
+	fleetd/leading_place.c \
+	fleetd/place.c \
 	fleetd/leading_voters.c \
 	fleetd/logind.c fleetd/logind.h \
 	fleetd/member.c fleetd/member.h \

@@ -390,12 +390,38 @@ static bool set_list(struct strlist *list, const struct strlist *to)
     return true;
 }
 
+static void add_once(struct strlist *list, const char *item)
+{
+    if (!strlist_has(list, item))
+        strlist_add(list, item);
+}
+
+/* Also where they have moved to; and after a while whom the configuration names: where all have got other
+ * addresses while this host was off, it may be all that is left. Whoever answers has to prove that it leads.
+ */
+void cluster_tell_members(struct daemon *daemon)
+{
+    const struct config *config = &daemon->config;
+    struct strlist asked = {0};
+
+    if (daemon->uplink == NULL)
+        return; /* It was removed. */
+    for (size_t i = 0; i < daemon->member.peers.count; i++)
+        add_once(&asked, daemon->member.peers.items[i]);
+    for (size_t i = 0; i < config->moved_to.count; i++)
+        if (strlist_has(&daemon->member.peers, config->moved_from.items[i]))
+            add_once(&asked, config->moved_to.items[i]);
+    for (size_t i = 0; i < config->join.count && daemon->asks_around; i++)
+        add_once(&asked, config->join.items[i]);
+    uplink_set_members(daemon->uplink, &asked);
+    strlist_done(&asked);
+}
+
 void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses)
 {
     if (!set_list(&daemon->member.peers, addresses))
         return;
-    if (daemon->uplink != NULL) /* It was not removed. */
-        uplink_set_members(daemon->uplink, &daemon->member.peers);
+    cluster_tell_members(daemon);
     save_member(daemon);
 }
 
@@ -521,6 +547,7 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
         .ask = backend_ask,
         .ask_cancel = backend_ask_cancel,
     };
+    struct store_move moves[CONFIG_MOVED_MAX];
     struct store_config config = {
         .directory = daemon->config.data_dir,
         .server_id = daemon->member.server_id,
@@ -528,6 +555,7 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
         .history = daemon->member.history,
         .has_log = daemon->member.has_log,
         .bootstrap = daemon->member.founder,
+        .moves = moves,
     };
     struct patience *patience;
     struct port_identity identity;
@@ -542,7 +570,7 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
     identity = port_identity(daemon);
     port_set_identity(daemon->port, &identity);
     daemon->uplink = hosting_uplink_new(daemon);
-    uplink_set_members(daemon->uplink, &daemon->member.peers);
+    cluster_tell_members(daemon);
     daemon->downlink = leading_downlink_new(daemon);
     daemon->lessor = lessor_new(daemon);
     daemon->certifier = certifier_new(daemon);
@@ -555,11 +583,15 @@ int cluster_become_member(struct daemon *daemon, struct err *err)
         stand_by(daemon, err);
         return 0;
     }
+    for (size_t i = 0; i < daemon->config.moved_from.count; i++)
+        moves[config.move_count++] =
+            (struct store_move){daemon->config.moved_from.items[i], daemon->config.moved_to.items[i]};
     patience = patience_new("opening the log", PATIENCE_STEP_MS);
     r = store_open(daemon->loop, daemon->port, &config, &store_callbacks, daemon, &daemon->store, err);
     patience_free(patience);
     if (r < 0)
         return r;
+    place_start(daemon);
     daemon->core = core_new(store_registry(daemon->store), daemon->config.agent_ttl_ms);
     leading_set_placing(daemon);
     daemon->api = api_new(&api_backend, daemon, daemon->config.token_limit);

@@ -347,6 +347,56 @@ static int set_join(struct config *config, void *slot, const char *text, struct 
     return 0;
 }
 
+static int add_moved(struct config *config, const char *pair, struct err *err)
+{
+    const char *equals = strchr(pair, '=');
+    _cleanup_(freep) char *from = NULL, *to = NULL;
+    int r;
+
+    if (equals == NULL)
+        return err_set(err, -EINVAL, "\"%s\" is not OLD=NEW, two addresses", pair);
+    from = trimmed(pair, (size_t)(equals - pair));
+    to = trimmed(equals + 1, strlen(equals + 1));
+    r = config_check_address(from, err);
+    if (r >= 0)
+        r = config_check_address(to, err);
+    if (r < 0)
+        return r;
+    if (strlist_has(&config->moved_from, from))
+        return err_set(err, -EINVAL, "%s has moved to two places", from);
+    if (config->moved_from.count == CONFIG_MOVED_MAX)
+        return err_set(err, -E2BIG, "more than CONFIG_MOVED_MAX (%u) pairs", CONFIG_MOVED_MAX);
+    strlist_add(&config->moved_from, from);
+    strlist_add(&config->moved_to, to);
+    return 0;
+}
+
+static void moved_done(struct config *config)
+{
+    strlist_done(&config->moved_from);
+    strlist_done(&config->moved_to);
+}
+
+static int set_moved(struct config *config, void *slot, const char *text, struct err *err)
+{
+    struct config fresh = {0};
+    struct strlist pairs = {0};
+    int r = 0;
+
+    strlist_add_split(&pairs, text, ',');
+    for (size_t i = 0; i < pairs.count && r >= 0; i++)
+        r = add_moved(&fresh, pairs.items[i], err);
+    strlist_done(&pairs);
+    if (r < 0) {
+        moved_done(&fresh);
+        return r;
+    }
+    moved_done(config);
+    config->moved_from = fresh.moved_from;
+    config->moved_to = fresh.moved_to;
+    return 0;
+}
+
 /* ---- keys, back as texts ---- */
 
 static char *get_bool(const struct config *config, const void *slot)
@@ -406,6 +456,16 @@ static char *get_join(const struct config *config, const void *slot)
     return strbuf_take(&text);
 }
 
+static char *get_moved(const struct config *config, const void *slot)
+{
+    struct strbuf text = {0};
+
+    for (size_t i = 0; i < config->moved_from.count; i++)
+        strbuf_addf(&text, "%s%s=%s", i > 0 ? "," : "", config->moved_from.items[i],
+                    config->moved_to.items[i]);
+    return strbuf_take(&text);
+}
+
 /* ---- all keys ---- */
 
 /* 'offset' is where a setter or getter that is told of a slot looks. */
@@ -445,6 +505,7 @@ static const struct key {
      set_address,
      get_string,
      offsetof(struct config, cluster_address)},
+    {{"cluster_moved", "", .live = false}, set_moved, get_moved, 0},
     {{"bootstrap", "false", .live = true}, set_bool, get_bool, offsetof(struct config, bootstrap)},
     {{"join", "", .live = true}, set_join, get_join, 0},
     {{"join_token", "", .live = true, .secret = true},
@@ -531,6 +592,7 @@ void config_done(struct config *config)
     for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
         free(*strings[i]);
     metadata_done(config);
+    moved_done(config);
     strlist_done(&config->join);
     *config = (struct config){0};
 }

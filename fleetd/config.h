@@ -20,6 +20,7 @@
 #define CONFIG_FILE_MAX         (1024u * 1024) /* Bytes of one file. */
 #define CONFIG_DROPINS_MAX      256u
 #define CONFIG_JOIN_MAX         64u /* Addresses in 'join'. */
+#define CONFIG_MOVED_MAX        64u /* Pairs in 'cluster_moved'. */
 #define CONFIG_AGENT_TTL_MIN_MS 2000u
 #define CONFIG_AGENT_TTL_MAX_MS (3600u * 1000)
 #define CONFIG_API_PORT         49153u /* Where 'api_listen' names none. */
@@ -42,8 +43,9 @@ struct config {
     uint64_t agent_ttl_ms;
 
     char *data_dir;
-    char *cluster_listen;  /* "host:port" or "[v6]:port", as all addresses. */
-    char *cluster_address; /* "": see config_cluster_address(). */
+    char *cluster_listen;                /* "host:port" or "[v6]:port", as all addresses. */
+    char *cluster_address;               /* "": see config_cluster_address(). */
+    struct strlist moved_from, moved_to; /* 'cluster_moved': as many of the one as of the other. */
     bool bootstrap;
     struct strlist join;
     char *join_token, *join_token_file; /* "": none. */

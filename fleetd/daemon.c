@@ -78,8 +78,8 @@ static void describe_status(const struct daemon *daemon, char *to, size_t size)
         snprintf(to, size, "follows %s, term %llu, %zu units here", store_leader_address(daemon->store),
                  (unsigned long long)store_term(daemon->store), agent_unit_count(daemon->agent));
     else
-        snprintf(to, size, "no leader (%s); %zu units here run on", uplink_trouble(daemon->uplink),
-                 agent_unit_count(daemon->agent));
+        snprintf(to, size, "no leader (%s%s); %zu units here run on", uplink_trouble(daemon->uplink),
+                 place_trouble(daemon), agent_unit_count(daemon->agent));
 }
 
 void daemon_update_status(struct daemon *daemon)
@@ -175,6 +175,7 @@ static void on_chores(uv_timer_t *timer)
     if (!daemon->stopping) {
         cluster_look_for_room(daemon);
         membership_tick(daemon);
+        place_tick(daemon);
         removal_tick(daemon);
     }
     if (daemon->api != NULL && !daemon->stopping) {

@@ -59,6 +59,9 @@ struct daemon {
     bool is_led;           /* Raft knows a leader, as last told. */
     uint64_t led_ms;       /* When this host's Raft was last led by somebody; 0: never. */
     uint64_t complaint_ms; /* When it was said last that somebody has data of a later history. */
+    uint64_t apart_ms;     /* Since when there is no session to a leader; 0: there is one. */
+    bool asks_around;      /* For so long that others are asked than those who were the cluster. */
+    uint64_t place_ms;     /* When it was said last that nobody looks for this host where it is. */
     struct member member;
 
     struct port *port;
@@ -130,6 +133,7 @@ struct daemon {
 int cluster_start(struct daemon *daemon, struct err *err);
 /* Whom to ask for the leader from now on, also after a restart. */
 void cluster_set_peers(struct daemon *daemon, const struct strlist *addresses);
+void cluster_tell_members(struct daemon *daemon); /* The same, where what else is asked has changed. */
 bool cluster_knows_peers(const struct daemon *daemon, const struct strlist *addresses); /* Just these. */
 void cluster_learn_peers(
     struct daemon *daemon); /* Likewise, from the store, if this host has a part in it. */
@@ -200,6 +204,13 @@ void lessor_set(struct daemon *daemon, const struct effect *effect); /* EFFECT_L
  */
 void level_step(struct daemon *daemon);
 
+/* leading_place.c: the only voter takes its new address. */
+struct relocation *relocation_new(struct daemon *daemon);
+void relocation_free(struct relocation *relocation);
+/* Whether no other host answers as this server at 'from', where it was: asked once a second until it is so.
+ */
+bool relocation_is_safe(struct relocation *relocation, const char *from);
+
 /* leading_voters.c: who votes. */
 struct voting *voting_new(struct daemon *daemon);
 void voting_free(struct voting *voting);
@@ -210,6 +221,11 @@ void voting_step(struct voting *voting);  /* Takes the next step, if there is on
 const struct voters_facts *voting_facts(struct voting *voting);
 /* Gives leadership to one of these servers, soon. -EBUSY: it cannot be tried now. */
 int voting_hand_over(struct voting *voting, const uint64_t *server_ids, size_t count, struct err *err);
+
+/* place.c: this host is not where its log has it. */
+void place_start(struct daemon *daemon);
+void place_tick(struct daemon *daemon);                 /* Once a second. */
+const char *place_trouble(const struct daemon *daemon); /* For the status, behind that there is no leader. */
 
 /* hosting.c */
 void hosting_describe(struct daemon *daemon); /* Fills daemon->machine from configuration and identity. */

@@ -37,7 +37,8 @@ struct voting_wait {
 
 struct voting {
     struct daemon *daemon;
-    bool busy;           /* A change of the Raft configuration is under way. */
+    bool busy; /* A change of the Raft configuration is under way. */
+    struct relocation *relocation;
     uint64_t offered_ms; /* When leadership was offered last, 0: never. */
     uint64_t looked_ms;  /* When voting_step() looked last. */
     struct voting_wait waits[RAFT_SERVERS_MAX];
@@ -120,6 +121,7 @@ static void describe(struct voting *voting, const struct registry_machine *machi
         .leaving = machine->leaving,
         .no_leader = machine->disable_engine,
         .alive = state == MACHINE_READY && silent_ms < patience_ms && !machine->no_store,
+        .present = state == MACHINE_READY,
         .lost = state == MACHINE_LOST || (machine->no_store && server == NULL),
         .away_ms = state == MACHINE_READY ? silent_ms : core_machine_silent_ms(core, machine->id, now),
     };
@@ -195,6 +197,29 @@ static void change(struct voting *voting, const struct voters_plan *plan)
                         voting);
 }
 
+static void on_moved(enum store_outcome outcome, const struct registry_result *result, const char *reason,
+                     void *data)
+{
+    struct voting *voting = data;
+    const char *address = voting->daemon->cluster_address;
+    _cleanup_(freep) char *why = xasprintf("FLEET_REASON=moved to %s", address);
+
+    if (outcome == STORE_APPLIED)
+        log_message(LOG_NOTICE, log_fields(MESSAGE_VOTERS, why),
+                    "This host, the only voter, has moved to %s: the log says so now", address);
+    on_changed(outcome, result, reason, data);
+}
+
+static void move_self(struct voting *voting)
+{
+    struct store *store = voting->daemon->store;
+
+    if (!relocation_is_safe(voting->relocation, store_own_place(store)))
+        return;
+    voting->busy = true;
+    store_move_self(store, on_moved, voting);
+}
+
 static void offer(struct voting *voting, const struct voters_plan *plan)
 {
     struct err err = {0};
@@ -221,6 +246,7 @@ void voting_step(struct voting *voting)
     switch (plan.act) {
     case VOTERS_CHANGE: change(voting, &plan); break;
     case VOTERS_HAND_OVER: offer(voting, &plan); break;
+    case VOTERS_MOVE_SELF: move_self(voting); break;
     default: break;
     }
 }
@@ -247,6 +273,7 @@ struct voting *voting_new(struct daemon *daemon)
 
     voting->daemon = daemon;
     voting->spread_by = xstrdup("");
+    voting->relocation = relocation_new(daemon);
     return voting;
 }
 
@@ -254,6 +281,7 @@ void voting_free(struct voting *voting)
 {
     if (voting == NULL)
         return;
+    relocation_free(voting->relocation);
     free(voting->machines);
     free(voting->spread_by);
     free(voting);

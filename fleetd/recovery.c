@@ -196,7 +196,8 @@ static int check_quorum(const struct config *config, const struct self *self, co
     if (member_is_superseded(config->data_dir, &why))
         return err_set(err, -EPERM, "this host's data are not to be used: %s", why);
     if (voters == 1 && own != NULL && own->role == SERVER_VOTER)
-        return err_set(err, -EALREADY, "there is nothing to recover: this host is the only voter");
+        return err_set(err, -EALREADY, "there is nothing to recover: this host is the only voter%s",
+                       streq(own->address, self->address) ? "" : ", and takes its new address by itself");
     return 0;
 }
 

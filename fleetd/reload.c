@@ -145,6 +145,8 @@ static void apply(struct daemon *daemon, struct reload *reload)
     if (daemon->api != NULL)
         api_set_token_limit(daemon->api, daemon->config.token_limit);
     membership_reconsider(daemon, &changed);
+    if (daemon->uplink != NULL)
+        cluster_tell_members(daemon);
     daemon_update_status(daemon);
     report(&changed);
     strlist_done(&changed);

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <raft.h>
 
@@ -36,6 +37,28 @@
 #else
 #define raft_compat_set_transport_version(transport) ((void)((transport)->version = 1))
 #endif
+
+/* Changes where a server is in the configuration that is in memory. The next entry that changes the
+ * configuration, and the next snapshot, are made of it. For who decides alone: any other server's log has the
+ * old one (store_move_self()). */
+static inline int raft_compat_set_address(struct raft *raft, raft_id id, const char *address)
+{
+    for (unsigned i = 0; i < raft->configuration.n; i++) {
+        struct raft_server *server = &raft->configuration.servers[i];
+        char *copy;
+
+        if (server->id != id)
+            continue;
+        copy = raft_malloc(strlen(address) + 1);
+        if (copy == NULL)
+            return RAFT_NOMEM;
+        strcpy(copy, address);
+        raft_free(server->address);
+        server->address = copy;
+        return 0;
+    }
+    return RAFT_NOTFOUND;
+}
 
 static inline raft_term raft_compat_term(struct raft *raft)
 {

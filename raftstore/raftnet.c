@@ -54,6 +54,7 @@ struct link {
     uint64_t begun_ms, opened_ms;
     bool dialled, open;
     bool trusted;                  /* It is known that it is the server: always so of a dialled one. */
+    bool may_move;                 /* It is, too, if nobody is where the server was. */
     uint8_t boot_id[BOOT_ID_SIZE]; /* Of who has called. */
     struct waiting *waiting;       /* What one that is not trusted yet has said. */
     size_t waiting_size;
@@ -441,6 +442,8 @@ static void judge_callers(struct inquiry *inquiry, enum identify_result result, 
             link_trust(link);
         else if (inquiry->begun_ms < link->begun_ms)
             later = link;
+        else if (link->may_move && result != IDENTIFY_THERE)
+            link_trust(link);
         else
             link_end(link, result);
     }
@@ -495,17 +498,27 @@ static void inquire(struct link *link)
         identify_start(net->port, inquiry->address, inquiry->server_id, NULL, on_identified, inquiry);
 }
 
+static int locate(const struct raftnet *net, uint64_t server_id, char *address, bool *ret_may_move)
+{
+    *ret_may_move = false;
+    return net->callbacks.on_locate != NULL
+               ? net->callbacks.on_locate(server_id, address, ret_may_move, net->data)
+               : net->callbacks.on_resolve(server_id, address, net->data);
+}
+
 /* One that is in no configuration of ours has no address that it could be compared with (see the top of
  * raftnet.h).
  */
 static void link_look(struct link *link)
 {
     char address[ADDRESS_MAX + 1];
+    bool may_move;
 
-    if (link->dialled || link->net->callbacks.on_resolve(link->server_id, address, link->net->data) < 0 ||
+    if (link->dialled || locate(link->net, link->server_id, address, &may_move) < 0 ||
         (link->trusted && streq(link->address, address)))
         return;
     strcpy(link->address, address);
+    link->may_move = may_move;
     link->trusted = false;
     inquire(link);
 }

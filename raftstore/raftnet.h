@@ -19,7 +19,8 @@
  * configuration has for it, in that host's present boot (identify.h). A copy of its disk bears the same
  * server id; but where one server is two, both may vote in one term, and so elect two leaders. Who calls is
  * heard when it is known who is at that address, which takes one connection: the caller itself; otherwise it
- * is hung up. (docs/RAFT.md §5.)
+ * is hung up. One may call from elsewhere, if nobody is where it was: the only voter, of whom nobody can tell
+ * us where it is, but itself. (docs/RAFT.md §5.)
  *
  * Besides that every server that the owner of the port lets in, in the configuration or not.
  * Dissertation, section 4.1: a server must follow a leader, and vote for a candidate, that its own
@@ -43,6 +44,11 @@ struct raftnet_callbacks {
      * 'address'. -ENOENT: not (any more) a member: nothing is sent to it, but results. Asked for every
      * message. */
     int (*on_resolve)(uint64_t server_id, char *address, void *data);
+
+    /* Where a server has to be to be heard: likewise. -ENOENT: anywhere, for want of an address. With
+     * '*ret_may_move' (false before) also elsewhere, unless another host answers as this server at
+     * 'address'. NULL: on_resolve tells. */
+    int (*on_locate)(uint64_t server_id, char *address, bool *ret_may_move, void *data);
 };
 
 struct raftnet *raftnet_new(uv_loop_t *loop, struct port *port, const struct raftnet_callbacks *callbacks,

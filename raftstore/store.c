@@ -51,16 +51,6 @@ void store_changes_take(struct store *store, struct registry_changes *ret)
 
 /* ---- network ---- */
 
-static int on_resolve(uint64_t server_id, char *address, void *data)
-{
-    const struct raft_server *server = store_find_server(data, server_id);
-
-    if (server == NULL || strlen(server->address) > ADDRESS_MAX)
-        return -ENOENT;
-    strcpy(address, server->address);
-    return 0;
-}
-
 const struct conn_callbacks *store_accept(struct store *store, const Fleet__Hello *hello, void **ret_data)
 {
     return store->raft_closed ? NULL
@@ -94,7 +84,7 @@ static bool leader_is_forgotten(struct store *store, uint64_t leader_id)
 static void observe(struct store *store)
 {
     const struct raft_server *server;
-    const char *address = NULL;
+    const char *address = NULL, *moved;
     raft_id leader_id = 0;
     enum store_role role;
     uint64_t term;
@@ -112,6 +102,9 @@ static void observe(struct store *store)
      * hears its leader before it has a configuration. */
     server = store_find_server(store, leader_id);
     address = server != NULL && strlen(server->address) <= ADDRESS_MAX ? server->address : "";
+    moved = store_moved_to(store, leader_id, address);
+    if (moved != NULL)
+        address = moved;
 
     if (store->leads && (!leads || term != store->term)) {
         store->leads = false;
@@ -301,6 +294,7 @@ static struct store *store_new(uv_loop_t *loop, const struct store_config *confi
     store->data = data;
     store->directory = xasprintf("%s/" STORE_LOG_DIRECTORY, config->directory);
     store->server_id = config->server_id;
+    store->address = xstrdup(config->address);
     store->election_ms = config->election_ms != 0 ? config->election_ms : ELECTION_MS_DEFAULT;
     store->snapshot_log_bytes = config->snapshot_log_bytes;
     store_fsm_init(store);
@@ -310,6 +304,8 @@ static struct store *store_new(uv_loop_t *loop, const struct store_config *confi
 static void store_free(struct store *store)
 {
     free(store->directory);
+    free(store->address);
+    store_place_done(store);
     registry_snapshot_free(store->registry, store->snapshot);
     registry_free(store->registry);
     free(store);
@@ -349,7 +345,8 @@ static int check_address(const char *text, struct err *err)
 int store_open(uv_loop_t *loop, struct port *port, const struct store_config *config,
                const struct store_callbacks *callbacks, void *data, struct store **ret, struct err *err)
 {
-    static const struct raftnet_callbacks net_callbacks = {.on_resolve = on_resolve};
+    static const struct raftnet_callbacks net_callbacks = {.on_resolve = store_resolve,
+                                                           .on_locate = store_locate};
     struct store *store;
     int r = check_address(config->address, err);
 
@@ -372,6 +369,7 @@ int store_open(uv_loop_t *loop, struct port *port, const struct store_config *co
     /* There is no way back into a clean loop from a half-open libraft 0.15: the caller ends the process. */
     if (r < 0)
         return r;
+    store_place_start(store, config);
     start_handles(store);
     store_disk_start(store);
     store->started = true;

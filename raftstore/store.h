@@ -52,11 +52,19 @@ struct store_callbacks {
                                                       Exit at once; when this returns the store does it. */
 };
 
+/* A person's word that the server which the log has at 'from' is at 'to' now. */
+struct store_move {
+    const char *from, *to;
+};
+
 struct store_config {
     const char *directory; /* Made if missing. */
     uint64_t server_id;    /* Never 0, never used twice. */
     uint8_t cluster_id[CLUSTER_ID_SIZE];
     const char *address;            /* What the others dial: "host:port". */
+    const struct store_move *moves; /* Of servers of the configuration as it is at the start; each holds for
+                                       as long as the log has that server there. */
+    size_t move_count;              /* Up to RAFT_SERVERS_MAX. */
     struct cluster_history history; /* That the log must be of, if there is one... */
     bool has_log;                   /* ...as there must be. */
     bool bootstrap;       /* The first server of a new cluster. Later it is ignored; but once the log is lost
@@ -123,6 +131,19 @@ const struct conn_callbacks *store_accept(struct store *store, const Fleet__Hell
  * may have been added; or STORE_UNKNOWN. The leader cannot change itself. */
 void store_change_server(struct store *store, uint64_t id, const char *address, enum server_role role,
                          store_done *done, void *data);
+
+/* Where this server is for the others, by its own log: its address in the current configuration, "" if it is
+ * in none. Borrowed until the loop's next turn. */
+const char *store_own_place(const struct store *store);
+
+/* Where a server is that the log has at 'address', as far as somebody has said (store_config.moves); NULL:
+ * nobody has. */
+const char *store_moved_to(const struct store *store, uint64_t server_id, const char *address);
+
+/* Puts this server's own address into the configuration, in place of the one that the log has for it. For the
+ * only voter: there is nobody else who could take it out and add it anew. As long as that has not been done,
+ * it says nothing to the others. 'done' as of store_change_server(). */
+void store_move_self(struct store *store, store_done *done, void *data);
 
 /* The leader has said that this server has no part in consensus (any more): it asks nobody for votes, until
  * it hears from a leader's store again. */

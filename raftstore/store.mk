@@ -14,7 +14,8 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/offline.c raftstore/offline.h \
 	raftstore/servers.h \
 	raftstore/store.c raftstore/store.h raftstore/store_private.h \
-	raftstore/store_disk.c raftstore/store_fsm.c raftstore/store_members.c raftstore/store_propose.c \
+	raftstore/store_disk.c raftstore/store_fsm.c raftstore/store_members.c raftstore/store_place.c \
+	raftstore/store_propose.c \
 	raftstore/store_text.c raftstore/store_text.h
 
 if HAVE_CMOCKA

@@ -5,6 +5,7 @@
  *      store_fsm.c      the registry as libraft's state machine; when a snapshot is due
  *      store_propose.c  proposals and barriers
  *      store_members.c  the Raft configuration, and handing leadership over
+ *      store_place.c    where servers are, also those that have moved
  *      store_disk.c     the side file, the free space, what a start needs to know about the directory
  *
  * libraft calls back from deep inside itself. Such a callback only notes what happened; whoever asked hears
@@ -63,6 +64,12 @@ struct handover {
     size_t heir_count;
 };
 
+/* Of whom somebody has said that it has moved. */
+struct moved_server {
+    uint64_t id;
+    char *from, *to;
+};
+
 /* What is done in a thread, because it blocks; what else is in here is the thread's while it is busy. */
 struct store_disk_job {
     uv_work_t work;
@@ -105,7 +112,10 @@ struct store {
     uv_timer_t timer; /* The disk's while running, watchdog while closing. */
     char *directory;  /* raft's. */
     uint64_t server_id;
+    char *address; /* Where the others are to dial this server. */
     unsigned election_ms;
+    struct moved_server moved[RAFT_SERVERS_MAX];
+    size_t moved_count;
 
     struct registry *registry;
     struct registry_snapshot *snapshot; /* While raft writes it. */
@@ -161,6 +171,14 @@ void store_fsm_start(struct store *store);
 void store_refuse_queued(struct store *store);
 /* Nothing of ours is on its way through raft. */
 bool store_is_idle(const struct store *store);
+
+/* ---- store_place.c ---- */
+
+/* After raft_start(): whom of the configuration's servers the moves are about. */
+void store_place_start(struct store *store, const struct store_config *config);
+void store_place_done(struct store *store);
+int store_resolve(uint64_t server_id, char *address, void *data);                    /* on_resolve... */
+int store_locate(uint64_t server_id, char *address, bool *ret_may_move, void *data); /* ...and on_locate. */
 
 /* ---- store_members.c ---- */
 

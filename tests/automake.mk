@@ -34,9 +34,11 @@ tests_sim_test_sim_SOURCES = \
 	fleetd/leading.c \
 	fleetd/leading_lease.c \
 	fleetd/leading_level.c \
+	fleetd/leading_place.c \
 	fleetd/leading_voters.c \
 	fleetd/membership.c \
 	fleetd/observing.c \
+	fleetd/place.c \
 	fleetd/proving.c \
 	fleetd/removal.c \
 	fleetd/renewal.c \
@@ -76,6 +78,7 @@ LAB_FILES = \
 	tests/lab/supervisor.py \
 	tests/lab/fleet_peer.py \
 	tests/lab/test_access.py \
+	tests/lab/test_addresses.py \
 	tests/lab/test_adoption.py \
 	tests/lab/test_agent.py \
 	tests/lab/test_api.py \

@@ -51,7 +51,8 @@ const char *seat_name(const struct seat *seat)
 
 bool seat_has_moved(const struct seat *seat)
 {
-    return seat->server != NULL && seat->machine != NULL && seat->machine->alive &&
+    /* Nobody hears its server, once it is not where the log has it; so that cannot be waited for. */
+    return seat->server != NULL && seat->machine != NULL && seat->machine->present &&
            !streq(seat->server->address, seat->machine->address);
 }
 
@@ -413,19 +414,69 @@ static bool remove_stranger(const struct voters_view *view, struct voters_plan *
     return false;
 }
 
+/* One that is to be added has its address now, where the log has this one. */
+static bool is_in_the_way(const struct voters_view *view, const struct seat *seat)
+{
+    for (size_t i = 0; i < view->count; i++) {
+        const struct seat *other = &view->seats[i];
+
+        if (other->server == NULL && other->machine->alive &&
+            streq(other->machine->address, seat->server->address))
+            return true;
+    }
+    return false;
+}
+
+static bool may_be_taken_out(const struct voters_view *view, const struct seat *seat)
+{
+    if (!seat->voter)
+        return true;
+    return voters_can_spare(view, seat) && (view->voters >= view->goal || is_in_the_way(view, seat));
+}
+
 /* It is added anew like any other. */
 static bool remove_moved(const struct voters_view *view, struct voters_plan *plan)
 {
     for (size_t i = 0; i < view->count; i++) {
         const struct seat *seat = &view->seats[i];
 
-        if (seat->self || !seat_has_moved(seat) || (seat->voter && !voters_can_spare(view, seat)))
+        if (seat->self || !seat_has_moved(seat) || !may_be_taken_out(view, seat))
             continue;
         change(plan, seat, SERVER_REMOVED);
         plan->address = seat->server->address;
         return true;
     }
     return false;
+}
+
+static bool move_self(const struct voters_view *view, struct voters_plan *plan)
+{
+    const struct seat *self = find_self(view);
+
+    if (self == NULL || !self->voter || view->voters > 1 || !seat_has_moved(self))
+        return false;
+    plan->act = VOTERS_MOVE_SELF;
+    plan->server_id = self->machine->server_id;
+    plan->address = self->machine->address;
+    return true;
+}
+
+/* Only another leader can take this one out and add it anew; rather one that is in its place itself. */
+static bool give_way(const struct voters_view *view, struct voters_plan *plan)
+{
+    const struct seat *self = find_self(view);
+
+    if (self == NULL || !self->voter || !seat_has_moved(self) || !may_be_taken_out(view, self))
+        return false;
+    for (int moved = 0; moved <= is_in_the_way(view, self) && plan->heir_count == 0; moved++)
+        for (size_t i = 0; i < view->count && plan->heir_count < RAFT_SERVERS_MAX; i++) {
+            const struct seat *seat = &view->seats[i];
+
+            if (!seat->self && seat->order != 0 && seat->voter && seat->machine->alive &&
+                (moved || !seat_has_moved(seat)))
+                plan->heirs[plan->heir_count++] = seat->machine->server_id;
+        }
+    return hand_over(plan);
 }
 
 /* This leader must not lead, and somebody else could. */
@@ -453,8 +504,9 @@ void voters_plan(const struct voters_facts *facts, struct voters_plan *ret)
         voters_view_done(&view);
         return;
     }
-    if (!remove_stranger(&view, ret) && !remove_moved(&view, ret) && !waits_for_leader(&view, ret) &&
-        !voter_step(&view, ret) && !add_standby(&view, ret))
+    if (!remove_stranger(&view, ret) && !move_self(&view, ret) && !remove_moved(&view, ret) &&
+        !give_way(&view, ret) && !waits_for_leader(&view, ret) && !voter_step(&view, ret) &&
+        !add_standby(&view, ret))
         remove_standby(&view, ret);
     voters_say(&view, ret);
     voters_view_done(&view);

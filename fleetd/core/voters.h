@@ -25,7 +25,10 @@
  *  - Nobody is made a voter, or added, who is not alive. What is no registered machine's is removed.
  *  - One whose host is there, but at another address, is removed, too, and then added like any other:
  * nobody's address is changed in place. Else one half of the servers could hear it at the old one, and the
- * other half a copy of it at the new one (docs/RAFT.md §5).
+ * other half a copy of it at the new one (docs/RAFT.md §5). One voter after the other: there are as many as
+ * are to be before the next one is taken out, but for one whose address another one is waiting for. A leader
+ * that has moved hands over, and is treated like the others by the next one. Only if it is the only voter its
+ * address is changed in place: there is nobody who could hear two of it.
  *  - One that is not to vote (demote, it leaves the cluster) is no standby either. The leader hands over
  *    before it loses its vote. If it is the only one that could vote, it keeps it.
  *  - One that must not lead votes only where others are too few. While it leads and a voter that may lead is
@@ -58,6 +61,7 @@ struct voters_machine {
     bool leaving;     /* It is to have no part in consensus any more, for good. */
     bool no_leader;   /* It must not lead. */
     bool alive, lost; /* Neither: it is silent at the moment, or has not called this leader yet. */
+    bool present;     /* Its fleetd is there, with or without a word from its server. */
     bool gone;        /* Away for longer than the grace time. */
     bool ready;       /* A standby that has caught up, and answers. */
     uint64_t away_ms; /* For people. */
@@ -78,6 +82,7 @@ enum voters_act {
     VOTERS_NOTHING,
     VOTERS_CHANGE,    /* Give 'server_id' this role. */
     VOTERS_HAND_OVER, /* Give leadership to one of 'heirs'. */
+    VOTERS_MOVE_SELF, /* This leader, the only voter, takes its new address, 'address'. */
 };
 
 struct voters_plan {

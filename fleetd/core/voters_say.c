@@ -192,12 +192,28 @@ static void say_danger(const struct voters_view *view, struct strbuf *to)
             to->size > 0 ? "; " : "", view->answering, view->voters);
 }
 
+static bool self_has_moved(const struct voters_view *view)
+{
+    for (size_t i = 0; i < view->count; i++)
+        if (view->seats[i].self)
+            return seat_has_moved(&view->seats[i]);
+    return false;
+}
+
 void voters_say(const struct voters_view *view, struct voters_plan *plan)
 {
     struct strbuf text = {0};
     const struct seat *changed = find_changed(view, plan);
 
-    if (changed != NULL && plan->role == SERVER_REMOVED && seat_has_moved(changed))
+    if (plan->act == VOTERS_MOVE_SELF)
+        strbuf_add(&text,
+                   "this host, the only voter, has another address than before: it takes its place in the "
+                   "log when it is clear that no other host answers as it at the old one");
+    else if (plan->act == VOTERS_HAND_OVER && self_has_moved(view))
+        strbuf_add(&text,
+                   "this host has another address than before: the next leader takes it out, and adds it "
+                   "anew");
+    else if (changed != NULL && plan->role == SERVER_REMOVED && seat_has_moved(changed))
         strbuf_addf(&text, "%s has another address than before: it is taken out, and added anew",
                     seat_name(changed));
     else if (!say_replacement(view, &text) && !say_loss(view, plan, &text) && !say_growth(view, &text) &&

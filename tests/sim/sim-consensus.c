@@ -895,6 +895,24 @@ void store_change_server(struct store *store, uint64_t id, const char *address, 
     }
 }
 
+/* No host gets another address there. */
+const char *store_own_place(const struct store *store)
+{
+    const struct seat *self = find_seat(store->server_id);
+
+    return self != NULL ? self->address : "";
+}
+
+const char *store_moved_to(const struct store *store, uint64_t server_id, const char *address)
+{
+    return NULL;
+}
+
+void store_move_self(struct store *store, store_done *done, void *data)
+{
+    finish(store, done, data, STORE_REFUSED, NULL, "no host moves");
+}
+
 /* ---- closing ---- */
 
 static void on_closed(void *data)

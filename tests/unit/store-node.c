@@ -30,7 +30,7 @@ void node_listen(struct node *node)
 {
     static const struct port_callbacks callbacks = {.on_accept = on_accept};
     struct port_identity identity = {
-        .has_cluster = true, .server_id = node->id, .cluster_id = {node->cluster}};
+        .has_cluster = true, .server_id = node->id, .cluster_id = {node->cluster}, .boot_id = {node->boot}};
     struct err err = {0};
 
     snprintf(identity.machine_id, sizeof identity.machine_id, "%032x", (unsigned)node->id);
@@ -104,6 +104,8 @@ int node_open(struct node *node, struct err *err)
                                   .cluster_id = {node->cluster},
                                   .address = node->address,
                                   .bootstrap = node->bootstrap,
+                                  .moves = node->moves,
+                                  .move_count = node->move_count,
                                   .has_log = node->has_log,
                                   .election_ms = NODE_ELECTION_MS,
                                   .snapshot_log_bytes = node->snapshot_log_bytes};

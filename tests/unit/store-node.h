@@ -21,7 +21,10 @@ struct node {
     char directory[160];
     char address[ADDRESS_MAX + 1]; /* Empty: node_listen() chooses one, and keeps it. */
     bool bootstrap, has_log;
-    uint8_t cluster; /* First byte of the cluster's id. */
+    uint8_t cluster; /* First byte of the cluster's id... */
+    uint8_t boot;    /* ...and of the boot id. */
+    const struct store_move *moves;
+    size_t move_count;
     uint64_t snapshot_log_bytes;
     struct port *port;
     struct store *store;

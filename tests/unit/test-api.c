@@ -771,7 +771,7 @@ static void test_members(void **state)
     assert_has(world,
                "\"doing\":\"there is no leader: nothing can be changed until 2 of these 2 voters are up and "
                "reach each other: 10.0.0.1:7390, 10.0.0.2:7390. If they are gone for good, see VOTERS "
-               "in fleetd(8)\"");
+               "in fleetd(8); if they have other addresses now, CHANGED ADDRESSES\"");
 }
 
 #define VOTES(id, rest) "{\"machines\":[\"" id "\"]" rest "}"

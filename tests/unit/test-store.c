@@ -583,6 +583,168 @@ static void test_late_joiner_gets_the_snapshot(void **state)
     assert_equal_everywhere(w, 51);
 }
 
+/* ---- hosts that have moved ---- */
+
+/* Closed, and with another address; the store is to be opened. */
+static void move(struct world *w, struct node *node)
+{
+    unsigned before;
+
+    world_close(w, node);
+    before = w->closed;
+    port_close(node->port, on_closed, w);
+    WAIT(w, w->closed > before);
+    node->address[0] = '\0';
+    node->leads = false;
+    node_listen(node);
+}
+
+static void move_self(struct world *w, const struct node *node)
+{
+    struct answer answer = {0};
+
+    store_move_self(node->store, on_answer, &answer);
+    WAIT(w, answer.came);
+    if (answer.outcome != STORE_APPLIED)
+        fail_msg("%s", answer.reason);
+}
+
+/* Turns the loop for some elections. */
+static void pass_time(struct world *w)
+{
+    w->expired = false;
+    uv_timer_start(&w->deadline, on_deadline, 4 * NODE_ELECTION_MS, 0);
+    while (!w->expired)
+        uv_run(&w->loop, UV_RUN_ONCE);
+}
+
+/* It keeps quiet until it is clear that it may move. Then its standby hears it, and one that gets the log
+ * from its beginning, in many messages, of which the first ones have it where it was. */
+static void test_the_only_voter_moves(void **state)
+{
+    struct world *w = *state;
+    struct node *voter, *standby;
+
+    found(w);
+    standby = join(w, false);
+    voter = leader(w);
+    propose_many(w, 0, 3000, NODE_TEXT_SMALL);
+    WAIT(w, all_have(w, 3000));
+
+    move(w, voter);
+    open_node(voter);
+    WAIT(w, leader(w) != NULL);
+    assert_string_not_equal(store_own_place(voter->store), voter->address);
+    propose_many(w, 3000, 1, NODE_TEXT_SMALL);
+    pass_time(w);
+    assert_int_equal(registry_unit_count(store_registry(standby->store)), 3000);
+
+    move_self(w, voter);
+    assert_string_equal(store_own_place(voter->store), voter->address);
+    WAIT(w, all_have(w, 3001));
+    WAIT(w, strcmp(store_leader_address(standby->store), voter->address) == 0);
+    join(w, true);
+    assert_equal_everywhere(w, 3001);
+    world_close(w, voter);
+    voter->leads = false;
+    open_node(voter);
+    assert_string_equal(store_own_place(voter->store), voter->address);
+}
+
+static void copy_files(const struct node *from, const struct node *to)
+{
+    _cleanup_(freep) char *command =
+        xasprintf("mkdir -p %s && cp -r %s/. %s", to->directory, from->directory, to->directory);
+
+    assert_int_equal(system(command), 0);
+}
+
+/* A copy of the only voter is a second cluster, but it does not get the standby of the first one. */
+static void test_a_copy_of_the_only_voter_gets_nobody(void **state)
+{
+    struct world *w = *state;
+    struct node *voter, *standby, *copy;
+
+    found(w);
+    voter = leader(w);
+    standby = join(w, false);
+    propose_many(w, 0, 10, NODE_TEXT_SMALL);
+    WAIT(w, all_have(w, 10));
+    copy = add_node(w);
+    copy->boot = 1;
+    copy->id = voter->id;
+    move(w, copy);
+    copy_files(voter, copy);
+    open_node(copy);
+    WAIT(w, copy->leads);
+    move_self(w, copy);
+    node_propose(copy, 100, NODE_TEXT_SMALL, on_proposed, NULL);
+    pass_time(w);
+    assert_int_equal(registry_unit_count(store_registry(copy->store)), 11);
+    assert_int_equal(registry_unit_count(store_registry(standby->store)), 10);
+    w->next_done = 0;
+    copy->leads = false;
+    propose_many(w, 10, 1, NODE_TEXT_SMALL);
+    WAIT(w, registry_unit_count(store_registry(standby->store)) == 11);
+    copy->leads = true;
+}
+
+static void add_anew(struct world *w, const struct node *node)
+{
+    change(w, node, SERVER_REMOVED);
+    change(w, node, SERVER_STANDBY);
+    change(w, node, SERVER_VOTER);
+}
+
+/* Nobody knows the others, until a person says where they are. Then each can be taken out, and added anew;
+ * and whoever joins hears a leader that was elsewhere when the log began. */
+static void test_all_voters_have_moved(void **state)
+{
+    struct world *w = *state;
+    char old[3][ADDRESS_MAX + 1];
+    struct store_move moves[3];
+    struct node *first;
+    unsigned count = 180;
+
+    found_three(w);
+    propose_many(w, 0, count, 64 * 1024); /* More than is under way to a newcomer at one time. */
+    WAIT(w, all_have(w, count));
+    for (unsigned i = 0; i < 3; i++)
+        world_close(w, &w->nodes[i]);
+    for (unsigned i = 0; i < 3; i++) {
+        strcpy(old[i], w->nodes[i].address);
+        move(w, &w->nodes[i]);
+        open_node(&w->nodes[i]);
+        moves[i] = (struct store_move){old[i], w->nodes[i].address};
+    }
+    pass_time(w);
+    assert_null(leader(w));
+
+    for (unsigned i = 0; i < 3; i++)
+        world_close(w, &w->nodes[i]);
+    for (unsigned i = 0; i < 3; i++) {
+        w->nodes[i].moves = moves;
+        w->nodes[i].move_count = 3;
+        open_node(&w->nodes[i]);
+    }
+    WAIT(w, leader(w) != NULL);
+    first = leader(w);
+    for (unsigned i = 0; i < 3; i++) {
+        const struct node *node = &w->nodes[i];
+
+        assert_string_equal(store_moved_to(node->store, node->id, old[i]), node->address);
+        if (node != first)
+            add_anew(w, node);
+        propose_many(w, count++, 1, NODE_TEXT_SMALL);
+    }
+    store_hand_over(first->store, &w->nodes[first == w->nodes].id, 1);
+    WAIT(w, leader(w) == &w->nodes[first == w->nodes]);
+    add_anew(w, first);
+    join(w, true);
+    propose_many(w, count++, 1, NODE_TEXT_SMALL);
+    assert_equal_everywhere(w, count);
+}
+
 /* ---- closing ---- */
 
 static void test_close_answers_everything(void **state)
@@ -766,6 +928,9 @@ int main(void)
         TEST(test_server_is_removed_and_joins_anew),
         TEST(test_bad_members_are_refused),
         TEST(test_late_joiner_gets_the_snapshot),
+        TEST(test_the_only_voter_moves),
+        TEST(test_a_copy_of_the_only_voter_gets_nobody),
+        TEST(test_all_voters_have_moved),
         TEST(test_close_answers_everything),
         TEST(test_clean_close_remembers_all),
         TEST(test_another_directory_is_refused),

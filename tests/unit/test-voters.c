@@ -31,6 +31,7 @@ struct fleet {
     bool no_leader[HOSTS_MAX];
     bool ready[HOSTS_MAX]; /* If it is a standby. */
     bool moved[HOSTS_MAX]; /* As a server it is still where it was before. */
+    bool mute[HOSTS_MAX];  /* Its fleetd is there, its server not. */
     unsigned value[HOSTS_MAX];
     size_t leader; /* A voter. */
 };
@@ -79,6 +80,7 @@ static void fill(const struct fleet *f, unsigned wanted, struct facts *ret)
             .leaving = f->will[i] == WILL_LEAVE,
             .no_leader = f->no_leader[i],
             .alive = f->life[i] == LIFE_ALIVE,
+            .present = f->life[i] == LIFE_ALIVE || f->mute[i],
             .lost = f->life[i] == LIFE_LOST || f->life[i] == LIFE_GONE,
             .gone = f->life[i] == LIFE_GONE,
             .ready = f->ready[i],
@@ -476,7 +478,7 @@ static void test_one_that_has_moved(void **state)
     struct voters_plan step;
 
     plan(&f, 3, &step);
-    assert_int_equal(step.act, VOTERS_NOTHING); /* Nor the leader, which cannot do it. */
+    assert_int_equal(step.act, VOTERS_NOTHING); /* Nor the leader, as long as it is needed. */
     f.life[1] = LIFE_ALIVE;
     f.life[2] = LIFE_SILENT;
     plan(&f, 3, &step);
@@ -492,7 +494,136 @@ static void test_one_that_has_moved(void **state)
     becomes(&f, 3, 2, SERVER_STANDBY);
     f.ready[1] = true;
     becomes(&f, 3, 2, SERVER_VOTER);
-    says(&f, 3, VOTERS_NOTHING, "");
+    says(&f, 3, VOTERS_HAND_OVER,
+         "this host has another address than before: the next leader takes it out, and adds it anew");
+    f.leader = 1;
+    says(&f, 3, VOTERS_CHANGE, "one has another address than before: it is taken out, and added anew");
+}
+
+/* It took its time: its server was not heard for long when it is back, and is not where it could be. */
+static void test_one_that_has_moved_is_not_heard(void **state)
+{
+    struct fleet f = {.count = 3,
+                      .life = {LIFE_ALIVE, LIFE_ALIVE, LIFE_SILENT},
+                      .part = {PART_VOTER, PART_VOTER, PART_VOTER},
+                      .moved = {false, false, true}};
+
+    says(&f, 3, VOTERS_NOTHING,
+         "2 of 3 voters answer: if one more is lost, nothing can be changed until one is back");
+    f.mute[2] = true;
+    for (enum life life = LIFE_SILENT; life <= LIFE_GONE; life++) {
+        struct voters_plan step;
+
+        f.life[2] = life;
+        plan(&f, 3, &step);
+        assert_int_equal(step.act, VOTERS_CHANGE);
+        assert_int_equal(step.server_id, 3);
+        assert_int_equal(step.role, SERVER_REMOVED);
+    }
+}
+
+/* Nobody else could do anything about the only voter; whatever else is to be done waits for it. */
+static void test_the_only_voter_has_moved(void **state)
+{
+    struct fleet f = {.count = 3,
+                      .life = {LIFE_ALIVE, LIFE_ALIVE, LIFE_ALIVE},
+                      .part = {PART_VOTER, PART_STANDBY, PART_NONE},
+                      .ready = {false, true, false},
+                      .moved = {true, true, false}};
+    struct voters_plan step;
+
+    plan(&f, 3, &step);
+    assert_int_equal(step.act, VOTERS_MOVE_SELF);
+    assert_int_equal(step.server_id, 1);
+    assert_string_equal(step.address, "host");
+    says(&f, 3, VOTERS_MOVE_SELF,
+         "this host, the only voter, has another address than before: it takes its place in the log when it "
+         "is "
+         "clear that no other host answers as it at the old one");
+    f.moved[0] = false;
+    plan(&f, 3, &step);
+    assert_int_equal(step.server_id, 2);
+    assert_int_equal(step.role, SERVER_REMOVED);
+}
+
+/* Whoever has moved, of however many: each is taken out once, and there are never fewer than all but one. */
+static void each_moves_once(struct fleet f, unsigned voters)
+{
+    unsigned removed = 0, steps = 0, hand_overs = 0;
+    struct voters_plan step;
+
+    for (;;) {
+        plan(&f, voters, &step);
+        assert_int_not_equal(step.act, VOTERS_MOVE_SELF);
+        assert_true(steps++ < STEPS_MAX);
+        if (step.act == VOTERS_NOTHING && !catch_up(&f))
+            break;
+        hand_overs += step.act == VOTERS_HAND_OVER;
+        if (step.act == VOTERS_CHANGE && step.role == SERVER_REMOVED) {
+            size_t i = (size_t)step.server_id - 1;
+
+            assert_true(f.moved[i] && i != f.leader);
+            assert_int_equal(removed >> i & 1, 0);
+            removed |= 1u << i;
+            f.part[i] = PART_NONE;
+            f.moved[i] = f.ready[i] = false;
+        } else if (step.act != VOTERS_NOTHING) {
+            take(&f, &step, voters, false);
+        }
+        assert_true(count_part(&f, PART_VOTER) >= voters - 1);
+    }
+    assert_int_equal(count_part(&f, PART_VOTER), voters);
+    assert_true(hand_overs <= 1);
+    for (size_t i = 0; i < f.count; i++)
+        assert_false(f.moved[i]);
+}
+
+static void test_many_have_moved(void **state)
+{
+    for (unsigned voters = 3; voters <= 5; voters += 2)
+        for (unsigned moved = 0; moved < 1u << (voters + 1); moved++)
+            for (size_t leader = 0; leader < voters; leader++) {
+                struct fleet f = {.count = voters + 1, .leader = leader};
+
+                for (size_t i = 0; i < f.count; i++) {
+                    f.part[i] = i < voters ? PART_VOTER : PART_STANDBY;
+                    f.life[i] = LIFE_ALIVE;
+                    f.ready[i] = i == voters;
+                    f.moved[i] = moved >> i & 1;
+                }
+                each_moves_once(f, voters);
+            }
+}
+
+/* Two have each other's address, or three go round: libraft knows no two servers at one address, so one that
+ * is in the way is taken out although another one is out already; also if it leads. */
+static void test_addresses_that_were_swapped(void **state)
+{
+    struct fleet f = {.count = 3,
+                      .life = {LIFE_ALIVE, LIFE_ALIVE, LIFE_ALIVE},
+                      .part = {PART_VOTER, PART_NONE, PART_VOTER}};
+    struct facts facts = {0};
+    struct voters_plan step;
+
+    fill(&f, 3, &facts);
+    facts.servers[0].address = "a";
+    facts.servers[1].address = "c";
+    facts.machines[0].address = "b";
+    facts.machines[1].address = "c"; /* Where the log has the third. */
+    facts.machines[2].address = "a";
+    voters_plan(&facts.facts, &step);
+    assert_int_equal(step.act, VOTERS_CHANGE);
+    assert_int_equal(step.server_id, 3);
+    assert_int_equal(step.role, SERVER_REMOVED);
+    facts.machines[1].address = "a"; /* Where the log has the leader. */
+    facts.machines[2].address = "c";
+    voters_plan(&facts.facts, &step);
+    assert_int_equal(step.act, VOTERS_HAND_OVER);
+    assert_int_equal(step.heirs[0], 3);
+    facts.machines[2].address = "d"; /* It has moved, too, and can take over nevertheless. */
+    voters_plan(&facts.facts, &step);
+    assert_int_equal(step.act, VOTERS_HAND_OVER);
+    assert_int_equal(step.heirs[0], 3);
 }
 
 static void test_from_one_to_three(void **state)
@@ -836,6 +967,10 @@ int main(void)
         cmocka_unit_test(test_every_wish_of_five),
         cmocka_unit_test(test_every_spread),
         cmocka_unit_test(test_one_that_has_moved),
+        cmocka_unit_test(test_one_that_has_moved_is_not_heard),
+        cmocka_unit_test(test_the_only_voter_has_moved),
+        cmocka_unit_test(test_many_have_moved),
+        cmocka_unit_test(test_addresses_that_were_swapped),
         cmocka_unit_test(test_from_one_to_three),
         cmocka_unit_test(test_a_lost_voter_is_replaced_after_the_grace_time),
         cmocka_unit_test(test_one_that_comes_back_keeps_its_vote),
