@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #include <microhttpd.h>
+#include <uthash.h>
 #include <utlist.h>
 
 #include "base/alloc.h"
@@ -71,15 +72,24 @@ struct client {
     struct client *prev, *next;
 };
 
+/* Who is behind a connection that libmicrohttpd was given. Version 0.9 makes the connection of it at
+ * once, 1.0 in its next run. */
+struct adoption {
+    int fd;
+    struct peer peer;
+    UT_hash_handle hh;
+};
+
 struct listener {
     struct http_server *server;
     struct MHD_Daemon *daemon;
-    int fd;                      /* -1: it listens to nobody (any more). */
-    const struct peer *adopting; /* Who is behind the connection that is being added. */
-    uv_poll_t poll;              /* libmicrohttpd's epoll descriptor. */
-    uv_timer_t timer;            /* MHD_get_timeout(). */
-    bool resumed;                /* MHD_run() is due, and MHD_get_timeout() does not know. */
-    bool draining;               /* Accepts nobody any more; ends with its last client. */
+    int fd;                     /* -1: it listens to nobody (any more). */
+    bool adopts;                /* Its connections come from http_server_adopt(). */
+    struct adoption *adoptions; /* By descriptor; those that are no connection yet. */
+    uv_poll_t poll;             /* libmicrohttpd's epoll descriptor. */
+    uv_timer_t timer;           /* MHD_get_timeout(). */
+    bool resumed;               /* MHD_run() is due, and MHD_get_timeout() does not know. */
+    bool draining;              /* Accepts nobody any more; ends with its last client. */
     uint64_t timeout_ms;
     struct client *clients;
     unsigned client_count;
@@ -482,6 +492,39 @@ static void on_sweep(uv_timer_t *timer)
             }
 }
 
+static void adoption_end(struct listener *l, struct adoption *adoption)
+{
+    HASH_DEL(l->adoptions, adoption);
+    free(adoption);
+}
+
+/* One that libmicrohttpd has dropped without a word leaves its entry to the next one with its number. */
+static void adoption_begin(struct listener *l, int fd, const struct peer *peer)
+{
+    struct adoption *adoption;
+
+    HASH_FIND_INT(l->adoptions, &fd, adoption);
+    if (adoption == NULL) {
+        adoption = NEW0(struct adoption);
+        adoption->fd = fd;
+        HASH_ADD_INT(l->adoptions, fd, adoption);
+    }
+    adoption->peer = *peer;
+}
+
+/* Of a socket pair the kernel would say that it is our own: who is behind it is known from here, or may
+ * nothing. */
+static void adopted_peer(struct listener *l, int fd, struct peer *ret)
+{
+    struct adoption *adoption;
+
+    HASH_FIND_INT(l->adoptions, &fd, adoption);
+    *ret = adoption != NULL ? adoption->peer : (struct peer){.text = "unknown peer"};
+    ret->is_unix = true; /* So is the socket here; its end says when the client has gone. */
+    if (adoption != NULL)
+        adoption_end(l, adoption);
+}
+
 static void client_new(struct listener *l, struct MHD_Connection *connection, void **context)
 {
     const union MHD_ConnectionInfo *info =
@@ -492,12 +535,10 @@ static void client_new(struct listener *l, struct MHD_Connection *connection, vo
     client->listener = l;
     client->fd = info->connect_fd;
     client->reading_since_ms = server_now_ms(l->server);
-    if (l->adopting != NULL) {
-        client->peer = *l->adopting;
-        client->peer.is_unix = true; /* So is the socket here; its end says when the client has gone. */
-    } else {
+    if (l->adopts)
+        adopted_peer(l, client->fd, &client->peer);
+    else
         peer_read(client->fd, l->server->others_read, &client->peer);
-    }
     DL_APPEND(l->clients, client);
     l->client_count++;
     if (l->server->client_count++ == 0 && !l->server->closed)
@@ -723,9 +764,10 @@ void http_server_adopt(struct http_server *server, int fd, const struct peer *pe
         close(fd);
         return;
     }
-    l->adopting = peer;
+    l->adopts = true;
+    adoption_begin(l, fd, peer);
+    /* Where it is refused, libmicrohttpd has closed it. */
     (void)MHD_add_connection(l->daemon, fd, (struct sockaddr *)&nowhere, sizeof nowhere.sun_family);
-    l->adopting = NULL; /* Where it was refused, libmicrohttpd has closed it. */
     l->resumed = true;
 }
 
@@ -741,8 +783,11 @@ static void on_listener_poll_closed(uv_handle_t *handle)
 {
     struct listener *l = handle->data;
     struct http_server *server = l->server;
+    struct adoption *adoption, *next;
 
     server->handles -= 2; /* The timer was closed before, so it is gone as well. */
+    HASH_ITER (hh, l->adoptions, adoption, next)
+        adoption_end(l, adoption);
     free(l);
     maybe_done(server);
 }

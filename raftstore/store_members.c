@@ -180,11 +180,19 @@ static void hang_up(struct store *store)
     raftnet_hang_up(store->net, keeps_connection, store);
 }
 
+/* A leader that has stepped down need not know to whom before it closes: 0.22 calls back when it hears a new
+ * leader, and without a majority it hears none (0.15 does after an election timeout). */
+static bool handover_is_moot(const struct store *store)
+{
+    return store->closing && store->handover.in_flight &&
+           raft_state((struct raft *)&store->raft) != RAFT_LEADER;
+}
+
 void store_members_turn(struct store *store)
 {
     if (store->change.waits)
         change_step(store);
-    if (store->handover.waits)
+    if (store->handover.waits || handover_is_moot(store))
         store_handover_step(store);
     hang_up(store);
 }
@@ -332,7 +340,7 @@ void store_handover_step(void *data)
     struct handover *handover = &store->handover;
 
     handover->waits = false;
-    if (!handover->wanted || handover->in_flight)
+    if (!handover->wanted || (handover->in_flight && !handover_is_moot(store)))
         return;
     if (raft_state(&store->raft) == RAFT_LEADER) {
         if (!store_is_idle(store))

@@ -145,6 +145,9 @@ def test_a_followed_journal_shows_what_comes(cluster: Cluster) -> None:
     reader = "/bin/sh -c 'mkfifo /run/%n; while :; do cat /run/%n; done'"
     cluster.ctl(one, "start", write_service(one, "said.service", GLOBAL, execstart=reader))
     follower = Follower(one, "-o", "cat", "-n", "1", "said")
+    for host in cluster.hosts:  # What is written before would make a file of it, which is read again and again.
+        wait_until(lambda: host.run(["test", "-p", "/run/said.service"], check=False).returncode, 10,
+                   f"{host.name}'s reader to have made its pipe", accept=lambda code: code == 0)
     for number, host in enumerate((two, three, one, two)):
         host.run(["sh", "-c", f"echo hello {number} >/run/said.service"])
         follower.wait(f"hello {number}")
