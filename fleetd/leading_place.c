@@ -2,8 +2,9 @@
 /* The only voter has another address than its log says. Nobody else could take it out and add it anew, so it
  * changes the log itself (store_move_self()). But a copy of its disk finds just the same: so first it asks at
  * the old address. If it is not itself that answers there (one host may have several addresses), it asks for
- * as long as a host needs that is only being started; and it never moves while another host answers as this
- * server. */
+ * as long as a host needs that is only being started. Once another host has answered as this server, one of
+ * the two is a copy, and this one does not move any more before a person has started fleetd anew: the other
+ * one may only be rebooting, and would lose its standbys, and with them its hosts, to a copy. */
 #include <config.h>
 
 #include <stdlib.h>
@@ -17,7 +18,9 @@
 #include "raftstore/identify.h"
 #include "raftstore/limits.h"
 
-#define NOBODY_MS    10000u /* For so long nobody is at the old address. */
+#define NOBODY_MS 10000u /* For so long nobody is at the old address. */
+#define STALE_MS  3000u /* What was heard longer ago counts no more: this host stood still, or did not lead. \
+                         */
 #define COMPLAINT_MS 60000u
 
 struct relocation {
@@ -25,7 +28,9 @@ struct relocation {
     struct identify *identify;  /* Under way; NULL: none is. */
     char from[ADDRESS_MAX + 1]; /* The old address; "": none was asked about. */
     bool is_self;               /* This host itself answers there. */
+    bool is_other;              /* Another host has answered there as this server. */
     uint64_t nobody_ms;         /* Since when this server was not found there; 0: it was, or nobody asked. */
+    uint64_t answered_ms;       /* When that was last known. */
     uint64_t complaint_ms;      /* When the other one was told of last; 0: never. */
 };
 
@@ -51,9 +56,10 @@ static void complain(struct relocation *relocation)
         return;
     relocation->complaint_ms = now;
     log_error(
-        "This host is at %s, but another host answers as the same server at %s, where its log has it: was "
-        "the disk copied? As long as that one answers nobody can join this one. If this is the copy, stop "
-        "fleetd here, move %s away, and let the host join; if that is the copy, switch it off",
+        "This host is at %s, but another host answers, or has answered, as the same server at %s, where its "
+        "log "
+        "has it: was the disk copied? Nobody can join this one. If this is the copy, stop fleetd here, "
+        "move %s away, and let the host join; if that is the copy, switch it off, and restart fleetd here",
         daemon->cluster_address, relocation->from, daemon->config.data_dir);
 }
 
@@ -69,6 +75,7 @@ static void on_identified(enum identify_result result, const uint8_t *boot_id, v
     struct relocation *relocation = data;
 
     relocation->identify = NULL;
+    relocation->answered_ms = now_ms();
     relocation->is_self = result == IDENTIFY_THERE && is_own_boot(relocation->daemon, boot_id);
     if (result == IDENTIFY_NOBODY || result == IDENTIFY_OTHER) {
         if (relocation->nobody_ms == 0)
@@ -76,8 +83,7 @@ static void on_identified(enum identify_result result, const uint8_t *boot_id, v
         return;
     }
     relocation->nobody_ms = 0;
-    if (!relocation->is_self && !relocation->daemon->stopping)
-        complain(relocation);
+    relocation->is_other = !relocation->is_self;
 }
 
 bool relocation_is_safe(struct relocation *relocation, const char *from)
@@ -88,12 +94,18 @@ bool relocation_is_safe(struct relocation *relocation, const char *from)
         return false;
     if (!streq(relocation->from, from)) {
         snprintf(relocation->from, sizeof relocation->from, "%s", from);
-        relocation->is_self = false;
+        relocation->is_self = relocation->is_other = false;
         relocation->nobody_ms = 0;
     }
+    if (relocation->is_other) {
+        complain(relocation);
+        return false;
+    }
+    if (now_ms() - relocation->answered_ms > STALE_MS)
+        relocation->nobody_ms = 0;
     if (relocation->is_self || (relocation->nobody_ms != 0 && now_ms() - relocation->nobody_ms >= NOBODY_MS))
         return true;
-    relocation->identify = identify_start(daemon->port, relocation->from, daemon->member.server_id, NULL,
-                                          on_identified, relocation);
+    relocation->identify = identify_start(daemon->port, relocation->from, daemon->member.server_id,
+                                          daemon->identity.machine_id, on_identified, relocation);
     return false;
 }

@@ -408,6 +408,15 @@ static void link_trust(struct link *link)
     link_forget_waiting(link);
 }
 
+/* It may be a copy of a host that is only off at the moment, and nobody here can know: so it is said. */
+static void link_trust_moved(struct link *link)
+{
+    log_notice("Server %016" PRIx64
+               ", the only voter, calls from %s, and nobody is at %s, where it was: it is heard",
+               link->server_id, conn_peer(link->conn), link->address);
+    link_trust(link);
+}
+
 /* Where nobody is, nobody is told apart: it calls again. */
 static void link_end(struct link *link, enum identify_result result)
 {
@@ -443,7 +452,7 @@ static void judge_callers(struct inquiry *inquiry, enum identify_result result, 
         else if (inquiry->begun_ms < link->begun_ms)
             later = link;
         else if (link->may_move && result != IDENTIFY_THERE)
-            link_trust(link);
+            link_trust_moved(link);
         else
             link_end(link, result);
     }

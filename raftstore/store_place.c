@@ -140,6 +140,8 @@ static void end(struct moving *moving, enum store_outcome outcome, const char *r
 
 static void set_own_place(struct store *store, const char *address)
 {
+    if (store->raft_closed) /* libraft has freed the configuration. */
+        return;
     if (raft_compat_set_address(&store->raft, store->server_id, address) == RAFT_NOMEM)
         abort();
 }

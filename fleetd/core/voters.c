@@ -56,6 +56,18 @@ bool seat_has_moved(const struct seat *seat)
            !streq(seat->server->address, seat->machine->address);
 }
 
+const struct seat *voters_holder(const struct voters_view *view, const struct seat *seat)
+{
+    for (size_t i = 0; i < view->count; i++) {
+        const struct seat *other = &view->seats[i];
+
+        if (other != seat && other->server != NULL && seat->machine != NULL &&
+            streq(other->server->address, seat->machine->address))
+            return other;
+    }
+    return NULL;
+}
+
 /* ---- who is to vote ---- */
 
 static bool is_able(const struct seat *seat)
@@ -373,7 +385,8 @@ static bool add_standby(const struct voters_view *view, struct voters_plan *plan
     for (size_t i = 0; i < view->count; i++) {
         const struct seat *seat = &view->seats[i];
 
-        if (seat->voter || seat->standby || !(seat->order != 0 || seat->spare))
+        if (seat->voter || seat->standby || !(seat->order != 0 || seat->spare) ||
+            voters_holder(view, seat) != NULL)
             continue;
         if (best == NULL || (seat->order != 0 && (best->order == 0 || seat->order < best->order)))
             best = seat;
@@ -449,11 +462,44 @@ static bool remove_moved(const struct voters_view *view, struct voters_plan *pla
     return false;
 }
 
+static bool moves_itself(const struct voters_view *view, const struct seat *seat)
+{
+    return seat->self && seat->voter && view->voters == 1 && seat_has_moved(seat);
+}
+
+/* Whether this one waits for the address of 'seat', which will not be heard there any more. */
+static bool waits_for_place(const struct voters_view *view, const struct seat *waiting,
+                            const struct seat *seat)
+{
+    if (moves_itself(view, waiting))
+        return true;
+    if (waiting->server != NULL || !waiting->machine->alive || !is_out(seat))
+        return false;
+    if (!seat->voter)
+        return waiting->order != 0 || waiting->spare;
+    return waiting->order != 0 && !seat_answers(seat) && voters_can_spare(view, seat);
+}
+
+/* A host that is gone, and another one has got its address: in place of it, or by chance. */
+static bool make_room(const struct voters_view *view, struct voters_plan *plan)
+{
+    for (size_t i = 0; i < view->count; i++) {
+        const struct seat *waiting = &view->seats[i], *seat = voters_holder(view, waiting);
+
+        if (seat == NULL || seat->self || !waits_for_place(view, waiting, seat))
+            continue;
+        change(plan, seat, SERVER_REMOVED);
+        plan->address = seat->server->address;
+        return true;
+    }
+    return false;
+}
+
 static bool move_self(const struct voters_view *view, struct voters_plan *plan)
 {
     const struct seat *self = find_self(view);
 
-    if (self == NULL || !self->voter || view->voters > 1 || !seat_has_moved(self))
+    if (self == NULL || !moves_itself(view, self))
         return false;
     plan->act = VOTERS_MOVE_SELF;
     plan->server_id = self->machine->server_id;
@@ -504,9 +550,9 @@ void voters_plan(const struct voters_facts *facts, struct voters_plan *ret)
         voters_view_done(&view);
         return;
     }
-    if (!remove_stranger(&view, ret) && !move_self(&view, ret) && !remove_moved(&view, ret) &&
-        !give_way(&view, ret) && !waits_for_leader(&view, ret) && !voter_step(&view, ret) &&
-        !add_standby(&view, ret))
+    if (!remove_stranger(&view, ret) && !make_room(&view, ret) && !move_self(&view, ret) &&
+        !remove_moved(&view, ret) && !give_way(&view, ret) && !waits_for_leader(&view, ret) &&
+        !voter_step(&view, ret) && !add_standby(&view, ret))
         remove_standby(&view, ret);
     voters_say(&view, ret);
     voters_view_done(&view);

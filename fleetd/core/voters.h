@@ -29,6 +29,9 @@
  * are to be before the next one is taken out, but for one whose address another one is waiting for. A leader
  * that has moved hands over, and is treated like the others by the next one. Only if it is the only voter its
  * address is changed in place: there is nobody who could hear two of it.
+ *  - There are no two servers at one address (libraft refuses it). Who has the address of a server that will
+ * not be heard any more waits until that one is taken out, which is done at once if it can be spared; who has
+ * that of any other gets no part, and is in nobody's way.
  *  - One that is not to vote (demote, it leaves the cluster) is no standby either. The leader hands over
  *    before it loses its vote. If it is the only one that could vote, it keeps it.
  *  - One that must not lead votes only where others are too few. While it leads and a voter that may lead is

@@ -183,6 +183,18 @@ static void say_away(const struct voters_view *view, struct strbuf *to)
     }
 }
 
+/* Who cannot be added, and why. */
+static void say_taken(const struct voters_view *view, struct strbuf *to)
+{
+    for (size_t i = 0; i < view->count; i++) {
+        const struct seat *seat = &view->seats[i], *holder = voters_holder(view, seat);
+
+        if (seat->server == NULL && (seat->order != 0 || seat->spare) && holder != NULL)
+            strbuf_addf(to, "%s%s has the address of %s, and gets no copy of the data before that one is out",
+                        to->size > 0 ? "; " : "", seat_name(seat), seat_name(holder));
+    }
+}
+
 /* Once more, and nobody could decide anything. */
 static void say_danger(const struct voters_view *view, struct strbuf *to)
 {
@@ -224,6 +236,7 @@ void voters_say(const struct voters_view *view, struct voters_plan *plan)
                     plan->role == SERVER_REMOVED ? "needs no copy of the data any more"
                                                  : "becomes a standby for the voters");
     say_away(view, &text);
+    say_taken(view, &text);
     say_danger(view, &text);
     if (text.size > 0)
         snprintf(plan->why, sizeof plan->why, "%s", text.text);

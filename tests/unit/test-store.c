@@ -651,6 +651,44 @@ static void test_the_only_voter_moves(void **state)
     assert_string_equal(store_own_place(voter->store), voter->address);
 }
 
+/* It has the address now that its standby had: nothing can be at both, so that one is taken out first. */
+static void test_the_only_voter_moves_to_where_its_standby_was(void **state)
+{
+    struct world *w = *state;
+    struct node *voter, *standby;
+    struct answer answer = {0};
+    char place[ADDRESS_MAX + 1];
+    unsigned before;
+
+    found(w);
+    standby = join(w, false);
+    voter = leader(w);
+    propose_many(w, 0, 10, NODE_TEXT_SMALL);
+    WAIT(w, all_have(w, 10));
+    strcpy(place, standby->address);
+    move(w, standby);
+    world_close(w, voter);
+    before = w->closed;
+    port_close(voter->port, on_closed, w);
+    WAIT(w, w->closed > before);
+    strcpy(voter->address, place);
+    voter->leads = false;
+    node_listen(voter);
+    open_node(voter);
+    WAIT(w, leader(w) != NULL);
+
+    store_move_self(voter->store, on_answer, &answer);
+    WAIT(w, answer.came);
+    assert_int_equal(answer.outcome, STORE_REFUSED);
+    assert_string_not_equal(store_own_place(voter->store), voter->address);
+    change(w, standby, SERVER_REMOVED);
+    move_self(w, voter);
+    assert_string_equal(store_own_place(voter->store), place);
+    open_node(standby);
+    change(w, standby, SERVER_STANDBY);
+    assert_equal_everywhere(w, 10);
+}
+
 static void copy_files(const struct node *from, const struct node *to)
 {
     _cleanup_(freep) char *command =
@@ -929,6 +967,7 @@ int main(void)
         TEST(test_bad_members_are_refused),
         TEST(test_late_joiner_gets_the_snapshot),
         TEST(test_the_only_voter_moves),
+        TEST(test_the_only_voter_moves_to_where_its_standby_was),
         TEST(test_a_copy_of_the_only_voter_gets_nobody),
         TEST(test_all_voters_have_moved),
         TEST(test_close_answers_everything),
