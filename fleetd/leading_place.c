@@ -19,8 +19,9 @@
 #include "raftstore/limits.h"
 
 #define NOBODY_MS 10000u /* For so long nobody is at the old address. */
-#define STALE_MS  3000u /* What was heard longer ago counts no more: this host stood still, or did not lead. \
-                         */
+#define STALE_MS                                                                               \
+    3000u /* What was heard longer ago counts no more: this host stood still, or did not lead. \
+           */
 #define COMPLAINT_MS 60000u
 
 struct relocation {
@@ -56,10 +57,10 @@ static void complain(struct relocation *relocation)
         return;
     relocation->complaint_ms = now;
     log_error(
-        "This host is at %s, but another host answers, or has answered, as the same server at %s, where its "
-        "log "
-        "has it: was the disk copied? Nobody can join this one. If this is the copy, stop fleetd here, "
-        "move %s away, and let the host join; if that is the copy, switch it off, and restart fleetd here",
+        "This host is at %s, but another host answers as the same server at %s, where its log has it, or has "
+        "since fleetd was started: was the disk copied? Nobody can join this one. If this is the copy, stop "
+        "fleetd here, move %s away, and let the host join; if that is the copy, switch it off, and restart "
+        "fleetd here",
         daemon->cluster_address, relocation->from, daemon->config.data_dir);
 }
 
