@@ -8,8 +8,8 @@
 #define FUZZ_HOST        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define FUZZ_HOST_LEADER "10.0.0.2:7390"
 
-/* Fills in what is the same for all: the loop, configuration and identity, with a data
- * directory in which there is only a key. */
+/* Fills in what is the same for all: the loop, configuration and identity, with a data directory in which
+ * there is only a key. */
 void fuzz_host_begin(struct daemon *daemon);
 
 /* Gives it a certificate, as one that has joined has. */
