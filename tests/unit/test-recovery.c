@@ -28,7 +28,8 @@
 #include "fleetd/member.h"
 #include "fleetd/recovery.h"
 #include "raftstore/offline.h"
-#include "store-node.h"
+#include "tests/unit/cluster-world.h"
+#include "tests/unit/store-node.h"
 
 #define MACHINE "0123456789abcdef0123456789abcdef"
 #define HOUR_MS (3600u * 1000)
@@ -234,17 +235,6 @@ static void test_looking_at_a_superseded_host(void **state)
 
 /* ---- --restore ---- */
 
-static void apply(struct registry *registry, Fleet__Command *command)
-{
-    _cleanup_(freep) uint8_t *bytes = NULL;
-    size_t size;
-
-    command->format = COMMAND_FORMAT;
-    command->wall_ms = 1000;
-    assert_int_equal(command_encode(command, &bytes, &size), 0);
-    assert_int_equal(registry_apply(registry, bytes, size)->status, 0);
-}
-
 /* A registry in which somebody has said how long certificates hold. */
 static struct registry *new_cluster(const char *lifetime)
 {
@@ -259,14 +249,14 @@ static struct registry *new_cluster(const char *lifetime)
     create.level = 1;
     command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
     command.create_cluster = &create;
-    apply(registry, &command);
+    cluster_apply(registry, &command, 1000);
     setting.name = (char *)"certificate_lifetime";
     setting.value = (char *)lifetime;
     change.changes = settings;
     change.n_changes = 1;
     command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
     command.change_settings = &change;
-    apply(registry, &command);
+    cluster_apply(registry, &command, 1000);
     return registry;
 }
 
