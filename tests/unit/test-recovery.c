@@ -233,6 +233,23 @@ static void test_looking_at_a_superseded_host(void **state)
     assert_says("are not to be used");
 }
 
+/* That there is no place to read the log in does not mean that there is no log: whoever believes that
+ * restores a backup, and loses what is newer. */
+static void test_looking_without_a_place_for_it(void **state)
+{
+    const char *before = getenv("TMPDIR");
+    _cleanup_(freep) char *kept = before != NULL ? xstrdup(before) : NULL;
+    _cleanup_(freep) char *nowhere = xasprintf("%s/none", w.directory);
+
+    become_member();
+    assert_int_equal(setenv("TMPDIR", nowhere, 1), 0);
+    assert_int_equal(show(), -EIO);
+    assert_says("No such file or directory. TMPDIR says where else");
+    assert_null(strstr(w.said, "keeps no copy"));
+    assert_int_equal(kept != NULL ? setenv("TMPDIR", kept, 1) : unsetenv("TMPDIR"), 0);
+    assert_int_equal(show(), 0);
+}
+
 /* ---- --restore ---- */
 
 /* A registry in which somebody has said how long certificates hold. */
@@ -307,6 +324,7 @@ int main(void)
         TEST(test_looking),
         TEST(test_looking_at_an_interrupted_recovery),
         TEST(test_looking_at_a_superseded_host),
+        TEST(test_looking_without_a_place_for_it),
         TEST(test_a_restored_host_is_certified_as_the_settings_say),
     };
 
