@@ -214,7 +214,7 @@ static void move_self(struct voting *voting)
 {
     struct store *store = voting->daemon->store;
 
-    if (!relocation_is_safe(voting->relocation, store_own_place(store)))
+    if (!relocation_look(voting->relocation, store_own_place(store)))
         return;
     voting->busy = true;
     store_move_self(store, on_moved, voting);
