@@ -680,11 +680,12 @@ static const struct registry_unit *replacer_of(const char *unit)
     return registry_unit(truth, replacer_name(unit));
 }
 
+/* Two that are both nowhere, as when every host is cordoned or drained, are not together. */
 static bool is_replaced(const char *unit, const char *machine_id)
 {
     const struct registry_unit *replacer = replacer_of(unit);
 
-    return replacer != NULL && replacer->desired != UNIT_STATE_INACTIVE &&
+    return machine_id[0] != '\0' && replacer != NULL && replacer->desired != UNIT_STATE_INACTIVE &&
            streq(replacer->target, machine_id);
 }
 
