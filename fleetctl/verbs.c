@@ -120,7 +120,8 @@ const struct verb verbs[] = {
     {"remove-machine", "MACHINE...", "Take machines out of the cluster for good",
      "They are told so, stop what they have of the cluster's units, and get in again only with a new token. "
      "One that has units is drained first, or removed with --force: then they are stopped there before they "
-     "are started elsewhere.",
+     "are started elsewhere. Not even with --force goes one that votes while too few of the other voters "
+     "answer.",
      1, ANY, "No machines given", OPTION_FORCE | OPTION_FULL, false, verb_remove_machine},
     {"restart", "UNIT|PATTERN...", "Restart what runs of units, on every machine",
      "A unit that is loaded, has finished or has failed is started.", 1, ANY, "No units given",
@@ -129,9 +130,10 @@ const struct verb verbs[] = {
      "By a name: all certificates of that name.", 1, ANY, "No certificates given", 0, false,
      verb_revoke_client_cert},
     {"rotate-authority", "", "Replace the authority that signs certificates",
-     "All machines first trust the new authority, then get certificates of it, then forget the old one, "
-     "without a connection that ends. Machines that are away are waited for; with --force they are left "
-     "behind, and need a new token to come back.",
+     "All machines first trust the new authority, then get certificates of it, then forget the old one. "
+     "Connections of members do not end by it; those of whoever has signed himself a certificate with the "
+     "old authority's key do. Machines that are away are waited for; with --force they are left behind, and "
+     "need a new token to come back.",
      0, 0, NULL,
      OPTION_ROTATE | OPTION_FORCE | OPTION_NO_BLOCK | OPTION_DEADLINE | OPTION_FULL | OPTION_OUTPUT, false,
      verb_rotate_authority},

@@ -82,11 +82,11 @@ tests_unit_test_going_down_SOURCES = tests/unit/test-going-down.c fleetd/going_d
 tests_unit_test_going_down_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_going_down_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_going_down_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(CMOCKA_LIBS)
-tests_unit_test_proving_SOURCES = tests/unit/test-proving.c fleetd/proving.c fleetd/member.c fleetd/member.h
+tests_unit_test_proving_SOURCES = tests/unit/test-proving.c $(CLUSTER_WORLD) fleetd/proving.c fleetd/member.c fleetd/member.h
 tests_unit_test_proving_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(INIH_CFLAGS)
 tests_unit_test_proving_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_proving_LDADD = fleetd/libapi.a $(RAFTSTORE_LIBS) $(PKI_LIBS) $(INIH_LIBS) $(CMOCKA_LIBS)
-tests_unit_test_recovery_SOURCES = tests/unit/test-recovery.c tests/unit/store-node.c tests/unit/store-node.h \
+tests_unit_test_recovery_SOURCES = tests/unit/test-recovery.c $(CLUSTER_WORLD) tests/unit/store-node.c tests/unit/store-node.h \
 	fleetd/recovery.c fleetd/recovery.h fleetd/member.c fleetd/member.h fleetd/data_lock.c fleetd/data_lock.h \
 	fleetd/founding.c fleetd/founding.h fleetd/credentials.c fleetd/credentials.h
 tests_unit_test_recovery_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(INIH_CFLAGS) \

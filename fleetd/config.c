@@ -364,6 +364,8 @@ static int add_moved(struct config *config, const char *pair, struct err *err)
         return r;
     if (strlist_has(&config->moved_from, from))
         return err_set(err, -EINVAL, "%s has moved to two places", from);
+    if (strlist_has(&config->moved_to, to))
+        return err_set(err, -EINVAL, "two hosts have moved to %s", to);
     if (config->moved_from.count == CONFIG_MOVED_MAX)
         return err_set(err, -E2BIG, "more than CONFIG_MOVED_MAX (%u) pairs", CONFIG_MOVED_MAX);
     strlist_add(&config->moved_from, from);

@@ -207,9 +207,9 @@ void level_step(struct daemon *daemon);
 /* leading_place.c: the only voter takes its new address. */
 struct relocation *relocation_new(struct daemon *daemon);
 void relocation_free(struct relocation *relocation);
-/* Whether no other host answers as this server at 'from', where it was: asked once a second until it is so.
- */
-bool relocation_is_safe(struct relocation *relocation, const char *from);
+/* Asks who is at 'from', where this server was, as often as it is called, until it is known that no other
+ * host answers as this server there: true. */
+bool relocation_look(struct relocation *relocation, const char *from);
 
 /* leading_voters.c: who votes. */
 struct voting *voting_new(struct daemon *daemon);

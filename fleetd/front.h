@@ -10,12 +10,13 @@
  *
  * Everything is bounded. Connections: FRONT_CONNECTIONS_MAX together, FRONT_PER_ADDRESS_MAX of one address
  * (of IPv6: of one /64 network); who comes beyond that is closed at once, and so cannot keep others out. Of
- * these, FRONT_HANDSHAKES_PER_ADDRESS_MAX may not have shown a certificate yet; for one more, the one that
- * has been silent longest goes (base/origin.h), so that a crowd does not keep out who is behind the same
- * address. Memory of one: FRONT_BUFFERS_MAX for what is on its way in either direction, and what GnuTLS
- * keeps; reading stops while the other side does not read. Time: FRONT_HANDSHAKE_MS for the handshake;
- * FRONT_STALL_MS in which the client takes nothing of what is there for it; for all else the HTTP server has
- * limits, and ends the connection. It also ends when the client's certificate does. */
+ * these, FRONT_HANDSHAKES_PER_ADDRESS_MAX may not have shown a certificate yet; for one more, the
+ * oldest goes, in a network one of the address that has most (base/origin.h), so that a crowd does not keep
+ * out who is behind the same address. Memory of one: FRONT_BUFFERS_MAX for what is on its way in either
+ * direction, and what GnuTLS keeps; reading stops while the other side does not read. Time:
+ * FRONT_HANDSHAKE_MS for the handshake; FRONT_STALL_MS in which the client takes nothing of what is there for
+ * it; for all else the HTTP server has limits, and ends the connection. It also ends when the client's
+ * certificate does. */
 #pragma once
 
 #include <stdbool.h>

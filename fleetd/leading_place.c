@@ -87,7 +87,7 @@ static void on_identified(enum identify_result result, const uint8_t *boot_id, v
     relocation->is_other = !relocation->is_self;
 }
 
-bool relocation_is_safe(struct relocation *relocation, const char *from)
+bool relocation_look(struct relocation *relocation, const char *from)
 {
     struct daemon *daemon = relocation->daemon;
 

@@ -217,7 +217,7 @@ static void move_self(struct voting *voting)
     /* A copy with the same machine id may have registered another address for it: this host is in its place.
      */
     if (streq(store_own_place(store), voting->daemon->cluster_address) ||
-        !relocation_is_safe(voting->relocation, store_own_place(store)))
+        !relocation_look(voting->relocation, store_own_place(store)))
         return;
     voting->busy = true;
     store_move_self(store, on_moved, voting);

@@ -30,32 +30,35 @@ static const char *old_place(const struct daemon *daemon)
     return place;
 }
 
+/* 'names': where they are, by the log; NULL: that is not wanted. */
 static size_t count_voters(const struct daemon *daemon, struct strbuf *names)
 {
     struct store_server servers[RAFT_SERVERS_MAX];
     size_t count = store_servers(daemon->store, servers, RAFT_SERVERS_MAX), voters = 0;
 
-    for (size_t i = 0; i < count; i++)
-        if (servers[i].role == SERVER_VOTER)
-            strbuf_addf(names, "%s%s", voters++ > 0 ? ", " : "", servers[i].address);
+    for (size_t i = 0; i < count; i++) {
+        if (servers[i].role != SERVER_VOTER)
+            continue;
+        if (names != NULL)
+            strbuf_addf(names, "%s%s", voters > 0 ? ", " : "", servers[i].address);
+        voters++;
+    }
     return voters;
 }
 
 void place_start(struct daemon *daemon)
 {
     const char *place = old_place(daemon);
-    struct strbuf names = {0};
 
     if (*place == '\0')
         return;
-    if (count_voters(daemon, &names) > 1)
+    if (count_voters(daemon, NULL) > 1)
         log_notice(
             "This host is at %s now, and its log has it at %s: the leader will take it out of the consensus, "
             "and add it anew",
             daemon->cluster_address, place);
     else
         log_notice("This host is at %s now, and its log has it at %s", daemon->cluster_address, place);
-    strbuf_done(&names);
 }
 
 static void complain(struct daemon *daemon)

@@ -275,6 +275,8 @@ int offline_read(const char *data_dir, const uint8_t cluster_id[CLUSTER_ID_SIZE]
         return -ENOENT;
     log.registry = registry_new();
     r = load(directory, server_id, &log, err);
+    if (r == -ENOENT) /* There is a log. What else was not there, 'err' says. */
+        r = -EIO;
     state.term = log.term;
     state.last_index = log.last_index;
     if (r >= 0)

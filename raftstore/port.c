@@ -170,7 +170,7 @@ const char *port_listening(const struct port *port)
 
 /* Too many peers that are not known yet: one of the place that has most of them goes (base/origin.h), the one
  * that has been silent longest, for one that means it says Hello at once. */
-static void drop_oldest_handshake(struct port *port)
+static void drop_of_crowd(struct port *port)
 {
     struct conn *unknown[HANDSHAKES_MAX], *conn, *worst;
     struct origin origins[HANDSHAKES_MAX];
@@ -201,7 +201,7 @@ static void on_connection(uv_stream_t *stream, int status)
     if (port->closing)
         return;
     if (port->handshakes >= HANDSHAKES_MAX)
-        drop_oldest_handshake(port);
+        drop_of_crowd(port);
     conn_start_accepted(conn_new(port, false), stream);
 }
 

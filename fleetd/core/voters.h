@@ -21,17 +21,17 @@
  *  - Without another host, votes of hosts that are gone are dropped in pairs: an odd number stays, and more
  *    losses are survived by it. A single one keeps its vote.
  *  - One that answers gives up its vote only if those that are left have a majority that answers. That holds
- * for one whose machine was removed, too.
+ *    for one whose machine was removed, too.
  *  - Nobody is made a voter, or added, who is not alive. What is no registered machine's is removed.
  *  - One whose host is there, but at another address, is removed, too, and then added like any other:
- * nobody's address is changed in place. Else one half of the servers could hear it at the old one, and the
- * other half a copy of it at the new one (docs/RAFT.md §5). One voter after the other: there are as many as
- * are to be before the next one is taken out, but for one whose address another one is waiting for. A leader
- * that has moved hands over, and is treated like the others by the next one. Only if it is the only voter its
- * address is changed in place: there is nobody who could hear two of it.
+ *    nobody's address is changed in place. Else one half of the servers could hear it at the old one, and
+ *    the other half a copy of it at the new one (docs/RAFT.md §5). One voter after the other: there are as
+ *    many as are to be before the next one is taken out, but for one whose address another one is waiting
+ *    for. A leader that has moved hands over, and is treated like the others by the next one. Only if it is
+ *    the only voter its address is changed in place: there is nobody who could hear two of it.
  *  - There are no two servers at one address (libraft refuses it). Who has the address of a server that will
- * not be heard any more waits until that one is taken out, which is done at once if it can be spared; who has
- * that of any other gets no part, and is in nobody's way.
+ *    not be heard any more waits until that one is taken out, which is done at once if it can be spared; who
+ *    has that of any other gets no part, and is in nobody's way.
  *  - One that is not to vote (demote, it leaves the cluster) is no standby either. The leader hands over
  *    before it loses its vote. If it is the only one that could vote, it keeps it.
  *  - One that must not lead votes only where others are too few. While it leads and a voter that may lead is
@@ -40,7 +40,7 @@
  *  - There is one standby beyond those that are to vote, if there is a host for it; it is replaced if it is
  *    lost.
  *  - While nothing else changes, every way ends, no step undoes an earlier one, and another leader among
- * those that are to vote would change nothing. */
+ *    those that are to vote would change nothing. */
 #pragma once
 
 #include <stdbool.h>

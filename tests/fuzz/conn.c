@@ -62,6 +62,19 @@ bool fuzz_conn_is_closed(const struct conn *conn)
     return conn->reason != NULL;
 }
 
+void fuzz_conn_speak(struct conn *conn, const uint8_t *data, size_t size,
+                     void (*say)(struct conn *conn, const uint8_t *data, size_t size), void (*settle)(void))
+{
+    for (size_t at = 0; at + 2 <= size && !fuzz_conn_is_closed(conn);) {
+        size_t left = size - at - 2, step = (size_t)data[at] << 8 | data[at + 1];
+
+        step = step < left ? step : left;
+        say(conn, data + at + 2, step);
+        settle();
+        at += 2 + step;
+    }
+}
+
 void fuzz_conn_end(struct conn *conn, const Fleet__Welcome *refusal)
 {
     if (conn == dialled)

@@ -36,5 +36,10 @@ void fuzz_conn_welcome(struct conn *conn, const Fleet__Welcome *welcome);
 void fuzz_conn_says(struct conn *conn, const uint8_t *bytes, size_t size);
 bool fuzz_conn_is_closed(const struct conn *conn); /* By this side. */
 
+/* An input of messages, each behind its size in two bytes: 'say' is to say one, as it is or put right, and
+ * 'settle' to do what is due then. The rest is dropped when this side closes. */
+void fuzz_conn_speak(struct conn *conn, const uint8_t *data, size_t size,
+                     void (*say)(struct conn *conn, const uint8_t *data, size_t size), void (*settle)(void));
+
 /* It ends, and is freed. 'refusal' may be NULL. */
 void fuzz_conn_end(struct conn *conn, const Fleet__Welcome *refusal);

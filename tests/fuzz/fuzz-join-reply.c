@@ -177,9 +177,6 @@ static void end(struct conn *conn)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct pki_info leader = {
-        .name = {.kind = PKI_MACHINE, .id = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"}};
-    static const Fleet__Welcome welcome = FLEET__WELCOME__INIT;
     _cleanup_(freep) uint8_t *right = NULL;
     struct conn *conn;
     size_t right_size = 0;
@@ -187,12 +184,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0)
         return 0;
     begin();
-    fuzz_conn_set(&(struct fuzz_conn_facts){.info = leader, .proved = true, .on_sent = check_sent});
-    for (unsigned i = 0; i < 10 && fuzz_conn_dialled() == NULL; i++)
-        fuzz_host_turn();
-    conn = fuzz_conn_dialled();
-    assert(conn != NULL);
-    fuzz_conn_welcome(conn, &welcome);
+    conn = fuzz_host_dials(check_sent);
     assert(requests == 1);
     right = put_right(data[0], data + 1, size - 1, &right_size);
     if (right != NULL)

@@ -233,18 +233,6 @@ static void say(struct conn *conn, const uint8_t *data, size_t size)
     fuzz_conn_says(conn, bytes != NULL ? bytes : data, size);
 }
 
-static void speak(struct conn *conn, const uint8_t *data, size_t size)
-{
-    for (size_t at = 0; at + 2 <= size && !fuzz_conn_is_closed(conn);) {
-        size_t left = size - at - 2, step = (size_t)data[at] << 8 | data[at + 1];
-
-        step = step < left ? step : left;
-        say(conn, data + at + 2, step);
-        fuzz_host_turn();
-        at += 2 + step;
-    }
-}
-
 /* ---- the host ---- */
 
 static void on_wanted(const char *name, enum unit_state desired, void *data)
@@ -313,19 +301,11 @@ static void end(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct pki_info leader = {
-        .name = {.kind = PKI_MACHINE, .id = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"}};
-    static const Fleet__Welcome welcome = FLEET__WELCOME__INIT;
     struct conn *conn;
 
     begin();
-    fuzz_conn_set(&(struct fuzz_conn_facts){.info = leader, .proved = true, .on_sent = check_sent});
-    for (unsigned i = 0; i < 10 && fuzz_conn_dialled() == NULL; i++)
-        fuzz_host_turn();
-    conn = fuzz_conn_dialled();
-    assert(conn != NULL);
-    fuzz_conn_welcome(conn, &welcome);
-    speak(conn, data, size);
+    conn = fuzz_host_dials(check_sent);
+    fuzz_conn_speak(conn, data, size, say, fuzz_host_turn);
     agent_wanted_each(host.agent, on_wanted, NULL);
     fuzz_host_check(&host);
     end();

@@ -62,18 +62,6 @@ static void say(struct conn *conn, const uint8_t *data, size_t size)
     fuzz_conn_says(conn, bytes != NULL ? bytes : data, size);
 }
 
-static void speak(struct conn *conn, const uint8_t *data, size_t size)
-{
-    for (size_t at = 0; at + 2 <= size && !fuzz_conn_is_closed(conn);) {
-        size_t left = size - at - 2, step = (size_t)data[at] << 8 | data[at + 1];
-
-        step = step < left ? step : left;
-        say(conn, data + at + 2, step);
-        fuzz_leader_settle();
-        at += 2 + step;
-    }
-}
-
 /* Only a command of a person, through the API, may change what another machine is. */
 static void check_other_machine(const struct fuzz_leader *leader)
 {
@@ -95,7 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     conn = fuzz_conn_accepted();
     callbacks = downlink_accept(leader->daemon.downlink, conn, FUZZ_MACHINE_A, &session);
     fuzz_conn_begin(conn, callbacks, session);
-    speak(conn, data, size);
+    fuzz_conn_speak(conn, data, size, say, fuzz_leader_settle);
     leading_chores(&leader->daemon);
     leading_tick(&leader->daemon);
     fuzz_leader_settle();

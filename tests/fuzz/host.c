@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "tests/fuzz/authority.h"
+#include "tests/fuzz/conn.h"
 
 static uv_loop_t loop;
 static char directory[128];
@@ -122,6 +123,24 @@ void fuzz_host_turn(void)
 {
     uv_update_time(&loop);
     uv_run(&loop, UV_RUN_NOWAIT);
+}
+
+struct conn *fuzz_host_dials(void (*on_sent)(const uint8_t *bytes, size_t size))
+{
+    static const Fleet__Welcome welcome = FLEET__WELCOME__INIT;
+    const struct fuzz_conn_facts facts = {
+        .info = {.name = {.kind = PKI_MACHINE, .id = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"}},
+        .proved = true,
+        .on_sent = on_sent};
+    struct conn *conn;
+
+    fuzz_conn_set(&facts);
+    for (unsigned i = 0; i < 10 && fuzz_conn_dialled() == NULL; i++)
+        fuzz_host_turn();
+    conn = fuzz_conn_dialled();
+    assert(conn != NULL);
+    fuzz_conn_welcome(conn, &welcome);
+    return conn;
 }
 
 void fuzz_host_end(struct daemon *daemon)

@@ -8,8 +8,8 @@
 #define FUZZ_HOST        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define FUZZ_HOST_LEADER "10.0.0.2:7390"
 
-/* Fills in what is the same for all: the loop, configuration and identity, with a data
- * directory in which there is only a key. */
+/* Fills in what is the same for all: the loop, configuration and identity, with a data directory in which
+ * there is only a key. */
 void fuzz_host_begin(struct daemon *daemon);
 
 /* Gives it a certificate, as one that has joined has. */
@@ -20,6 +20,10 @@ void fuzz_host_check(const struct daemon *daemon);
 
 /* Runs what is due on the loop. */
 void fuzz_host_turn(void);
+
+/* The connection that it dials, as it must within a few turns, to one who proves to be its leader and takes
+ * it in. 'on_sent' as of struct fuzz_conn_facts. */
+struct conn *fuzz_host_dials(void (*on_sent)(const uint8_t *bytes, size_t size));
 
 /* Nothing is left on the loop. The directory is removed. */
 void fuzz_host_end(struct daemon *daemon);

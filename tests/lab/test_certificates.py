@@ -15,6 +15,8 @@ from testing import lab_test
 from witness import assert_stays, fleetd_pid, lives, start_jobs
 
 NAMES = [f"job@{i}.service" for i in range(6)]
+STRANGER = "deadbeef" * 4  # A machine id, and a server id, of nobody.
+NO_MORE = "its certificate is of an authority that is not trusted any more"
 
 # Starts and stops units until a file appears; says how often, and what went wrong.
 LOAD = r"""
@@ -132,9 +134,6 @@ def test_a_token_from_before_a_rotation(cluster: Cluster) -> None:
     joined = cluster.ctl(late, "join", one.ip, "--token-file=-", input=new)
     assert f"as machine {late.machine_id}" in joined.stdout, joined
     cluster.wait_ready(4)
-
-STRANGER = "deadbeef" * 4  # A machine id, and a server id, of nobody.
-NO_MORE = "its certificate is of an authority that is not trusted any more"
 
 
 def calls(thief: Host, name: str, *arguments: str) -> list[str]:

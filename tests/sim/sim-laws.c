@@ -13,29 +13,29 @@
  *     was repeated is there once.
  *  3. A host is lost only when no byte of its session has reached the leader's host for a full ttl (or had
  *     not, when the leader stood still), and that leader has led for as long. What a session carries after
- * its goodbye does not count: fleetd says it when it has been told to stop; nor what a removed host says.
+ *     its goodbye does not count: fleetd says it when it has been told to stop; nor what a removed host says.
  *  4. A unit that is not global never begins to run while another host still runs it. Two exceptions.
  *     OnDisconnect=keep: one of the two was declared lost after it was last told to have the unit. Drain: the
  *     history hands the unit over from the one to the other. Where the one that begins was started for
  *     OnDisconnect=stop, a person must have confirmed that the other host is lost. Neither counts where both
  *     processes were started for OnDisconnect=stop; there it counts if one of the hosts stood still as a
- * whole when its lease ended.
+ *     whole when its lease ended.
  *  5. fleetd starts only what was decided for its host, and stops or restarts a process only if the history
  *     has, since the generation for which it was started, a version that does not want it there, so; wants it
  *     restarted; or wants it under a lease that it has not; or has removed the host. What differs in
- * [X-Fleet] only is the same. (One exception: a fleetd that was killed before systemd had answered asks for a
- * restart once more.)
+ *     [X-Fleet] only is the same. (One exception: a fleetd that was killed before systemd had answered asks
+ *     for a restart once more.)
  *  6. A placed unit is moved only off a host that this term's leader has declared lost, that is being
  *     drained or shut down, or that its text does not allow any more; on which it has failed, if it asks for
- * that; or, with OnDisconnect=stop, where fleetd has been silent for a ttl.
+ *     that; or, with OnDisconnect=stop, where fleetd has been silent for a ttl.
  *  7. No version places two conflicting units together, nor a unit away from what it must be with.
  *  8. Each process under a lease has a larger fencing token than those on other hosts before it.
  *  9. A copy of a host, of its disk or of its machine id, is taken in only when that one has been silent.
- * (Then the two share one name, and laws 4 and 8 say nothing of what ran on either.)
+ *     (Then the two share one name, and laws 4 and 8 say nothing of what ran on either.)
  * 10. The last voter keeps its vote; and one that answers loses it only if a majority of those that are left
- * answers.
+ *     answers.
  * 11. A host takes itself for removed only if the history has removed it, as that server; or a copy that had
- * joined in its place.
+ *     joined in its place.
  * And when faults are over: see sim_law_converged(). */
 #include <config.h>
 
@@ -680,11 +680,12 @@ static const struct registry_unit *replacer_of(const char *unit)
     return registry_unit(truth, replacer_name(unit));
 }
 
+/* Two that are both nowhere, as when every host is cordoned or drained, are not together. */
 static bool is_replaced(const char *unit, const char *machine_id)
 {
     const struct registry_unit *replacer = replacer_of(unit);
 
-    return replacer != NULL && replacer->desired != UNIT_STATE_INACTIVE &&
+    return machine_id[0] != '\0' && replacer != NULL && replacer->desired != UNIT_STATE_INACTIVE &&
            streq(replacer->target, machine_id);
 }
 

@@ -45,13 +45,17 @@ static size_t world_servers(struct store_server *servers, size_t max, void *data
 {
     const struct world *world = data;
 
-    assert_true(max >= 3);
+    assert_true(max >= 4);
     servers[0] = (struct store_server){.id = 1, .address = "10.0.0.1:7390", .role = SERVER_VOTER};
     servers[1] = (struct store_server){.id = 9, .address = "10.0.0.9:7390", .role = SERVER_STANDBY};
     if (!world->two_voters)
         return 2;
     servers[2] = (struct store_server){.id = 2, .address = "10.0.0.2:7390", .role = SERVER_VOTER};
-    return 3;
+    if (!world->silent_voter)
+        return 3;
+    servers[3] = (struct store_server){
+        .id = 3, .address = "10.0.0.3:7390", .role = SERVER_VOTER, .silent_ms = UINT64_MAX};
+    return 4;
 }
 
 static uint64_t world_leader(void *data)

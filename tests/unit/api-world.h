@@ -64,7 +64,8 @@ struct world {
     unsigned asks_cancelled, hand_overs;
     const char *mute; /* A machine that cannot be asked. */
     /* How things are among the voters, made from the registry. */
-    bool two_voters; /* The server with id 2, too. */
+    bool two_voters;   /* The server with id 2, too... */
+    bool silent_voter; /* ...and besides one with id 3, which does not answer. */
     bool no_leader;
     struct voters_facts facts;
     struct store_server servers[8];

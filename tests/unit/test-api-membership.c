@@ -282,6 +282,22 @@ static void test_last_voter_is_kept(void **state)
     assert_int_equal(world->hand_overs, 0);
 }
 
+/* Likewise: of three voters two answer, and one of these is to go. */
+static void test_a_vote_that_is_needed_is_kept(void **state)
+{
+    struct world *world = *state;
+    struct ask forced = {.method = "DELETE", .path = V1 "/machines/" ID_B, .query = "force=yes"};
+
+    add_three(world);
+    world->two_voters = world->silent_voter = true;
+    ask_raw(world, &forced);
+    assert_error(world, 409, "host votes, and of the 2 other voters only 1 answers");
+    assert_non_null(registry_machine(world->registry, ID_B));
+    world->silent_voter = false;
+    ask_raw(world, &forced);
+    assert_int_equal(world->status, 204);
+}
+
 static void test_leader_is_removed_by_the_next_one(void **state)
 {
     struct world *world = *state;
@@ -428,6 +444,7 @@ int main(void)
         TEST(test_machine_with_units_is_kept),
         TEST(test_lost_machine_with_units_is_removed),
         TEST(test_last_voter_is_kept),
+        TEST(test_a_vote_that_is_needed_is_kept),
         TEST(test_leader_is_removed_by_the_next_one),
         TEST(test_authority_is_rotated),
         TEST(test_rotation_is_cancelled),

@@ -484,6 +484,23 @@ static void test_who_is_gone_does_not_count(void **state)
     world_done(&w);
 }
 
+/* Of five, "d" and "e"; and a while later what has happened until then is forgotten. */
+static void two_are_missing(struct world *w)
+{
+    loses_power(w, "d");
+    loses_power(w, "e");
+    advance(w, TTL_MS);
+    assert_int_equal(state_of(w, "d"), MACHINE_MISSING);
+    world_forget(w);
+}
+
+static void assert_nothing_leaves_a(struct world *w)
+{
+    advance(w, GATHER_MS);
+    assert_int_equal(w->schedules, 0);
+    assert_string_equal(placed_on(w, "x.service"), "a");
+}
+
 /* Nobody knows what has become of two of five: two of the other three are most of those that could go on. */
 static void test_who_is_missing_does_not_count(void **state)
 {
@@ -491,17 +508,11 @@ static void test_who_is_missing_does_not_count(void **state)
 
     some_machines(&w, 5);
     runs_on_a(&w, NULL);
-    loses_power(&w, "d");
-    loses_power(&w, "e");
-    advance(&w, TTL_MS);
-    assert_int_equal(state_of(&w, "d"), MACHINE_MISSING);
-    world_forget(&w);
+    two_are_missing(&w);
     is_shut_down(&w, "a", true);
     is_shut_down(&w, "b", true);
     assert_true(is_ready(&w, "a") && is_ready(&w, "b"));
-    advance(&w, GATHER_MS);
-    assert_int_equal(w.schedules, 0);
-    assert_string_equal(placed_on(&w, "x.service"), "a");
+    assert_nothing_leaves_a(&w);
     world_done(&w);
 }
 
@@ -514,16 +525,10 @@ static void test_who_went_in_order_counts_when_it_is_missing(void **state)
     runs_on_a(&w, NULL);
     is_shut_down(&w, "d", true);
     is_shut_down(&w, "e", true);
-    loses_power(&w, "d");
-    loses_power(&w, "e");
-    advance(&w, TTL_MS);
-    assert_int_equal(state_of(&w, "d"), MACHINE_MISSING);
-    world_forget(&w);
+    two_are_missing(&w);
     is_shut_down(&w, "a", true);
     assert_true(is_ready(&w, "a"));
-    advance(&w, GATHER_MS);
-    assert_int_equal(w.schedules, 0);
-    assert_string_equal(placed_on(&w, "x.service"), "a");
+    assert_nothing_leaves_a(&w);
     world_done(&w);
 }
 

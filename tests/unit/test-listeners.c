@@ -170,11 +170,8 @@ static void assert_served(struct world *w, int fd)
     close(fd);
 }
 
-/* A port that is free on loopback, for a moment at least. */
-/*
- * A port that no address of this machine uses. It lies below those that the kernel hands out by itself
- * (ip_local_port_range): one of these may be taken, on any address, between the asking and the use.
- */
+/* A port that no address of this machine uses. It lies below those that the kernel hands out by itself
+ * (ip_local_port_range): one of these may be taken, on any address, between the asking and the use. */
 static unsigned free_port(void)
 {
     enum { FIRST = 10000, COUNT = 20000 };

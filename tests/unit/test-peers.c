@@ -3,16 +3,10 @@
 #include <config.h>
 
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
-#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "fleetd/core/peers.h"
+#include "tests/unit/cluster-world.h"
 
 #define A        "0000000000000000000000000000000a"
 #define B        "0000000000000000000000000000000b"
@@ -20,46 +14,6 @@
 
 static const uint8_t key_a[FINGERPRINT_SIZE] = "key of A", key_b[FINGERPRINT_SIZE] = "key of B";
 static const uint8_t none[FINGERPRINT_SIZE];
-
-/* Undoes registry_new(); for _cleanup_. */
-static void registry_freep(struct registry **registry)
-{
-    registry_free(*registry);
-}
-
-static void apply(struct registry *registry, Fleet__Command *command)
-{
-    uint8_t *bytes;
-    size_t size;
-
-    command->format = COMMAND_FORMAT;
-    assert_int_equal(command_encode(command, &bytes, &size), 0);
-    assert_int_equal(registry_apply(registry, bytes, size)->status, 0);
-    free(bytes);
-}
-
-static ProtobufCBinaryData bytes_of(const char *text)
-{
-    return (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)text};
-}
-
-static struct registry *new_cluster(void)
-{
-    struct registry *registry = registry_new();
-    Fleet__CreateCluster body = FLEET__CREATE_CLUSTER__INIT;
-    Fleet__Authority authority = FLEET__AUTHORITY__INIT;
-    Fleet__Command command = FLEET__COMMAND__INIT;
-
-    authority.certificate = bytes_of("root");
-    authority.private_key = bytes_of("key");
-    body.cluster_id = bytes_of("0123456789abcdef");
-    body.authority = &authority;
-    body.level = FEATURE_LEVEL_SECURE;
-    command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
-    command.create_cluster = &body;
-    apply(registry, &command);
-    return registry;
-}
 
 static void joins(struct registry *registry, const char *id, uint64_t server_id, const uint8_t *key)
 {
@@ -73,7 +27,7 @@ static void joins(struct registry *registry, const char *id, uint64_t server_id,
         body.key = (ProtobufCBinaryData){.len = FINGERPRINT_SIZE, .data = (uint8_t *)key};
     command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
     command.register_machine = &body;
-    apply(registry, &command);
+    cluster_apply(registry, &command, 0);
 }
 
 static void is_removed(struct registry *registry, const char *id)
@@ -84,13 +38,13 @@ static void is_removed(struct registry *registry, const char *id)
     body.machine_id = (char *)id;
     command.body_case = FLEET__COMMAND__BODY_REMOVE_MACHINE;
     command.remove_machine = &body;
-    apply(registry, &command);
+    cluster_apply(registry, &command, 0);
 }
 
 /* Who has the authority's key can sign a certificate for any name, but for nobody else's key. */
 static void test_members_are_known_by_their_keys(void **state)
 {
-    _cleanup_(registry_freep) struct registry *registry = new_cluster();
+    _cleanup_(registry_freep) struct registry *registry = cluster_new("root");
 
     assert_false(peers_is_member(registry, A, 1, key_a));
     joins(registry, A, 1, key_a);
@@ -113,7 +67,7 @@ static int check(const struct registry *registry, const char *id, uint64_t serve
 
 static void test_a_server_id_is_one_machines_for_ever(void **state)
 {
-    _cleanup_(registry_freep) struct registry *registry = new_cluster();
+    _cleanup_(registry_freep) struct registry *registry = cluster_new("root");
 
     joins(registry, A, 1, key_a);
     joins(registry, B, 2, key_b);

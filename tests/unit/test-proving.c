@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "fleetd/authority.h"
 #include "fleetd/daemon_private.h"
+#include "tests/unit/cluster-world.h"
 
 #define ID_A      "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define ID_B      "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -72,17 +73,6 @@ static void sink(int priority, const char *message, const char *const *fields)
 
 /* ---- the world: a cluster in which A and B are servers, seen by a third one ---- */
 
-static void apply(Fleet__Command *command)
-{
-    _cleanup_(freep) uint8_t *bytes = NULL;
-    size_t size;
-
-    command->format = COMMAND_FORMAT;
-    command->wall_ms = NOW_MS;
-    assert_int_equal(command_encode(command, &bytes, &size), 0);
-    assert_string_equal(registry_apply(w.registry, bytes, size)->text, "");
-}
-
 static ProtobufCBinaryData data_of(const struct pki_blob *blob)
 {
     return (ProtobufCBinaryData){.len = blob->size, .data = blob->data};
@@ -105,7 +95,7 @@ static void found(void)
     body.authority = &authority;
     command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
     command.create_cluster = &body;
-    apply(&command);
+    cluster_apply(w.registry, &command, NOW_MS);
 }
 
 static void rotate(Fleet__RotationStep step)
@@ -121,7 +111,7 @@ static void rotate(Fleet__RotationStep step)
     body.authority = begins ? &next : NULL;
     command.body_case = FLEET__COMMAND__BODY_ROTATE_AUTHORITY;
     command.rotate_authority = &body;
-    apply(&command);
+    cluster_apply(w.registry, &command, NOW_MS);
     if (begins)
         authority_next_done(&next);
 }
@@ -135,7 +125,7 @@ static void registers(const char *machine_id, uint64_t server_id)
     body.server_id = server_id;
     command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
     command.register_machine = &body;
-    apply(&command);
+    cluster_apply(w.registry, &command, NOW_MS);
 }
 
 static int setup(void **state)

@@ -28,7 +28,8 @@
 #include "fleetd/member.h"
 #include "fleetd/recovery.h"
 #include "raftstore/offline.h"
-#include "store-node.h"
+#include "tests/unit/cluster-world.h"
+#include "tests/unit/store-node.h"
 
 #define MACHINE "0123456789abcdef0123456789abcdef"
 #define HOUR_MS (3600u * 1000)
@@ -232,18 +233,24 @@ static void test_looking_at_a_superseded_host(void **state)
     assert_says("are not to be used");
 }
 
-/* ---- --restore ---- */
-
-static void apply(struct registry *registry, Fleet__Command *command)
+/* That there is no place to read the log in does not mean that there is no log: whoever believes that
+ * restores a backup, and loses what is newer. */
+static void test_looking_without_a_place_for_it(void **state)
 {
-    _cleanup_(freep) uint8_t *bytes = NULL;
-    size_t size;
+    const char *before = getenv("TMPDIR");
+    _cleanup_(freep) char *kept = before != NULL ? xstrdup(before) : NULL;
+    _cleanup_(freep) char *nowhere = xasprintf("%s/none", w.directory);
 
-    command->format = COMMAND_FORMAT;
-    command->wall_ms = 1000;
-    assert_int_equal(command_encode(command, &bytes, &size), 0);
-    assert_int_equal(registry_apply(registry, bytes, size)->status, 0);
+    become_member();
+    assert_int_equal(setenv("TMPDIR", nowhere, 1), 0);
+    assert_int_equal(show(), -EIO);
+    assert_says("No such file or directory. TMPDIR says where else");
+    assert_null(strstr(w.said, "keeps no copy"));
+    assert_int_equal(kept != NULL ? setenv("TMPDIR", kept, 1) : unsetenv("TMPDIR"), 0);
+    assert_int_equal(show(), 0);
 }
+
+/* ---- --restore ---- */
 
 /* A registry in which somebody has said how long certificates hold. */
 static struct registry *new_cluster(const char *lifetime)
@@ -259,14 +266,14 @@ static struct registry *new_cluster(const char *lifetime)
     create.level = 1;
     command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
     command.create_cluster = &create;
-    apply(registry, &command);
+    cluster_apply(registry, &command, 1000);
     setting.name = (char *)"certificate_lifetime";
     setting.value = (char *)lifetime;
     change.changes = settings;
     change.n_changes = 1;
     command.body_case = FLEET__COMMAND__BODY_CHANGE_SETTINGS;
     command.change_settings = &change;
-    apply(registry, &command);
+    cluster_apply(registry, &command, 1000);
     return registry;
 }
 
@@ -317,6 +324,7 @@ int main(void)
         TEST(test_looking),
         TEST(test_looking_at_an_interrupted_recovery),
         TEST(test_looking_at_a_superseded_host),
+        TEST(test_looking_without_a_place_for_it),
         TEST(test_a_restored_host_is_certified_as_the_settings_say),
     };
 

@@ -2,28 +2,16 @@
 /* When certificates are renewed, and for whom a rotation of the authority waits. */
 #include <config.h>
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "fleetd/core/rotation.h"
+#include "tests/unit/cluster-world.h"
 
 #define MIN 60000ull
 #define DAY (24 * 60 * MIN)
 #define NOW (20000 * DAY)
 
 static const uint8_t key_a[FINGERPRINT_SIZE] = "key A", key_b[FINGERPRINT_SIZE] = "key B";
-
-/* Undoes registry_new(); for _cleanup_. */
-static void registry_freep(struct registry **registry)
-{
-    registry_free(*registry);
-}
 
 /* ---- renewal ---- */
 
@@ -63,53 +51,20 @@ static void test_when_a_certificate_is_due(void **state)
 
 /* ---- rotation ---- */
 
-static void apply(struct registry *registry, Fleet__Command *command)
-{
-    uint8_t *bytes;
-    size_t size;
-
-    command->format = COMMAND_FORMAT;
-    assert_int_equal(command_encode(command, &bytes, &size), 0);
-    assert_int_equal(registry_apply(registry, bytes, size)->status, 0);
-    free(bytes);
-}
-
-static ProtobufCBinaryData bytes_of(const char *text)
-{
-    return (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)text};
-}
-
-static struct registry *new_cluster(void)
-{
-    struct registry *registry = registry_new();
-    Fleet__CreateCluster body = FLEET__CREATE_CLUSTER__INIT;
-    Fleet__Authority authority = FLEET__AUTHORITY__INIT;
-    Fleet__Command command = FLEET__COMMAND__INIT;
-
-    authority.certificate = bytes_of("root A");
-    authority.private_key = bytes_of("key");
-    body.cluster_id = bytes_of("0123456789abcdef");
-    body.authority = &authority;
-    command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
-    command.create_cluster = &body;
-    apply(registry, &command);
-    return registry;
-}
-
 static void rotate(struct registry *registry, Fleet__RotationStep step)
 {
     Fleet__RotateAuthority body = FLEET__ROTATE_AUTHORITY__INIT;
     Fleet__Authority authority = FLEET__AUTHORITY__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
 
-    authority.certificate = bytes_of("root B");
-    authority.private_key = bytes_of("key");
-    authority.cross = bytes_of("B by A");
+    authority.certificate = cluster_bytes("root B");
+    authority.private_key = cluster_bytes("key");
+    authority.cross = cluster_bytes("B by A");
     body.step = step;
     body.authority = &authority;
     command.body_case = FLEET__COMMAND__BODY_ROTATE_AUTHORITY;
     command.rotate_authority = &body;
-    apply(registry, &command);
+    cluster_apply(registry, &command, 0);
 }
 
 static ProtobufCBinaryData fingerprint(const struct registry_authority *authority)
@@ -132,7 +87,7 @@ static void say(struct registry *registry, const char *id, bool both, const uint
     body.certified_by = (ProtobufCBinaryData){.len = FINGERPRINT_SIZE, .data = (uint8_t *)key};
     command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
     command.register_machine = &body;
-    apply(registry, &command);
+    cluster_apply(registry, &command, 0);
 }
 
 static bool awaits(const struct registry *registry, const char *id, const uint8_t key[FINGERPRINT_SIZE])
@@ -142,7 +97,7 @@ static bool awaits(const struct registry *registry, const char *id, const uint8_
 
 static void test_rotation_waits_for_everybody(void **state)
 {
-    _cleanup_(registry_freep) struct registry *registry = new_cluster();
+    _cleanup_(registry_freep) struct registry *registry = cluster_new("root A");
 
     say(registry, "1", false, key_a);
     say(registry, "2", false, key_a);
