@@ -425,7 +425,7 @@ static struct sim_host *check_silence(struct sim_host *leader, const char *machi
     late = late || (sim_net_gap_ms(leader->index, host->index) >= leader->froze_ms &&
                     (leader->frozen_until_ms == sim.now_ms || leader->suspended_until_ms == sim.now_ms));
     late = late || registry_machine(truth, machine_id) == NULL; /* It was removed: it is not listened to. */
-    ttl_ms = sim_true_ms(leader, leader->read_ttl_ms) - 1;
+    ttl_ms = sim_least_ms(leader, leader->read_ttl_ms);
     if ((silent_ms < ttl_ms && !late) || led_ms < ttl_ms)
         sim_fail("law 3: %s is declared %s, but it was heard %llu ms ago, and %s has led for %llu ms",
                  host->name, what, (unsigned long long)silent_ms, leader->name, (unsigned long long)led_ms);
