@@ -25,9 +25,9 @@
  *     restarted; or wants it under a lease that it has not; or has removed the host. What differs in
  * [X-Fleet] only is the same. (One exception: a fleetd that was killed before systemd had answered asks for a
  * restart once more.)
- *  6. A placed unit is moved only off a host that this term's leader has declared lost, that is being
- *     drained or shut down, or that its text does not allow any more; on which it has failed, if it asks for
- * that; or, with OnDisconnect=stop, where fleetd has been silent for a ttl.
+ *  6. A placed unit is moved only off a host that this term's leader has declared lost, that was removed, is
+ * being drained or shut down, or that its text does not allow any more; on which it has failed, if it asks
+ * for that; or, with OnDisconnect=stop, where fleetd has been silent for a ttl.
  *  7. No version places two conflicting units together, nor a unit away from what it must be with.
  *  8. Each process under a lease has a larger fencing token than those on other hosts before it.
  *  9. A copy of a host, of its disk or of its machine id, is taken in only when that one has been silent.
@@ -756,8 +756,8 @@ static bool may_leave(const struct registry_unit *unit, const Fleet__Schedule *s
     const struct sim_host *host = sim_host_by_id(unit->target);
 
     if ((lost_term[host->index] == term && lost_ms[host->index] > 0) ||
-        registry_machine(truth, unit->target) == NULL || drained_version[host->index] >= unit->generation ||
-        host->shutdown != SIM_UP)
+        registry_machine(truth, unit->target) == NULL || removed_version[host->index] >= unit->generation ||
+        drained_version[host->index] >= unit->generation || host->shutdown != SIM_UP)
         return true;
     if (stops(unit) && hung_term[host->index] == term)
         return true;
