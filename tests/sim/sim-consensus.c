@@ -95,6 +95,9 @@ struct store {
     struct proposal *tail; /* In order. */
     struct proposal *barriers;
 
+    uint64_t heirs[RAFT_SERVERS_MAX]; /* Of the last store_hand_over(). */
+    size_t heir_count;
+
     bool closing, finished;
     void (*closed)(void *data);
     void *closed_data;
@@ -935,19 +938,32 @@ static void on_hand_over(void *data, bool lost)
         campaign(host->store);
 }
 
-static void hand_over(const struct store *store)
+/* As store_members.c does: whoever asks may name those that may take it. */
+static bool may_inherit(const struct store *store, uint64_t server_id)
 {
-    for (size_t i = 0; i < seat_count; i++) {
-        struct sim_host *host = host_of(&seats[i]);
+    for (size_t i = 0; i < store->heir_count; i++)
+        if (store->heirs[i] == server_id)
+            return true;
+    return store->heir_count == 0;
+}
 
-        if (seats[i].role != SERVER_VOTER || host == store->host || !takes_part(store->host, &seats[i]))
-            continue;
-        for (size_t j = 0; j < seat_count; j++) /* TimeoutNow: nobody holds on to the old leader. */
-            if (host_of(&seats[j])->store != NULL)
-                host_of(&seats[j])->store->heard_ms = sim.now_ms - ELECTION_MS - 1;
-        sim_after(2, SIM_FLEETD, host, on_hand_over, host);
-        return;
-    }
+/* NULL: nobody can take it. */
+static struct sim_host *find_heir(const struct store *store)
+{
+    for (size_t i = 0; i < seat_count; i++)
+        if (seats[i].role == SERVER_VOTER && host_of(&seats[i]) != store->host &&
+            may_inherit(store, seats[i].server_id) && takes_part(store->host, &seats[i]))
+            return host_of(&seats[i]);
+    return NULL;
+}
+
+/* TimeoutNow: nobody holds on to the old leader. */
+static void hand_over(struct sim_host *heir)
+{
+    for (size_t i = 0; i < seat_count; i++)
+        if (host_of(&seats[i])->store != NULL)
+            host_of(&seats[i])->store->heard_ms = sim.now_ms - ELECTION_MS - 1;
+    sim_after(2, SIM_FLEETD, heir, on_hand_over, heir);
 }
 
 /* Who has no room stands by. */
@@ -978,16 +994,22 @@ static void give_leadership(void *data)
 {
     struct sim_host *host = data;
     struct store *store = host->store;
+    struct sim_host *heir;
 
     if (store == NULL || store->role != STORE_LEADER || store->closing)
         return;
+    heir = find_heir(store);
+    if (heir == NULL)
+        return; /* It goes on leading. */
     step_down(store, store->term, NULL);
-    hand_over(store);
+    hand_over(heir);
 }
 
 /* Never before it returns: whoever asks has something to say first. */
 void store_hand_over(struct store *store, const uint64_t *heirs, size_t count)
 {
+    memcpy(store->heirs, heirs, count * sizeof *heirs);
+    store->heir_count = count;
     sim_defer(store->host, give_leadership, store->host);
 }
 
@@ -998,11 +1020,13 @@ static void finish_closing(struct store *store)
     sim.unseen = false;
     store->finished = true;
     if (store->role == STORE_LEADER) {
-        bool muted = store->host->muted;
+        struct sim_host *heir;
 
+        store->heir_count = 0; /* Anybody. */
+        heir = store->host->muted ? NULL : find_heir(store);
         step_down(store, store->term, NULL);
-        if (!muted)
-            hand_over(store);
+        if (heir != NULL)
+            hand_over(heir);
     }
     answer_barriers(store, STORE_REFUSED, "fleetd is stopping");
     sim_defer(store->host, on_closed, store);

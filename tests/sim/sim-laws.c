@@ -25,9 +25,9 @@
  *     restarted; or wants it under a lease that it has not; or has removed the host. What differs in
  *     [X-Fleet] only is the same. (One exception: a fleetd that was killed before systemd had answered asks
  *     for a restart once more.)
- *  6. A placed unit is moved only off a host that this term's leader has declared lost, that is being
- *     drained or shut down, or that its text does not allow any more; on which it has failed, if it asks for
- *     that; or, with OnDisconnect=stop, where fleetd has been silent for a ttl.
+ *  6. A placed unit is moved only off a host that this term's leader has declared lost, that was removed, is
+ *     being drained or shut down, or that its text does not allow any more; on which it has failed, if it
+ *     asks for that; or, with OnDisconnect=stop, where fleetd has been silent for a ttl.
  *  7. No version places two conflicting units together, nor a unit away from what it must be with.
  *  8. Each process under a lease has a larger fencing token than those on other hosts before it.
  *  9. A copy of a host, of its disk or of its machine id, is taken in only when that one has been silent.
@@ -425,7 +425,7 @@ static struct sim_host *check_silence(struct sim_host *leader, const char *machi
     late = late || (sim_net_gap_ms(leader->index, host->index) >= leader->froze_ms &&
                     (leader->frozen_until_ms == sim.now_ms || leader->suspended_until_ms == sim.now_ms));
     late = late || registry_machine(truth, machine_id) == NULL; /* It was removed: it is not listened to. */
-    ttl_ms = sim_true_ms(leader, leader->read_ttl_ms) - 1;
+    ttl_ms = sim_least_ms(leader, leader->read_ttl_ms);
     if ((silent_ms < ttl_ms && !late) || led_ms < ttl_ms)
         sim_fail("law 3: %s is declared %s, but it was heard %llu ms ago, and %s has led for %llu ms",
                  host->name, what, (unsigned long long)silent_ms, leader->name, (unsigned long long)led_ms);
@@ -757,8 +757,8 @@ static bool may_leave(const struct registry_unit *unit, const Fleet__Schedule *s
     const struct sim_host *host = sim_host_by_id(unit->target);
 
     if ((lost_term[host->index] == term && lost_ms[host->index] > 0) ||
-        registry_machine(truth, unit->target) == NULL || drained_version[host->index] >= unit->generation ||
-        host->shutdown != SIM_UP)
+        registry_machine(truth, unit->target) == NULL || removed_version[host->index] >= unit->generation ||
+        drained_version[host->index] >= unit->generation || host->shutdown != SIM_UP)
         return true;
     if (stops(unit) && hung_term[host->index] == term)
         return true;

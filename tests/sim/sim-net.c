@@ -243,7 +243,7 @@ static void note_heard(unsigned at, unsigned from)
 {
     uint64_t silent_ms = sim.now_ms - heard_ms[at][from];
 
-    if (silent_ms >= sim_true_ms(&sim.hosts[at], sim.hosts[at].read_ttl_ms))
+    if (silent_ms >= sim_least_ms(&sim.hosts[at], sim.hosts[at].read_ttl_ms))
         gap_ms[at][from] = sim.now_ms;
     if (silent_ms >= SIM_PAUSE_MS)
         pause_ms[at][from] = sim.now_ms;

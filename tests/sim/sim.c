@@ -113,6 +113,11 @@ uint64_t sim_true_ms(const struct sim_host *host, uint64_t ms)
     return (ms * 1000 + host->clock_rate - 1) / host->clock_rate;
 }
 
+uint64_t sim_least_ms(const struct sim_host *host, uint64_t ms)
+{
+    return ms == 0 ? 0 : (ms - 1) * 1000 / host->clock_rate + 1;
+}
+
 static void begin_boot(struct sim_host *host)
 {
     host->boots++;

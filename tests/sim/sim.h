@@ -134,6 +134,9 @@ typedef void sim_event(void *data, bool lost);
 
 uint64_t sim_clock_ms(const struct sim_host *host);             /* Its monotonic clock. */
 uint64_t sim_true_ms(const struct sim_host *host, uint64_t ms); /* How long that takes, rounded up. */
+/* The least time in which its clock may count so many: it shows whole ones, so the first may be nearly over.
+ */
+uint64_t sim_least_ms(const struct sim_host *host, uint64_t ms);
 
 void sim_after(uint64_t ms, enum sim_owner owner, struct sim_host *host, sim_event *event, void *data);
 uint64_t sim_random(uint64_t below); /* 0 .. below - 1 */

@@ -32,24 +32,27 @@
 #define HUNDRED_HOSTS  875u /* A seed that has so many. */
 #define SHRINK_MAX     400u /* Runs. */
 #define RUN_SECONDS    120u
+#define HOUR_MS        3600000u
 
 /* Seeds that have found something once, and what. */
 static const struct {
     uint64_t seed;
+    unsigned hours; /* That its deeds are spread over; 0: as it is. */
     const char *found;
 } named[] = {
-    {8, "a restarted fleetd says of what runs that it does not, before systemd has answered"},
-    {91, "a leader takes a vote away and relies on one that it has not heard"},
-    {186, "a new leader does not wait for a machine that was removed and still runs what was moved"},
-    {286, "a removed machine crashes over news of other servers"},
-    {521, "a removed machine is elected before it has lost its vote, and leads for ever"},
-    {567, "what runs is stopped, for fleetd was killed before it could note its start"},
-    {686, "a leader that gives its vote to one that has just joined knows nobody any more"},
-    {1330, "a machine that has stopped a unit is told to hand it over, and begins it anew"},
-    {2369, "a restart is forgotten, for a new [X-Fleet] came with it"},
-    {4158, "a unit that the keeper's death has stopped, while fleetd was away, stays down"},
-    {4669, "a unit that fleetd has stopped, and was killed, counts as stopped by an operator"},
-    {6703, "a unit that was not wanted for a moment is stopped, and is not started again"},
+    {8, 0, "a restarted fleetd says of what runs that it does not, before systemd has answered"},
+    {91, 0, "a leader takes a vote away and relies on one that it has not heard"},
+    {186, 0, "a new leader does not wait for a machine that was removed and still runs what was moved"},
+    {286, 0, "a removed machine crashes over news of other servers"},
+    {521, 0, "a removed machine is elected before it has lost its vote, and leads for ever"},
+    {567, 0, "what runs is stopped, for fleetd was killed before it could note its start"},
+    {686, 0, "a leader that gives its vote to one that has just joined knows nobody any more"},
+    {1330, 0, "a machine that has stopped a unit is told to hand it over, and begins it anew"},
+    {1659, 10, "a byte comes just when the silence has become a ttl, by a leader's clock that is fast"},
+    {2369, 0, "a restart is forgotten, for a new [X-Fleet] came with it"},
+    {4158, 0, "a unit that the keeper's death has stopped, while fleetd was away, stays down"},
+    {4669, 0, "a unit that fleetd has stopped, and was killed, counts as stopped by an operator"},
+    {6703, 0, "a unit that was not wanted for a moment is stopped, and is not started again"},
 };
 
 static void print_transcript(void)
@@ -157,20 +160,57 @@ static void print_time(void)
 
 /* ---- as a test ---- */
 
-static void run_or_fail(uint64_t seed)
+static void run_hours_or_fail(uint64_t seed, unsigned hours)
 {
-    if (sim_menu_run(seed, NULL))
+    bool holds;
+
+    sim_menu_stretch((uint64_t)hours * HOUR_MS);
+    holds = sim_menu_run(seed, NULL);
+    sim_menu_stretch(0);
+    if (holds)
         return;
     print_transcript();
-    fail_msg("seed %llu: %s; again: tests/sim/test-sim %llu", (unsigned long long)seed, sim.fault,
-             (unsigned long long)seed);
+    fail_msg("seed %llu: %s; again: tests/sim/test-sim -h %u %llu", (unsigned long long)seed, sim.fault,
+             hours, (unsigned long long)seed);
+}
+
+static void run_or_fail(uint64_t seed)
+{
+    run_hours_or_fail(seed, 0);
+}
+
+/* In less than sim_least_ms() no clock counts so many; in that time it does, at times. */
+static void test_clocks(void **state)
+{
+    static const uint64_t spans_ms[] = {1, 4000, 8000, 9999, 10000, 20000};
+    struct sim_host host = {.clock_base_ms = 12345};
+
+    for (host.clock_rate = 952; host.clock_rate < 1048; host.clock_rate++)
+        for (size_t i = 0; i < ARRAY_SIZE(spans_ms); i++) {
+            uint64_t least_ms = sim_least_ms(&host, spans_ms[i]), most_ms = 0, most_before_ms = 0;
+
+            for (uint64_t from_ms = 0; from_ms < 1000; from_ms++) {
+                uint64_t first_ms, before_ms, last_ms;
+
+                sim.now_ms = from_ms;
+                first_ms = sim_clock_ms(&host);
+                sim.now_ms = from_ms + least_ms - 1;
+                before_ms = sim_clock_ms(&host) - first_ms;
+                sim.now_ms = from_ms + least_ms;
+                last_ms = sim_clock_ms(&host) - first_ms;
+                most_ms = last_ms > most_ms ? last_ms : most_ms;
+                most_before_ms = before_ms > most_before_ms ? before_ms : most_before_ms;
+            }
+            assert_true(most_ms >= spans_ms[i]);
+            assert_true(most_before_ms < spans_ms[i]);
+        }
 }
 
 static void test_named_seeds(void **state)
 {
     for (size_t i = 0; i < ARRAY_SIZE(named); i++) {
         print_message("seed %llu: %s\n", (unsigned long long)named[i].seed, named[i].found);
-        run_or_fail(named[i].seed);
+        run_hours_or_fail(named[i].seed, named[i].hours);
     }
 }
 
@@ -205,6 +245,7 @@ static void test_same_seed_same_run(void **state)
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_clocks),
         cmocka_unit_test(test_named_seeds),
         cmocka_unit_test(test_same_seed_same_run),
         cmocka_unit_test(test_a_hundred_hosts),
@@ -217,7 +258,7 @@ int main(int argc, char **argv)
 
     if (argc > 2 && strcmp(argv[1], "-h") == 0) {
         hours = strtoull(argv[2], NULL, 10);
-        sim_menu_stretch(hours * 3600 * 1000);
+        sim_menu_stretch(hours * HOUR_MS);
         argc -= 2;
         argv += 2;
     }
