@@ -5,6 +5,7 @@ base_libbase_a_SOURCES = \
 	base/cleanup.h \
 	base/err.c base/err.h \
 	base/file.c base/file.h \
+	base/ini_limits.c base/ini_limits.h \
 	base/hex.c base/hex.h \
 	base/log.c base/log.h \
 	base/origin.c base/origin.h \

@@ -12,12 +12,8 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/ini_limits.h"
 #include "base/str.h"
-
-/* Debian's inih has its limits as variables, upstream's as compile-time constants: take what is there. */
-extern int ini_max_line __attribute__((weak));
-extern bool ini_use_stack __attribute__((weak));
-extern int ini_initial_alloc __attribute__((weak));
 
 /* Stands for ";" on the way through inih, which would take it for a comment. */
 #define SEMICOLON '\x01'
@@ -180,10 +176,7 @@ void config_text_parse(const char *text, size_t size, const struct config_text_c
 {
     struct reader reader = {.callbacks = callbacks, .data = data, .at = text, .line = 1};
 
-    if (&ini_max_line != NULL && &ini_use_stack != NULL && &ini_initial_alloc != NULL) {
-        ini_use_stack = false;
-        ini_max_line = ini_initial_alloc = CONFIG_LINE_MAX;
-    }
+    ini_limits_lift(CONFIG_LINE_MAX);
     if (str_has_prefix(text, BYTE_ORDER_MARK))
         reader.at += strlen(BYTE_ORDER_MARK);
     if (ini_parse_stream(next_line, &reader, on_pair, &reader) == -2) /* The rest next_line() reports. */

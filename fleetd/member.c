@@ -18,6 +18,8 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/ini_limits.h"
+#include "raftstore/address.h"
 #include "raftstore/digest.h"
 
 #define MEMBER_FILE     "member"
@@ -63,7 +65,8 @@ static int on_line(void *data, const char *section, const char *key, const char 
 {
     struct loading *loading = data;
     struct member *member = loading->member;
-    uint8_t id[8];
+    struct address address;
+    uint8_t id[8], keeper[16];
 
     if (streq(key, "cluster_id")) {
         loading->cluster = id_from_hex(value, member->cluster_id, sizeof member->cluster_id);
@@ -88,10 +91,10 @@ static int on_line(void *data, const char *section, const char *key, const char 
         member->founder = streq(value, "yes");
     } else if (streq(key, "removed")) {
         member->removed = streq(value, "yes");
-    } else if (streq(key, "keeper")) {
+    } else if (streq(key, "keeper") && id_from_hex(value, keeper, sizeof keeper)) {
         strlist_add(&member->keepers, value);
-    } else if (streq(key, "peer")) {
-        strlist_add(&member->peers, value);
+    } else if (streq(key, "peer") && address_parse(value, &address, NULL) >= 0) {
+        strlist_add(&member->peers, value); /* Earlier versions wrote whatever a leader had said. */
     }
     return 1;
 }
@@ -167,6 +170,7 @@ int member_load(const char *data_dir, struct member *ret, struct err *err)
                        data_dir);
     if (r < 0)
         return err_set(err, r, "cannot read %s: %s", path, strerror(-r));
+    ini_limits_lift(MEMBER_SIZE_MAX + 1);
     (void)ini_parse_string(text, on_line,
                            &loading); /* Whatever is no line of it is missed, or in the digest. */
     r = check_loaded(&loading, text, path, data_dir, err);

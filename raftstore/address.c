@@ -61,7 +61,7 @@ int address_parse(const char *text, struct address *ret, struct err *err)
     if (split(text, &host, &size, &port) < 0 || size > ADDRESS_HOST_MAX)
         return err_set(err, -EINVAL, "\"%s\" is no address: \"host:port\" or \"[IPv6]:port\"", text);
     for (size_t i = 0; i < size; i++)
-        if (!isgraph((unsigned char)host[i]) || strchr("[]/@\"'\\", host[i]) != NULL)
+        if (!isgraph((unsigned char)host[i]) || strchr("[]/@\"'\\;#,=", host[i]) != NULL)
             return err_set(err, -EINVAL, "an address has a byte that no host name has");
     if (port != NULL && parse_port(port, &address.port) < 0)
         return err_set(err, -EINVAL, "\"%s\" has no port number of 0 to 65535 after the colon", text);

@@ -22,9 +22,21 @@
 #include "base/file.h"
 #include "fleetd/member.h"
 #include "raftstore/digest.h"
+#include "raftstore/limits.h"
 
 static char directory[] = "/tmp/fleet-member-XXXXXX";
 static char path[64];
+
+/* Longer than what inih reads of a line by itself. */
+static const char *longest_address(void)
+{
+    static char text[ADDRESS_MAX + 1];
+
+    for (size_t i = 0; i < ADDRESS_MAX - 6; i++)
+        text[i] = i % 64 == 63 ? '.' : 'x';
+    strcpy(text + ADDRESS_MAX - 6, ":7390");
+    return text;
+}
 
 static void fill(struct member *member)
 {
@@ -35,6 +47,7 @@ static void fill(struct member *member)
                               .has_log = true};
     strlist_add(&member->peers, "10.0.0.1:7390");
     strlist_add(&member->peers, "[fd00::2]:7390");
+    strlist_add(&member->peers, longest_address());
     strlist_add(&member->keepers, "fedcba9876543210fedcba9876543210");
 }
 
@@ -82,8 +95,9 @@ static void test_round_trip(void **state)
     assert_string_equal(read.machine_id, member.machine_id);
     assert_true(history_equal(&read.history, &member.history));
     assert_true(read.has_log && !read.founder);
-    assert_int_equal(read.peers.count, 2);
+    assert_int_equal(read.peers.count, 3);
     assert_string_equal(read.peers.items[1], "[fd00::2]:7390");
+    assert_string_equal(read.peers.items[2], longest_address());
     assert_int_equal(read.keepers.count, 1);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
