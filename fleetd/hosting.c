@@ -201,7 +201,8 @@ void hosting_step(struct daemon *daemon)
     /* What has changed since the session was opened goes out when it is accepted. */
     if (daemon->uplink != NULL && uplink_is_opening(daemon->uplink))
         return;
-    if (daemon->core != NULL)
+    /* What the core knows of units goes with the store, when fleetd ends. */
+    if (daemon->store != NULL && daemon->core != NULL)
         core_local_reports(daemon->core, daemon->identity.machine_id, daemon->reports.items,
                            daemon->reports.count);
     /* Without a session nothing is lost: the next one begins with everything. */
