@@ -212,7 +212,7 @@ static void refuse_now(void *data)
     free(refusal);
 }
 
-static void refuse_change(struct store *store, store_done *done, void *data, const char *reason)
+void store_refuse_change(struct store *store, store_done *done, void *data, const char *reason)
 {
     struct refusal *refusal = NEW0(struct refusal);
 
@@ -227,14 +227,14 @@ void store_change_server(struct store *store, uint64_t id, const char *address, 
     struct address parsed;
 
     if (store->change.active) {
-        refuse_change(store, done, data, store_raft_text(RAFT_CANTCHANGE));
+        store_refuse_change(store, done, data, store_raft_text(RAFT_CANTCHANGE));
         return;
     }
     /* What is in the log stays there: nobody could dial it, and who loads it would choke on it. */
     if (role != SERVER_REMOVED && (id == 0 || strlen(address) > ADDRESS_MAX ||
                                    address_parse(address, &parsed, &err) < 0 || parsed.host[0] == '\0')) {
-        refuse_change(store, done, data,
-                      err.text[0] != '\0' ? err.text : "that is no server's id and address");
+        store_refuse_change(store, done, data,
+                            err.text[0] != '\0' ? err.text : "that is no server's id and address");
         return;
     }
     store->change = (struct server_change){

@@ -177,12 +177,29 @@ static uint64_t helper_id(const struct store *store)
     return id;
 }
 
+/* libraft refuses two servers at one address as well, but then loses what it has copied of them. */
+static bool is_occupied(const struct store *store)
+{
+    const struct raft_configuration *configuration = &store->raft.configuration;
+
+    for (unsigned i = 0; !store->raft_closed && i < configuration->n; i++)
+        if (configuration->servers[i].id != store->server_id &&
+            streq(configuration->servers[i].address, store->address))
+            return true;
+    return false;
+}
+
 /* The log gets it by an entry of its own, so that whoever follows learns it, and a start finds it; a helper
  * that a crash leaves behind is no machine's server, and is removed as such. */
 void store_move_self(struct store *store, store_done *done, void *data)
 {
-    struct moving *moving = NEW0(struct moving);
+    struct moving *moving;
 
+    if (is_occupied(store)) {
+        store_refuse_change(store, done, data, store_raft_text(RAFT_DUPLICATEADDRESS));
+        return;
+    }
+    moving = NEW0(struct moving);
     *moving = (struct moving){.store = store, .done = done, .data = data, .helper_id = helper_id(store)};
     if (!store->change.active && !store->closing && store_leads(store) && is_out_of_place(store)) {
         moving->from = xstrdup(store_own_place(store));

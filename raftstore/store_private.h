@@ -184,6 +184,8 @@ int store_locate(uint64_t server_id, char *address, bool *ret_may_move, void *da
 
 /* NULL: no such server, or raft is closed. */
 const struct raft_server *store_find_server(const struct store *store, uint64_t id);
+/* Tells 'done', in a later turn of the loop. */
+void store_refuse_change(struct store *store, store_done *done, void *data, const char *reason);
 /* In every turn of the loop. */
 void store_members_turn(struct store *store);
 /* Gives leadership to a voter that answers, if there is one and we have it; when closing, closes raft then.
