@@ -461,7 +461,7 @@ void core_set_ttl(struct core *core, uint64_t ttl_ms, uint64_t now_ms)
         return;
     core->ttl_ms = ttl_ms;
     core->now_ms = now_ms;
-    core->longer_until_ms = now_ms + registry_lease_ms(core->registry);
+    core->longer_until_ms = now_ms + core_elsewhere_ms(registry_lease_ms(core->registry));
     for (struct host *host = core->hosts; host != NULL; host = host->hh.next)
         host->heard_ms = now_ms;
 }

@@ -33,8 +33,15 @@
 #define CORE_SCHEDULE_BYTES (COMMAND_MAX / 2)
 
 /* What a host may be late in stopping what its lease has kept: its keeper's and systemd's time to react,
- * under load, and clocks that do not run alike. */
+ * under load. */
 #define CORE_LEASE_MARGIN_MS 2000u
+
+/* What this host counts at most while another one counts 'ms': clocks count the same time alike to a tenth
+ * (docs/leases.md). */
+static inline uint64_t core_elsewhere_ms(uint64_t ms)
+{
+    return ms + (ms + 9) / 10;
+}
 
 struct dirty {
     char *unit;

@@ -19,8 +19,8 @@ uint64_t core_lease_grant(struct core *core, const char *machine_id, uint64_t se
 
     if (host == NULL || host->session_id != session_id || session_id == 0 || host->state == MACHINE_LOST)
         return 0;
-    if (lease_ms > 0 && heard_ms + lease_ms > host->lease_until_ms)
-        host->lease_until_ms = heard_ms + lease_ms;
+    if (lease_ms > 0 && heard_ms + core_elsewhere_ms(lease_ms) > host->lease_until_ms)
+        host->lease_until_ms = heard_ms + core_elsewhere_ms(lease_ms);
     return lease_ms;
 }
 
@@ -36,7 +36,7 @@ static uint64_t stop_ms(const struct registry_unit *unit)
 
 uint64_t core_lease_end_ms(const struct core *core, const struct host *host, const struct registry_unit *unit)
 {
-    uint64_t end_ms = host->lease_until_ms + stop_ms(unit) + CORE_LEASE_MARGIN_MS;
+    uint64_t end_ms = host->lease_until_ms + core_elsewhere_ms(stop_ms(unit)) + CORE_LEASE_MARGIN_MS;
 
     if (!core_needs_lease(unit) || host->lease_until_ms == 0 || core->now_ms >= end_ms)
         return 0;
@@ -183,9 +183,9 @@ void core_lease_lead(struct core *core)
 
     core->lease_in_flight = false;
     core->lease_due_ms = core->now_ms;
-    core->longer_until_ms = core->now_ms + known_ms;
+    core->longer_until_ms = core->now_ms + core_elsewhere_ms(known_ms);
     for (struct host *host = core->hosts; host != NULL && known_ms > 0; host = host->hh.next)
-        host->lease_until_ms = core->now_ms + known_ms;
+        host->lease_until_ms = core->longer_until_ms;
     core_lease_look(core);
 }
 

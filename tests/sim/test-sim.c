@@ -53,6 +53,7 @@ static const struct {
     {4158, 0, "a unit that the keeper's death has stopped, while fleetd was away, stays down"},
     {4669, 0, "a unit that fleetd has stopped, and was killed, counts as stopped by an operator"},
     {6703, 0, "a unit that was not wanted for a moment is stopped, and is not started again"},
+    {7443, 10, "a lease and the time to stop, by a slow clock, outlast what a fast one waits for"},
 };
 
 static void print_transcript(void)
