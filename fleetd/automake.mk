@@ -59,6 +59,14 @@ tests_unit_test_downlink_SOURCES = tests/unit/test-downlink.c tests/unit/port-wo
 tests_unit_test_downlink_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS)
 tests_unit_test_downlink_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_downlink_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/unit/test-uplink
+TESTS += tests/unit/test-uplink
+tests_unit_test_uplink_SOURCES = tests/unit/test-uplink.c tests/unit/port-world.c tests/unit/port-world.h \
+	fleetd/uplink.c fleetd/uplink.h
+tests_unit_test_uplink_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS)
+tests_unit_test_uplink_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_uplink_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/test-joining
 TESTS += tests/unit/test-joining
 tests_unit_test_joining_SOURCES = tests/unit/test-joining.c \

@@ -52,6 +52,7 @@ struct uplink {
     uint64_t heartbeat_ms;
     uint64_t heard_ms; /* On the loop's clock. */
     uint64_t sequence, share_version;
+    uint64_t followed_term, followed_recoveries; /* The latest leader's that this host has followed. */
     char trouble[256];
     uint64_t unproved_ms; /* When somebody was last said to be no leader; 0: never. */
     void (*closed)(void *data);
@@ -178,18 +179,33 @@ static void on_open(struct conn *conn, const Fleet__Welcome *welcome, void *data
     uplink_go_on(uplink);
 }
 
+/* Somebody who was deposed and does not know it yet would have this host take up again what his successor,
+ * who had it until now, has placed elsewhere since. Terms begin anew with a recovery. */
+static bool is_deposed(const struct uplink *uplink, const Fleet__SessionAccepted *accepted)
+{
+    return accepted->recoveries == uplink->followed_recoveries && accepted->term < uplink->followed_term;
+}
+
 static void on_accepted(struct uplink *uplink, const Fleet__SessionAccepted *accepted)
 {
     if (uplink->state != UPLINK_OPENING)
         return;
+    if (is_deposed(uplink, accepted)) {
+        give_up(uplink, "a leader that does not know yet that there is a newer one");
+        return;
+    }
     uplink->state = UPLINK_OPEN;
     uplink->retry_ms = RETRY_MS_MIN;
     uplink->heartbeat_ms =
         accepted->heartbeat_ms > HEARTBEAT_MS_MIN ? accepted->heartbeat_ms : HEARTBEAT_MS_MIN;
     set_trouble(uplink, "");
     wait_ms(uplink, uplink->heartbeat_ms);
-    if (uplink->callbacks.on_accepted(accepted, uplink->data) < 0)
+    if (uplink->callbacks.on_accepted(accepted, uplink->data) < 0) {
         give_up(uplink, "the leader's data are not of the history that this host follows");
+        return;
+    }
+    uplink->followed_term = accepted->term;
+    uplink->followed_recoveries = accepted->recoveries;
 }
 
 static void on_share(struct uplink *uplink, const Fleet__Share *share)

@@ -6,6 +6,9 @@
  *      SEARCHING --dials--> GREETING --informed, SessionOpen--> OPENING --accepted--> OPEN
  *          ^-------------------- lost, refused, silent: again, soon -----------'
  *
+ * A leader of an older term than that of one it has followed since fleetd started is not followed: it was
+ * deposed, and does not know it yet.
+ *
  * A session is given up when three heartbeats in a row were not answered, before the leader that does not
  * answer would take this host for lost. */
 #pragma once

@@ -47,6 +47,7 @@ static const struct {
     {521, 0, "a removed machine is elected before it has lost its vote, and leads for ever"},
     {567, 0, "what runs is stopped, for fleetd was killed before it could note its start"},
     {686, 0, "a leader that gives its vote to one that has just joined knows nobody any more"},
+    {1107, 10, "a removed machine takes up what it has let go, for a leader that was deposed tells it to"},
     {1330, 0, "a machine that has stopped a unit is told to hand it over, and begins it anew"},
     {1659, 10, "a byte comes just when the silence has become a ttl, by a leader's clock that is fast"},
     {2369, 0, "a restart is forgotten, for a new [X-Fleet] came with it"},
