@@ -55,6 +55,7 @@ tests_sim_test_sim_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libaccess.a fleetd/libconfig.a raftstore/libraftstore.a \
 	raftstore/libschema.a units/libunits.a $(PKI_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 endif
+EXTRA_DIST += tests/unit/deadline.h
 EXTRA_DIST += tests/fuzz/README.md tests/sim/README.md tests/data
 
 # The lab: hosts with real systemd on one machine, and the scenarios that run there (tests/lab/README.md).

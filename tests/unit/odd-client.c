@@ -17,6 +17,7 @@
 
 #include "base/cleanup.h"
 #include "pki/private.h"
+#include "tests/unit/deadline.h"
 
 #define TIMEOUT_MS 10000
 
@@ -89,7 +90,7 @@ static void run(void *data)
         gnutls_alpn_set_protocols(session, &protocol, 1, 0);
     }
     gnutls_transport_set_int(session, fd);
-    gnutls_handshake_set_timeout(session, TIMEOUT_MS);
+    gnutls_handshake_set_timeout(session, patient_ms(TIMEOUT_MS));
     gnutls_record_set_timeout(session, TIMEOUT_MS);
     if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
         talk(odd, session, fd);

@@ -11,8 +11,7 @@
 #include "pki/pki.h"
 #include "raftstore/port.h"
 #include "raftstore/tls_credentials.h"
-
-#define DEADLINE_MS 20000
+#include "tests/unit/deadline.h"
 
 /* One side of a connection, as its owner sees it. */
 struct end {
@@ -62,7 +61,7 @@ void on_deadline(uv_timer_t *timer);
             uv_run(&(f)->loop, UV_RUN_ONCE);                                   \
         uv_timer_stop(&(f)->deadline);                                         \
         if (!(condition))                                                      \
-            fail_msg("never came true in %d ms: %s", DEADLINE_MS, #condition); \
+            fail_msg("never came true in %u ms: %s", DEADLINE_MS, #condition); \
     } while (0)
 
 /* ---- a cluster's certificates, made when first wanted, for all tests of a program ---- */

@@ -24,6 +24,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "deadline.h"
 #include "raft-cluster.h"
 #include "raftstore/registry_private.h"
 
@@ -522,7 +523,7 @@ static void bare_chaos(void **state)
             signal(SIGSEGV, SIG_DFL);
             if (freopen("/dev/null", "w", stderr) == NULL)
                 _exit(0);
-            alarm(60);
+            alarm(patient_ms(60000) / 1000);
             _exit(run(seed, false) != NULL);
         }
         assert_int_equal(waitpid(pid, &status, 0), pid);

@@ -21,9 +21,9 @@
 #include "base/str.h"
 #include "raftstore/guard.h"
 #include "raftstore/sidefile.h"
+#include "tests/unit/deadline.h"
 
-#define SERVER_ID   7
-#define DEADLINE_MS 20000
+#define SERVER_ID 7
 
 struct replica {
     char directory[64];

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "base/str.h"
+#include "deadline.h"
 #include "raft-cluster.h"
 
 static struct cluster c;
@@ -857,7 +858,7 @@ static bool dies(void (*function)(void))
         signal(SIGSEGV, SIG_DFL);
         if (freopen("/dev/null", "w", stderr) == NULL)
             _exit(1);
-        alarm(20); /* Running wild is dying. */
+        alarm(DEADLINE_MS / 1000); /* Running wild is dying. */
         function();
         _exit(write(fds[1], "", 1) != 1);
     }

@@ -28,8 +28,7 @@
 #include "fleetd/http.h"
 #include "fleetd/http_listen.h"
 #include "raftstore/limits.h"
-
-#define DEADLINE_MS 20000
+#include "tests/unit/deadline.h"
 
 struct world {
     uv_loop_t loop;

@@ -19,11 +19,11 @@
 #include "fleetd/joiner.h"
 #include "raftstore/limits.h"
 #include "raftstore/tls_credentials.h"
+#include "tests/unit/deadline.h"
 
-#define ID          "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-#define MEMBER_ID   "00000000000000000000000000000001"
-#define NOT_AFTER   4000000000000ull
-#define DEADLINE_MS 20000
+#define ID        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define MEMBER_ID "00000000000000000000000000000001"
+#define NOT_AFTER 4000000000000ull
 
 enum { OURS, OTHER, CLUSTERS };
 
@@ -140,7 +140,7 @@ static void on_deadline(uv_timer_t *timer)
             uv_run(&(w)->loop, UV_RUN_ONCE);                                   \
         uv_timer_stop(&(w)->deadline);                                         \
         if (!(condition))                                                      \
-            fail_msg("never came true in %d ms: %s", DEADLINE_MS, #condition); \
+            fail_msg("never came true in %u ms: %s", DEADLINE_MS, #condition); \
     } while (0)
 
 /* The gate's side. */

@@ -28,8 +28,7 @@
 #include "fleetd/http.h"
 #include "fleetd/http_listen.h"
 #include "fleetd/listeners.h"
-
-#define DEADLINE_MS 20000u
+#include "tests/unit/deadline.h"
 
 static struct strlist logged;
 

@@ -18,10 +18,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/times.h"
+#include "deadline.h"
 #include "raftstore/offline.h"
 #include "store-node.h"
-
-#define DEADLINE_MS 20000
 
 struct world {
     uv_loop_t loop;
@@ -45,7 +44,7 @@ static void on_deadline(uv_timer_t *timer)
             uv_run(&(w)->loop, UV_RUN_ONCE);                                   \
         uv_timer_stop(&(w)->deadline);                                         \
         if (!(condition))                                                      \
-            fail_msg("never came true in %d ms: %s", DEADLINE_MS, #condition); \
+            fail_msg("never came true in %u ms: %s", DEADLINE_MS, #condition); \
     } while (0)
 
 static void sink(int priority, const char *message, const char *const *fields)

@@ -21,10 +21,10 @@
 #include "base/cleanup.h"
 #include "base/times.h"
 #include "fleetd/prober.h"
+#include "tests/unit/deadline.h"
 
-#define DEADLINE_MS 20000u
-#define MACHINE     "0123456789abcdef0123456789abcdef"
-#define SERVER      7u
+#define MACHINE "0123456789abcdef0123456789abcdef"
+#define SERVER  7u
 
 struct stage {
     uv_loop_t loop;

@@ -25,8 +25,7 @@
 #include "raftstore/limits.h"
 #include "raftstore/raftnet.h"
 #include "raftstore/raftwire.h"
-
-#define DEADLINE_MS 30000
+#include "tests/unit/deadline.h"
 
 /* ---- Codec ---- */
 
@@ -408,7 +407,7 @@ static void on_deadline(uv_timer_t *timer)
             uv_run(&(w)->loop, UV_RUN_ONCE);                                   \
         uv_timer_stop(&(w)->deadline);                                         \
         if (!(condition))                                                      \
-            fail_msg("never came true in %d ms: %s", DEADLINE_MS, #condition); \
+            fail_msg("never came true in %u ms: %s", DEADLINE_MS, #condition); \
     } while (0)
 
 static int on_resolve(uint64_t server_id, char *address, void *data)

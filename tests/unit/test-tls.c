@@ -22,6 +22,7 @@
 #include "raftstore/limits.h"
 #include "raftstore/tls_alert.h"
 #include "raftstore/tls_handshake.h"
+#include "tests/unit/deadline.h"
 #include "tests/unit/port-world.h"
 
 #define HOUR_MS 3600000u
@@ -202,15 +203,15 @@ static void on_tls_deadline(uv_timer_t *timer)
     ((struct tls *)timer->data)->expired = true;
 }
 
-#define AWAIT(tls, condition)                                        \
-    do {                                                             \
-        (tls)->expired = false;                                      \
-        uv_timer_start(&(tls)->deadline, on_tls_deadline, 20000, 0); \
-        while (!(condition) && !(tls)->expired)                      \
-            uv_run(&(tls)->loop, UV_RUN_ONCE);                       \
-        uv_timer_stop(&(tls)->deadline);                             \
-        if (!(condition))                                            \
-            fail_msg("never came true: %s", #condition);             \
+#define AWAIT(tls, condition)                                              \
+    do {                                                                   \
+        (tls)->expired = false;                                            \
+        uv_timer_start(&(tls)->deadline, on_tls_deadline, DEADLINE_MS, 0); \
+        while (!(condition) && !(tls)->expired)                            \
+            uv_run(&(tls)->loop, UV_RUN_ONCE);                             \
+        uv_timer_stop(&(tls)->deadline);                                   \
+        if (!(condition))                                                  \
+            fail_msg("never came true: %s", #condition);                   \
     } while (0)
 
 static int teardown_tls(void **state)
@@ -236,7 +237,7 @@ static struct tls_options options_of(struct tls *tls, bool client, const struct 
                                 .protocols = protocol,
                                 .protocol_count = 1,
                                 .take = TLS_TAKE_MACHINES,
-                                .timeout_ms = 10000};
+                                .timeout_ms = patient_ms(10000)};
 }
 
 static void start(struct tls *tls, struct side *side, const struct tls_options *options)

@@ -19,8 +19,8 @@
 #include "base/times.h"
 #include "fleetd/http_listen.h"
 #include "fleetd/metrics.h"
+#include "tests/unit/deadline.h"
 
-#define DEADLINE_MS      20000
 #define TURNS_BEFORE_END 4
 
 /* ---- the way to the leader and back ---- */
