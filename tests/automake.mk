@@ -55,11 +55,10 @@ tests_sim_test_sim_LDADD = \
 	fleetd/libapi.a $(CORE_LIBS) fleetd/libagent.a fleetd/libaccess.a fleetd/libconfig.a raftstore/libraftstore.a \
 	raftstore/libschema.a units/libunits.a $(PKI_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 endif
-EXTRA_DIST += tests/unit/deadline.h
+EXTRA_DIST += tests/valgrind.supp tests/valgrind-store.supp tests/unit/deadline.h tests/unit/under-valgrind.h
 EXTRA_DIST += tests/fuzz/README.md tests/sim/README.md tests/data
 
 # The lab: hosts with real systemd on one machine, and the scenarios that run there (tests/lab/README.md).
-EXTRA_DIST += tests/valgrind.supp
 EXTRA_DIST += tests/lab/README.md tests/lab/faults.c $(LAB_FILES) tools/check tools/demo tools/fuzz tools/lab-host tools/lint tools/setup
 LAB_FILES = \
 	tests/lab/demo.py \

@@ -23,10 +23,11 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "deadline.h"
 #include "raftstore/sidefile.h"
 #include "store-node.h"
+#include "under-valgrind.h"
 
-#define DEADLINE_MS    20000
 #define UNITS          260u
 #define FLIPS_PER_FILE 20u
 
@@ -137,6 +138,7 @@ static void make_disk(struct world *w, uint64_t id, const char *name)
         FILE *file;
         _cleanup_(freep) char *path = xasprintf("%s/%s.hash", w->directory, name);
 
+        end_without_leaks();
         begin(w, id, name, true);
         if (node_open(&w->node, NULL) < 0 || !wait_for(w, leads, DEADLINE_MS))
             _exit(1);
@@ -181,7 +183,7 @@ static enum ending try_to_open(struct world *w)
         fclose(file);
         return ENDED_REFUSED;
     }
-    if (!wait_for(w, leads, 5000))
+    if (!wait_for(w, leads, patient_ms(5000)))
         return ENDED_STUCK;
     if (node_registry_hash(&w->node) != w->hash)
         return ENDED_WRONG;
@@ -214,6 +216,7 @@ static void try_it(struct world *w, const char *what, const char *file)
     if (pid == 0) {
         int fd = open(words, O_WRONLY | O_CREAT | O_APPEND, 0600); /* Also for last words. */
 
+        end_without_leaks();
         dup2(fd, STDERR_FILENO);
         _exit(try_to_open(w));
     }

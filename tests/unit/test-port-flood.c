@@ -26,12 +26,7 @@
 #include "raftstore/limits.h"
 #include "tests/unit/odd-client.h"
 #include "tests/unit/port-world.h"
-
-#if __has_include(<valgrind/valgrind.h>)
-#include <valgrind/valgrind.h>
-#else
-#define RUNNING_ON_VALGRIND 0
-#endif
+#include "tests/unit/under-valgrind.h"
 
 #define CROWD      2000u
 #define AT_A_TIME  200u

@@ -27,10 +27,11 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "deadline.h"
 #include "raftstore/disk_watch.h"
 #include "store-node.h"
+#include "under-valgrind.h"
 
-#define DEADLINE_MS  20000
 #define SERVERS_MAX  3u
 #define COMMANDS_MAX 4096u
 #define TEXT_MAX     400
@@ -84,7 +85,7 @@ static void tell(const struct message *message)
 
     /* libuv has made it non-blocking, and the test may be slow to listen. */
     while (send(the_child.fd, message, sizeof *message, MSG_NOSIGNAL) != sizeof *message)
-        if (errno != EAGAIN || poll(&fd, 1, DEADLINE_MS) <= 0) {
+        if (errno != EAGAIN || poll(&fd, 1, (int)DEADLINE_MS) <= 0) {
             fprintf(stderr, "server %u cannot tell: %s\n", (unsigned)the_child.node.id, strerror(errno));
             _exit(3);
         }
@@ -185,6 +186,7 @@ static void run_child(int fd, uint64_t id, const char *directory, const char *ad
     struct child *child = &the_child;
     struct message message = {.word = TELL_ADDRESS};
 
+    end_without_leaks();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     child->fd = fd;
     uv_loop_init(&child->loop);
@@ -247,6 +249,7 @@ static void server_gone(struct cluster *c, struct server *s)
     if (getenv("VERBOSE") != NULL)
         fprintf(stderr, "server %d ended: exit %d, signal %d\n", (int)(s - c->servers) + 1,
                 WIFEXITED(status) ? WEXITSTATUS(status) : -1, WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+    assert_false(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_VALGRIND);
     close(s->fd);
     s->pid = 0;
     s->leads = false;
@@ -335,7 +338,7 @@ static void listen_to_servers(struct cluster *c, int ms)
         while (!(condition) && now_ms() < _until)                              \
             listen_to_servers((c), 50);                                        \
         if (!(condition))                                                      \
-            fail_msg("never came true in %d ms: %s", DEADLINE_MS, #condition); \
+            fail_msg("never came true in %u ms: %s", DEADLINE_MS, #condition); \
     } while (0)
 
 static void say(struct server *s, const struct message *message)
