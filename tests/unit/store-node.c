@@ -107,7 +107,8 @@ int node_open(struct node *node, struct err *err)
                                   .moves = node->moves,
                                   .move_count = node->move_count,
                                   .has_log = node->has_log,
-                                  .election_ms = NODE_ELECTION_MS,
+                                  .election_ms =
+                                      node->election_ms != 0 ? node->election_ms : NODE_ELECTION_MS,
                                   .snapshot_log_bytes = node->snapshot_log_bytes};
     int r;
 

@@ -26,6 +26,7 @@ struct node {
     const struct store_move *moves;
     size_t move_count;
     uint64_t snapshot_log_bytes;
+    unsigned election_ms; /* 0: NODE_ELECTION_MS. */
     struct port *port;
     struct store *store;
     /* What the store said. */

@@ -181,7 +181,7 @@ static int setup_without(void **state)
 
     assert_int_equal(uv_loop_init(&w->loop), 0);
     w->server = http_server_new(&w->loop, NULL, &callbacks, w);
-    http_server_set_timeout(w->server, 2);
+    http_server_set_timeout(w->server, patient_ms(2000) / 1000);
     w->front = front_new(&w->loop, on_arrival, w);
     fd = http_listen_tcp("127.0.0.1:0", NULL);
     assert_true(fd >= 0);
