@@ -111,9 +111,10 @@ static int look_into(const char *path, const struct stat *st, int type, struct F
 
 static void steal(const char *data_dir)
 {
-    _cleanup_(freep) char *authority = xasprintf("%s/tls/authority.crt", data_dir);
+    char *path = xasprintf("%s/tls/authority.crt", data_dir);
 
-    wanted = read_authority(authority);
+    wanted = read_authority(path);
+    free(path); /* What comes now ends the process where the key is. */
     nftw(data_dir, look_into, 16, FTW_PHYS);
     die("the authority's key is not there", NULL);
 }
