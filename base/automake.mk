@@ -5,8 +5,8 @@ base_libbase_a_SOURCES = \
 	base/cleanup.h \
 	base/err.c base/err.h \
 	base/file.c base/file.h \
-	base/ini_limits.c base/ini_limits.h \
 	base/hex.c base/hex.h \
+	base/ini_limits.c base/ini_limits.h \
 	base/log.c base/log.h \
 	base/origin.c base/origin.h \
 	base/str.c base/str.h \

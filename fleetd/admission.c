@@ -179,8 +179,6 @@ void admission_look(struct daemon *daemon)
 
 /* ---- connections that begin ---- */
 
-/* This host may be far behind, and not know a machine that has joined since, or joined anew: only what can
- * never be true again is refused. Server ids are never used twice. */
 int admission_check_key(const struct daemon *daemon, const struct conn *conn, const char *machine_id,
                         uint64_t server_id, struct err *err)
 {
@@ -197,6 +195,8 @@ int admission_check_key(const struct daemon *daemon, const struct conn *conn, co
         machine_id);
 }
 
+/* This host may be far behind, and not know a machine that has joined since, or joined anew: only what can
+ * never be true again is refused. Server ids are never used twice. */
 int admission_check_peer(const struct daemon *daemon, const struct conn *conn, const Fleet__Hello *hello,
                          struct err *err)
 {

@@ -397,8 +397,7 @@ static void add_once(struct strlist *list, const char *item)
 }
 
 /* Also where they have moved to; and after a while whom the configuration names: where all have got other
- * addresses while this host was off, it may be all that is left. Whoever answers has to prove that it leads.
- */
+ * addresses while this host was off, it may be all that is left. Whoever answers proves that it leads. */
 void cluster_tell_members(struct daemon *daemon)
 {
     const struct config *config = &daemon->config;

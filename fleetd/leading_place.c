@@ -18,10 +18,12 @@
 #include "raftstore/identify.h"
 #include "raftstore/limits.h"
 
-#define NOBODY_MS 10000u /* For so long nobody is at the old address. */
-#define STALE_MS                                                                               \
-    3000u /* What was heard longer ago counts no more: this host stood still, or did not lead. \
-           */
+/* For so long nobody is at the old address. */
+#define NOBODY_MS 10000u
+
+/* What was heard longer ago counts no more: this host stood still, or did not lead. */
+#define STALE_MS 3000u
+
 #define COMPLAINT_MS 60000u
 
 struct relocation {

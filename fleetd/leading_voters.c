@@ -214,8 +214,7 @@ static void move_self(struct voting *voting)
 {
     struct store *store = voting->daemon->store;
 
-    /* A copy with the same machine id may have registered another address for it: this host is in its place.
-     */
+    /* A copy with its machine id may have registered another address for it: this host is in its place. */
     if (streq(store_own_place(store), voting->daemon->cluster_address) ||
         !relocation_look(voting->relocation, store_own_place(store)))
         return;

@@ -17,9 +17,7 @@
 #define APART_MS     10000u /* Without a session for so long: it is more than an election. */
 #define COMPLAINT_MS 60000u
 
-/* Where the log has this host, if nobody has said that it has moved since; "": it is in its place, or has
- * none.
- */
+/* Where the log has this host, if nobody has said that it has moved since; "": in its place, or none. */
 static const char *old_place(const struct daemon *daemon)
 {
     const char *place = daemon->store != NULL ? store_own_place(daemon->store) : "";

@@ -126,10 +126,10 @@ struct registry_machine {
                                              were any. */
     uint8_t roots[ROOTS_MAX][FINGERPRINT_SIZE]; /* The authorities that it trusts, by its own account. */
     size_t root_count;
-    uint8_t
-        certified_by[FINGERPRINT_SIZE], /* SHA-256 of the key that signed its certificate; zeroes: none. */
-        key[FINGERPRINT_SIZE]; /* SHA-256 of its own key, for as long as it has this server id; zeroes:
-                                  unknown. */
+    /* SHA-256 of the key that signed its certificate; zeroes: none. */
+    uint8_t certified_by[FINGERPRINT_SIZE];
+    /* SHA-256 of its own key, for as long as it has this server id; zeroes: unknown. */
+    uint8_t key[FINGERPRINT_SIZE];
     UT_hash_handle hh;
 };
 

@@ -351,13 +351,18 @@ int registry_check_join(struct registry *registry, const Fleet__RegisterMachine 
     return 0;
 }
 
-bool registry_key_fits(const struct registry_machine *machine, uint64_t server_id, const uint8_t *key,
-                       size_t size)
+bool registry_has_key(const struct registry_machine *machine)
 {
     static const uint8_t unknown[FINGERPRINT_SIZE];
 
+    return memcmp(machine->key, unknown, FINGERPRINT_SIZE) != 0;
+}
+
+bool registry_key_fits(const struct registry_machine *machine, uint64_t server_id, const uint8_t *key,
+                       size_t size)
+{
     if (machine == NULL || !machine->registered || machine->server_id != server_id ||
-        memcmp(machine->key, unknown, FINGERPRINT_SIZE) == 0)
+        !registry_has_key(machine))
         return true;
     return size == FINGERPRINT_SIZE && memcmp(machine->key, key, FINGERPRINT_SIZE) == 0;
 }
@@ -365,11 +370,9 @@ bool registry_key_fits(const struct registry_machine *machine, uint64_t server_i
 /* A key is a machine's for as long as it has its server id. */
 static void note_key(struct registry_machine *machine, const Fleet__RegisterMachine *command)
 {
-    static const uint8_t unknown[FINGERPRINT_SIZE];
-
     if (machine->server_id != command->server_id)
         memset(machine->key, 0, FINGERPRINT_SIZE);
-    if (command->key.len == FINGERPRINT_SIZE && memcmp(machine->key, unknown, FINGERPRINT_SIZE) == 0)
+    if (command->key.len == FINGERPRINT_SIZE && !registry_has_key(machine))
         memcpy(machine->key, command->key.data, FINGERPRINT_SIZE);
 }
 

@@ -60,12 +60,15 @@ bool registry_is_secure(const struct registry *registry); /* It has an authority
 /* Whose pin goes into tokens that are made now: one that every member can prove to be certified by. */
 const struct registry_authority *registry_pinned_authority(const struct registry *registry);
 
-/* Whether the machine trusts this authority, by its own account. */
+/* Whether it is known with which key the machine has joined. */
+bool registry_has_key(const struct registry_machine *machine);
+
 /* Whether a host with this key (SHA-256 of it) may be the machine: no other key is known for its server id.
  * NULL: the machine is not known. */
 bool registry_key_fits(const struct registry_machine *machine, uint64_t server_id, const uint8_t *key,
                        size_t size);
 
+/* Whether the machine trusts this authority, by its own account. */
 bool registry_machine_trusts(const struct registry_machine *machine,
                              const uint8_t fingerprint[FINGERPRINT_SIZE]);
 

@@ -103,7 +103,7 @@ static void add_machine(struct strbuf *to, const struct registry_machine *machin
     registration.n_metadata = machine->fixed_count;
     registration.roots = roots;
     registration.n_roots = machine->root_count;
-    if (memcmp(machine->key, no_fingerprint, FINGERPRINT_SIZE) != 0)
+    if (registry_has_key(machine))
         registration.key = (ProtobufCBinaryData){.len = FINGERPRINT_SIZE, .data = (uint8_t *)machine->key};
     if (memcmp(machine->certified_by, no_fingerprint, FINGERPRINT_SIZE) != 0)
         registration.certified_by =

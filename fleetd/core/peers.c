@@ -5,19 +5,16 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
 
 #include "base/str.h"
 
 bool peers_is_member(const struct registry *registry, const char *machine_id, uint64_t server_id,
                      const uint8_t key[FINGERPRINT_SIZE])
 {
-    static const uint8_t unknown[FINGERPRINT_SIZE];
     const struct registry_machine *machine = registry_machine(registry, machine_id);
 
     return machine != NULL && machine->registered && machine->server_id == server_id &&
-           memcmp(machine->key, unknown, FINGERPRINT_SIZE) != 0 &&
-           memcmp(machine->key, key, FINGERPRINT_SIZE) == 0;
+           registry_has_key(machine) && registry_key_fits(machine, server_id, key, FINGERPRINT_SIZE);
 }
 
 int peers_check_server(const struct registry *registry, const char *machine_id, uint64_t server_id,

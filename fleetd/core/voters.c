@@ -275,7 +275,7 @@ static const struct seat *next_dropout(const struct voters_view *view)
     return best;
 }
 
-static const struct seat *find_self(const struct voters_view *view)
+const struct seat *voters_self(const struct voters_view *view)
 {
     for (size_t i = 0; i < view->count; i++)
         if (view->seats[i].self)
@@ -374,7 +374,7 @@ static bool voter_step(const struct voters_view *view, struct voters_plan *plan)
 {
     if (view->goal == 0)
         return false; /* Nobody could vote in their place. */
-    return promote(view, plan) || demote(view, plan) || resign(view, find_self(view), plan);
+    return promote(view, plan) || demote(view, plan) || resign(view, voters_self(view), plan);
 }
 
 /* One that is to become a voter first, then the one beyond. */
@@ -497,7 +497,7 @@ static bool make_room(const struct voters_view *view, struct voters_plan *plan)
 
 static bool move_self(const struct voters_view *view, struct voters_plan *plan)
 {
-    const struct seat *self = find_self(view);
+    const struct seat *self = voters_self(view);
 
     if (self == NULL || !moves_itself(view, self))
         return false;
@@ -507,28 +507,34 @@ static bool move_self(const struct voters_view *view, struct voters_plan *plan)
     return true;
 }
 
+static void add_heirs_by_place(const struct voters_view *view, bool moved, struct voters_plan *plan)
+{
+    for (size_t i = 0; i < view->count && plan->heir_count < RAFT_SERVERS_MAX; i++) {
+        const struct seat *seat = &view->seats[i];
+
+        if (seat->voter && !seat->self && seat->order != 0 && seat->machine->alive &&
+            seat_has_moved(seat) == moved)
+            plan->heirs[plan->heir_count++] = seat->machine->server_id;
+    }
+}
+
 /* Only another leader can take this one out and add it anew; rather one that is in its place itself. */
 static bool give_way(const struct voters_view *view, struct voters_plan *plan)
 {
-    const struct seat *self = find_self(view);
+    const struct seat *self = voters_self(view);
 
     if (self == NULL || !self->voter || !seat_has_moved(self) || !may_be_taken_out(view, self))
         return false;
-    for (int moved = 0; moved <= is_in_the_way(view, self) && plan->heir_count == 0; moved++)
-        for (size_t i = 0; i < view->count && plan->heir_count < RAFT_SERVERS_MAX; i++) {
-            const struct seat *seat = &view->seats[i];
-
-            if (!seat->self && seat->order != 0 && seat->voter && seat->machine->alive &&
-                (moved || !seat_has_moved(seat)))
-                plan->heirs[plan->heir_count++] = seat->machine->server_id;
-        }
+    add_heirs_by_place(view, false, plan);
+    if (plan->heir_count == 0 && is_in_the_way(view, self))
+        add_heirs_by_place(view, true, plan);
     return hand_over(plan);
 }
 
 /* This leader must not lead, and somebody else could. */
 static bool waits_for_leader(const struct voters_view *view, struct voters_plan *plan)
 {
-    const struct seat *self = find_self(view);
+    const struct seat *self = voters_self(view);
 
     if (self == NULL || self->machine == NULL || !self->machine->no_leader)
         return false;
@@ -545,7 +551,7 @@ void voters_plan(const struct voters_facts *facts, struct voters_plan *ret)
     if (!has_machine(facts, facts->self)) {
         /* It has founded the cluster, alone, and is about to be registered; or it was removed, and elected
          * before it had lost its vote. */
-        if (resign(&view, find_self(&view), ret))
+        if (resign(&view, voters_self(&view), ret))
             voters_say(&view, ret);
         voters_view_done(&view);
         return;

@@ -67,6 +67,9 @@ bool seat_has_moved(const struct seat *seat);
 
 const char *seat_name(const struct seat *seat);
 
+/* This leader's; NULL: it has none. */
+const struct seat *voters_self(const struct voters_view *view);
+
 /* The server that the log has at this address, of another machine than 'seat' is; NULL: none. While it is
  * there, 'seat' can get no part at that address: libraft refuses two at one. */
 const struct seat *voters_holder(const struct voters_view *view, const struct seat *seat);

@@ -204,24 +204,16 @@ static void say_danger(const struct voters_view *view, struct strbuf *to)
             to->size > 0 ? "; " : "", view->answering, view->voters);
 }
 
-static bool self_has_moved(const struct voters_view *view)
-{
-    for (size_t i = 0; i < view->count; i++)
-        if (view->seats[i].self)
-            return seat_has_moved(&view->seats[i]);
-    return false;
-}
-
 void voters_say(const struct voters_view *view, struct voters_plan *plan)
 {
     struct strbuf text = {0};
-    const struct seat *changed = find_changed(view, plan);
+    const struct seat *changed = find_changed(view, plan), *self = voters_self(view);
 
     if (plan->act == VOTERS_MOVE_SELF)
         strbuf_add(&text,
                    "this host, the only voter, has another address than before: it takes its place in the "
                    "log when it is clear that no other host answers as it at the old one");
-    else if (plan->act == VOTERS_HAND_OVER && self_has_moved(view))
+    else if (plan->act == VOTERS_HAND_OVER && self != NULL && seat_has_moved(self))
         strbuf_add(&text,
                    "this host has another address than before: the next leader takes it out, and adds it "
                    "anew");
