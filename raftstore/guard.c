@@ -58,6 +58,9 @@ static const char *const rule_names[GUARD_RULE_COUNT] = {
     [GUARD_RULE_STRANGER_VOTE] = "stranger-vote",
     [GUARD_RULE_SNAPSHOT_COLLISION] = "snapshot-collision",
     [GUARD_RULE_RETIRED] = "retired",
+    [GUARD_RULE_LEADER_FORGOTTEN] = "leader-forgotten",
+    [GUARD_RULE_VOTE_LENT] = "vote-lent",
+    [GUARD_RULE_CHANGE_HELD] = "change-held",
     [GUARD_RULE_SEND_FAILED] = "send-failed",
     [GUARD_RULE_SILENT_CLOSE] = "silent-close",
 };
@@ -242,12 +245,19 @@ static bool must_refuse(struct guard *guard, const struct raft_message *message)
     return false;
 }
 
-static bool is_voter(const struct raft_configuration *configuration, raft_id id)
+static struct raft_server *find_server(const struct raft_configuration *configuration, raft_id id)
 {
     for (unsigned i = 0; i < configuration->n; i++)
         if (configuration->servers[i].id == id)
-            return configuration->servers[i].role == RAFT_VOTER;
-    return false;
+            return &configuration->servers[i];
+    return NULL;
+}
+
+static bool is_voter(const struct raft_configuration *configuration, raft_id id)
+{
+    const struct raft_server *server = find_server(configuration, id);
+
+    return server != NULL && server->role == RAFT_VOTER;
 }
 
 static bool must_drop_vote(struct guard *guard, const struct raft_request_vote *vote)
@@ -308,6 +318,29 @@ static void clip_commit(struct guard *guard, struct raft_append_entries *append)
     }
 }
 
+/* Dissertation §4.1: who asks for votes counts them by its own configuration, so whoever is asked answers, also
+ * when it is no voter by its own log, which may be behind. raft refuses then (electionVote()), and so leaves a
+ * cluster of one without a leader for ever that was growing to two: the first server has the promotion on its
+ * disk and needs the vote of the second, which has not. So for this question it is a voter; whether its term,
+ * its log and what it has promised allow the vote, raft decides as ever. (A server that its own log does not
+ * even name is not asked: nobody is promoted before it has the entry that added it.) */
+static void receive_vote_request(struct guard *guard, struct raft_message *message)
+{
+    struct raft_server *self = find_server(&guard->raft->configuration, guard->raft->id);
+    bool lent = self != NULL && self->role != RAFT_VOTER && raft_state(guard->raft) == RAFT_FOLLOWER;
+    int role = lent ? self->role : 0;
+
+    if (lent) {
+        fire(guard, GUARD_RULE_VOTE_LENT);
+        self->role = RAFT_VOTER;
+    }
+    guard->recv(&guard->io, message);
+    if (lent) {
+        assert(self == find_server(&guard->raft->configuration, guard->raft->id));
+        self->role = role;
+    }
+}
+
 static void on_recv(struct raft_io *inner, struct raft_message *message)
 {
     struct guard *guard = guard_of(inner);
@@ -319,9 +352,24 @@ static void on_recv(struct raft_io *inner, struct raft_message *message)
     raft_compat_copy_capacity(&guard->io, guard->inner);
     if (RAFT_COMPAT_IS_015 && message->type == RAFT_IO_APPEND_ENTRIES)
         clip_commit(guard, &message->append_entries);
-    guard->recv(&guard->io, message);
+    if (message->type == RAFT_IO_REQUEST_VOTE)
+        receive_vote_request(guard, message);
+    else
+        guard->recv(&guard->io, message);
     guard->handling_append = false;
     guard_observe(guard);
+}
+
+/* Who votes forgets a leader that is silent when it campaigns. Who does not vote never does, and whoever has a
+ * leader gives no vote (dissertation §4.2.3): the other half of GUARD_RULE_VOTE_LENT. */
+static void forget_silent_leader(struct guard *guard, raft_time now)
+{
+    if (raft_state(guard->raft) != RAFT_FOLLOWER || !raft_compat_has_leader(guard->raft) ||
+        is_voter(&guard->raft->configuration, guard->raft->id) || guard_is_writing(guard) ||
+        !raft_compat_is_leader_silent(guard->raft, now))
+        return;
+    fire(guard, GUARD_RULE_LEADER_FORGOTTEN);
+    raft_compat_forget_leader(guard->raft);
 }
 
 static void on_tick(struct raft_io *inner)
@@ -330,6 +378,7 @@ static void on_tick(struct raft_io *inner)
 
     if (guard->dead || guard->closing)
         return;
+    forget_silent_leader(guard, inner->time(inner));
     /* 0.15 campaigns with entries that are not on its disk, or in the middle of installing a snapshot
      * (canonical/raft 634cb11, f65b6e7, 4fbd3c0). */
     if (RAFT_COMPAT_IS_015 && raft_state(guard->raft) == RAFT_FOLLOWER && guard_is_writing(guard)) {
@@ -390,6 +439,21 @@ static void clip_ack(struct guard *guard, struct raft_append_entries_result *res
     result->last_log_index = guard->vouched_index;
 }
 
+/* raft sends entries while it writes them. If this leader and what it was writing are lost then, whoever has got
+ * a change of the members may be no voter by it, so that raft does not let it campaign (against dissertation
+ * §4.2.2), and yet have the longest log, so that it gives nobody its vote. So a change goes nowhere before we
+ * have it on our own disk; what stands before it, and the heartbeat, go as ever. */
+static void hold_change(struct guard *guard, struct raft_append_entries *append)
+{
+    for (unsigned i = 0; i < append->n_entries; i++) {
+        if (append->entries[i].type != RAFT_CHANGE ||
+            raft_compat_has_stored(guard->raft, append->prev_log_index + 1 + i))
+            continue;
+        fire(guard, GUARD_RULE_CHANGE_HELD);
+        append->n_entries = i;
+    }
+}
+
 static int guard_send(struct raft_io *io, struct raft_io_send *request, const struct raft_message *message,
                       raft_io_send_cb cb)
 {
@@ -407,6 +471,8 @@ static int guard_send(struct raft_io *io, struct raft_io_send *request, const st
         fire(guard, GUARD_RULE_RETIRED);
         return lose(guard, request, message, cb);
     }
+    if (message->type == RAFT_IO_APPEND_ENTRIES)
+        hold_change(guard, &copy.append_entries);
     if (message->type == RAFT_IO_APPEND_ENTRIES_RESULT) {
         /* The term changed while the disk was writing: 0.15 tells the new leader what the old one sent
          * (canonical/raft 35479fc). The new leader's next message gets an answer of its own. */

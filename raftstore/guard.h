@@ -4,8 +4,10 @@
  * libraft 0.15 as Debian ships it loses or diverges committed data in several ways (docs/RAFT.md §1).
  * Each known hole shows at this border, either as a message that should not have been handled or sent, or as
  * a failed write that should not have been survived. So the guard turns each into one of two things that are
- * always legal in Raft: a lost message (whoever sent it sends again), or a server that stopped. It never
- * changes what raft decides; it is no second implementation of Raft. Everything runs on raft's loop thread.
+ * always legal in Raft: a lost message (whoever sent it sends again), or a server that stopped. It is no
+ * second implementation of Raft, and what raft decides it does not change, but for one question that raft
+ * does not even ask itself: a server that does not vote by its own configuration is asked for its vote all
+ * the same (GUARD_RULE_VOTE_LENT). Everything runs on raft's loop thread.
  *
  *        raft  --- append, set_term, set_vote, send, ... --->  guard  --->  inner io (raft_uv, fixture, ours)
  *              <-- recv, tick, completions ------------------         <---
@@ -60,6 +62,9 @@ enum guard_rule {
     GUARD_RULE_STRANGER_VOTE, /* Dropped: a vote for a server that is no voter, while we have a leader. */
     GUARD_RULE_SNAPSHOT_COLLISION, /* Dropped: InstallSnapshot while taking a snapshot (0.22). */
     GUARD_RULE_RETIRED,            /* Did not campaign, or ask for votes: see guard_retire(). */
+    GUARD_RULE_LEADER_FORGOTTEN,   /* Does not vote, and has forgotten a leader that is silent. */
+    GUARD_RULE_VOTE_LENT,          /* Asked for a vote, and answers, though no voter by its own log. */
+    GUARD_RULE_CHANGE_HELD,        /* Not sent yet: a change of the members that is not on our disk. */
     GUARD_RULE_SEND_FAILED,        /* A message that could not be sent was made a lost one. */
     GUARD_RULE_SILENT_CLOSE,       /* A write that failed while closing was completed without status. */
     GUARD_RULE_COUNT,

@@ -136,15 +136,24 @@ static inline bool raft_compat_has_leader(struct raft *raft)
     return raft_state(raft) == RAFT_FOLLOWER && id != 0;
 }
 
-/* 0.15: whether our own disk has everything up to 'index'. */
+/* Of a follower: whether it has heard nothing of its leader for as long as makes a voter campaign. */
+static inline bool raft_compat_is_leader_silent(struct raft *raft, raft_time now)
+{
+    return now - raft->election_timer_start >= raft->follower_state.randomized_election_timeout;
+}
+
+/* Of a follower: as if it had heard no leader in this term yet. */
+static inline void raft_compat_forget_leader(struct raft *raft)
+{
+    raft->follower_state.current_leader.id = 0;
+    raft_free(raft->follower_state.current_leader.address);
+    raft->follower_state.current_leader.address = NULL;
+}
+
+/* Whether our own disk has everything up to 'index'. */
 static inline bool raft_compat_has_stored(struct raft *raft, raft_index index)
 {
-#if RAFT_COMPAT_IS_015
     return raft->last_stored >= index;
-#else
-    (void)raft, (void)index;
-    return true;
-#endif
 }
 
 /* Whether the state machine has taken over the leader's snapshot up to 'index', which was just written.

@@ -20,10 +20,8 @@
 /* A planned failover costs 1.4 to 2 times this (docs/RAFT.md §3); with 700 ms a new leader is there in
  * well under two seconds, and the loop's longest known stall (closing a log segment, 50 ms) is far from it.
  */
-/* In election timeouts: twice as long as the slowest voter waits. */
-#define LEADER_SILENCE_ELECTIONS 4u
-#define ELECTION_MS_DEFAULT      700u
-#define HEARTBEATS_PER_ELECTION  5u
+#define ELECTION_MS_DEFAULT     700u
+#define HEARTBEATS_PER_ELECTION 5u
 
 /* Only a standby that has nearly all gets a vote, and meanwhile nothing else can be changed. */
 #define CATCH_UP_ROUND_MS 10000u
@@ -68,17 +66,6 @@ static enum store_role current_role(struct store *store, uint64_t leader_id)
     }
 }
 
-/* Who votes forgets a leader that is silent, by campaigning itself. Who does not vote (any more) would name
- * it for ever. */
-static bool leader_is_forgotten(struct store *store, uint64_t leader_id)
-{
-    const struct raft_server *self = store_find_server(store, store->raft.id);
-    uint64_t heard_ms = raftnet_last_heard_ms(store->net, leader_id);
-
-    return leader_id != store->raft.id && (self == NULL || self->role != RAFT_VOTER) &&
-           uv_now(store->loop) - heard_ms > LEADER_SILENCE_ELECTIONS * (uint64_t)store->raft.election_timeout;
-}
-
 /* Tells what is different from what was last told. raft has no callback for these, so this is asked once in
  * every turn of the loop. */
 static void observe(struct store *store)
@@ -93,8 +80,6 @@ static void observe(struct store *store)
     if (!store->started || store->raft_closed)
         return;
     raft_leader(&store->raft, &leader_id, &address);
-    if (leader_id != 0 && leader_is_forgotten(store, leader_id))
-        leader_id = 0;
     role = current_role(store, leader_id);
     term = raft_compat_term(&store->raft);
     leads = guard_is_ready(&store->guard);

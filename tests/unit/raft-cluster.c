@@ -361,7 +361,7 @@ static void server_init(struct cluster *c, unsigned i)
 }
 
 /* 'c' says already what is in it. */
-static void start_all(struct cluster *c)
+static void start_all(struct cluster *c, unsigned voters)
 {
     struct raft_configuration configuration;
     unsigned count = c->count;
@@ -370,7 +370,7 @@ static void start_all(struct cluster *c)
     raft_fixture_initialize(&c->fixture);
     for (unsigned i = 0; i < count; i++)
         server_init(c, i);
-    if (raft_fixture_configuration(&c->fixture, count, &configuration) != 0 ||
+    if (raft_fixture_configuration(&c->fixture, voters, &configuration) != 0 ||
         raft_fixture_bootstrap(&c->fixture, &configuration) != 0 || raft_fixture_start(&c->fixture) != 0)
         abort();
     raft_configuration_close(&configuration);
@@ -378,14 +378,19 @@ static void start_all(struct cluster *c)
 
 void cluster_init(struct cluster *c, unsigned count, bool guarded)
 {
+    cluster_init_voters(c, count, count, guarded);
+}
+
+void cluster_init_voters(struct cluster *c, unsigned count, unsigned voters, bool guarded)
+{
     *c = (struct cluster){.count = count, .guarded = guarded};
-    start_all(c);
+    start_all(c, voters);
 }
 
 void cluster_init_with(struct cluster *c, unsigned count, const struct cluster_machine *kind)
 {
     *c = (struct cluster){.count = count, .guarded = true, .kind = kind};
-    start_all(c);
+    start_all(c, count);
 }
 
 void cluster_done(struct cluster *c)
@@ -576,6 +581,21 @@ void cluster_not_on_022(void **state)
 }
 
 /* ---- Commands and messages ---- */
+
+static void on_assigned(struct raft_change *request, int status)
+{
+    free(request);
+}
+
+int cluster_assign(struct cluster *c, unsigned i, unsigned j, int role)
+{
+    struct raft_change *request = NEW0(struct raft_change);
+    int r = raft_assign(cluster_raft(c, i), request, j + 1, role, on_assigned);
+
+    if (r != 0)
+        free(request);
+    return r;
+}
 
 struct submission {
     struct raft_apply request;

@@ -87,6 +87,8 @@ struct cluster {
 
 /* All servers vote, are started, and nobody leads. */
 void cluster_init(struct cluster *c, unsigned count, bool guarded);
+/* Likewise, but only the first 'voters' of them vote; the others are standbys. */
+void cluster_init_voters(struct cluster *c, unsigned count, unsigned voters, bool guarded);
 /* Guarded, with another state machine. */
 void cluster_init_with(struct cluster *c, unsigned count, const struct cluster_machine *kind);
 void cluster_done(struct cluster *c);
@@ -119,6 +121,8 @@ bool cluster_run_until_term(struct cluster *c, unsigned i, raft_term term);
 
 /* Makes everybody forget the leader and lets 'i' campaign, until it leads; false if it can not win. */
 bool cluster_elect(struct cluster *c, unsigned i);
+/* Asks leader 'i' to make server 'j' a voter, standby or so. The result is raft_assign()'s. */
+int cluster_assign(struct cluster *c, unsigned i, unsigned j, int role);
 /* Submits a letter to the leader. The result is raft_apply()'s. */
 int cluster_apply(struct cluster *c, unsigned i, char letter);
 /* Likewise a command of the test's own, of a multiple of 8 bytes; the letter stands for it in 'acknowledged'.

@@ -938,6 +938,149 @@ static void test_retired(void **state)
     cluster_done(&c);
 }
 
+/* ---- Members that change while servers are lost ---- */
+
+/* S1 alone votes, and makes a voter of S2, which does not hear of it. S1 gives up its lead then: it needs S2's
+ * vote, which is no voter by its own log, and 'restarted' or still thinks that S1 leads. */
+static void promotion_unheard(bool guarded, bool restarted)
+{
+    cluster_init_voters(&c, 2, 1, guarded);
+    c.anybody = true;
+    assert_true(cluster_elect(&c, 0));
+    cluster_run(&c, 300);
+    cluster_cut(&c, 0, 1);
+    assert_int_equal(cluster_assign(&c, 0, 1, RAFT_VOTER), 0);
+    assert_true(cluster_run_until_state(&c, 0, RAFT_FOLLOWER));
+    if (restarted)
+        cluster_restart(&c, 1);
+    cluster_heal(&c, 0, 1);
+}
+
+static void guarded_promotion_unheard(void **state)
+{
+    promotion_unheard(true, false);
+    assert_true(cluster_run_until_state(&c, 0, RAFT_LEADER));
+    assert_true(cluster_fired(&c, 1, GUARD_RULE_LEADER_FORGOTTEN) > 0);
+    assert_true(cluster_fired(&c, 1, GUARD_RULE_VOTE_LENT) > 0);
+    assert_int_equal(raft_fixture_voted_for(&c.fixture, 1), 1); /* As if it had always been a voter. */
+    assert_true(cluster_run_until_follows(&c, 1, 0));
+    cluster_apply(&c, 0, 'X');
+    assert_true(cluster_run_until_applied(&c, 1, "X"));
+    assert_int_equal(cluster_raft(&c, 1)->configuration.servers[1].role, RAFT_VOTER);
+    cluster_done(&c);
+}
+
+static void bare_promotion_unheard(void **state)
+{
+    promotion_unheard(false, false);
+    assert_false(cluster_run_until_state(&c, 0, RAFT_LEADER));
+    cluster_done(&c);
+}
+
+static void guarded_promotion_unheard_restart(void **state)
+{
+    promotion_unheard(true, true);
+    assert_true(cluster_run_until_state(&c, 0, RAFT_LEADER));
+    assert_true(cluster_fired(&c, 1, GUARD_RULE_VOTE_LENT) > 0);
+    cluster_done(&c);
+}
+
+static void bare_promotion_unheard_restart(void **state)
+{
+    promotion_unheard(false, true);
+    assert_false(cluster_run_until_state(&c, 0, RAFT_LEADER));
+    cluster_done(&c);
+}
+
+/* A vote that is lent is given once in a term, only to a log that is as long as ours, and leaves nothing
+ * behind. */
+static void test_lent_vote(void **state)
+{
+    struct raft_message message;
+    raft_index last;
+    raft_term term;
+
+    cluster_init_voters(&c, 4, 3, true);
+    c.anybody = true;
+    assert_true(cluster_elect(&c, 0));
+    cluster_run(&c, 300);
+    cluster_isolate(&c, 3);
+    last = raft_last_index(cluster_raft(&c, 3));
+    term = cluster_term(&c, 3);
+
+    message = cluster_vote_message(term + 1, 1, last, term, false);
+    cluster_receive(&c, 1, 3, &message);
+    assert_false(c.servers[3].vote.vote_granted); /* It has a leader. */
+    cluster_run(&c, 2500);
+    assert_true(cluster_fired(&c, 3, GUARD_RULE_LEADER_FORGOTTEN) == 1);
+
+    message = cluster_vote_message(term + 1, 1, last - 1, term, false);
+    cluster_receive(&c, 1, 3, &message);
+    assert_false(c.servers[3].vote.vote_granted);
+    message = cluster_vote_message(term + 1, 1, last, term, false);
+    cluster_receive(&c, 1, 3, &message);
+    assert_true(c.servers[3].vote.vote_granted);
+    message = cluster_vote_message(term + 1, 2, last, term, false);
+    cluster_receive(&c, 2, 3, &message);
+    assert_false(c.servers[3].vote.vote_granted);
+
+    assert_int_equal(cluster_raft(&c, 3)->configuration.servers[3].role, RAFT_STANDBY);
+    cluster_run(&c, 5000);
+    assert_int_equal(raft_state(cluster_raft(&c, 3)), RAFT_FOLLOWER); /* It does not campaign. */
+    cluster_done(&c);
+}
+
+/* S1 and S2 vote; S1 makes a standby of S2, and crashes before that is on its own disk. If S2 had it, it would
+ * not campaign, nor vote for S1, whose log is shorter. */
+static void demotion_not_written(bool guarded)
+{
+    cluster_init(&c, 2, guarded);
+    c.anybody = true;
+    assert_true(cluster_elect(&c, 0));
+    cluster_run(&c, 300);
+    cluster_catch_writes(&c, 0);
+    assert_int_equal(cluster_assign(&c, 0, 1, RAFT_STANDBY), 0);
+    cluster_run(&c, 300);
+    cluster_kill(&c, 0);
+    cluster_answer_writes(&c, 0, 0); /* That is what it believes; it is not so. */
+    cluster_restart(&c, 0);
+    cluster_heal(&c, 0, 1);
+    cluster_run(&c, 10000);
+}
+
+static void guarded_demotion_not_written(void **state)
+{
+    demotion_not_written(true);
+    assert_true(cluster_leads(&c, 0) || cluster_leads(&c, 1));
+    cluster_done(&c);
+}
+
+static void bare_demotion_not_written(void **state)
+{
+    demotion_not_written(false);
+    assert_false(cluster_leads(&c, 0) || cluster_leads(&c, 1));
+    cluster_done(&c);
+}
+
+/* What is held goes as soon as it is on the disk, and the follower has its heartbeats meanwhile. */
+static void test_held_change(void **state)
+{
+    cluster_init(&c, 3, true);
+    assert_true(cluster_elect(&c, 0));
+    cluster_run(&c, 300);
+    raft_fixture_set_disk_latency(&c.fixture, 0, 3000);
+    c.anybody = true;
+    assert_int_equal(cluster_assign(&c, 0, 1, RAFT_STANDBY), 0);
+    cluster_run(&c, 2500);
+    assert_true(cluster_fired(&c, 0, GUARD_RULE_CHANGE_HELD) > 0);
+    assert_true(cluster_leads(&c, 0));
+    assert_int_equal(cluster_raft(&c, 1)->configuration.servers[1].role, RAFT_VOTER);
+    cluster_run(&c, 1500);
+    assert_true(cluster_leads(&c, 0));
+    assert_int_equal(cluster_raft(&c, 1)->configuration.servers[1].role, RAFT_STANDBY);
+    cluster_done(&c);
+}
+
 static void test_rules_have_names(void **state)
 {
     for (unsigned i = 0; i < GUARD_RULE_COUNT; i++)
@@ -974,6 +1117,11 @@ int main(void)
         TWINS(odd_command),
         TWINS_015(close_while_writing),
         cmocka_unit_test(test_retired),
+        TWINS(promotion_unheard),
+        TWINS(promotion_unheard_restart),
+        cmocka_unit_test(test_lent_vote),
+        TWINS(demotion_not_written),
+        cmocka_unit_test(test_held_change),
         cmocka_unit_test(test_rules_have_names),
     };
 
