@@ -10,7 +10,9 @@ raftstore_libraftstore_a_SOURCES += \
 	raftstore/identify.c raftstore/identify.h \
 	raftstore/port.c raftstore/port.h \
 	raftstore/proof.c raftstore/proof.h \
-	raftstore/raftnet.c raftstore/raftnet.h \
+	raftstore/raftnet.c raftstore/raftnet.h raftstore/raftnet_private.h \
+	raftstore/raftnet_caller.c raftstore/raftnet_link.c raftstore/raftnet_null.c raftstore/raftnet_peer.c \
+	raftstore/raftnet_send.c raftstore/raftnet_snapshot.c \
 	raftstore/raftconf.c raftstore/raftconf.h \
 	raftstore/raftwire.c raftstore/raftwire.h \
 	raftstore/tls_alert.c raftstore/tls_alert.h \
