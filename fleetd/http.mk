@@ -8,7 +8,9 @@ noinst_LIBRARIES += fleetd/libhttp.a fleetd/libconfig.a
 
 fleetd_libhttp_a_SOURCES = fleetd/front.c fleetd/front.h fleetd/front_private.h \
 	fleetd/front_accept.c fleetd/front_relay.c \
-	fleetd/http.c fleetd/http.h fleetd/http_listen.c fleetd/http_listen.h \
+	fleetd/http.c fleetd/http.h fleetd/http_private.h \
+	fleetd/http_answer.c fleetd/http_client.c fleetd/http_pump.c fleetd/http_request.c \
+	fleetd/http_listen.c fleetd/http_listen.h \
 	fleetd/listeners.c fleetd/listeners.h \
 	fleetd/peer.c fleetd/peer.h \
 	fleetd/url.c fleetd/url.h
