@@ -2,6 +2,7 @@
 include fleetd/agent.mk
 include fleetd/http.mk
 include fleetd/api.mk
+include fleetd/core_tests.mk
 
 noinst_LIBRARIES += fleetd/libcore.a
 fleetd_libcore_a_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
@@ -25,8 +26,8 @@ if HAVE_CMOCKA
 CORE_TEST_LIBS = fleetd/libcore.a constraints/libconstraints.a raftstore/libraftstore.a raftstore/libschema.a \
 	$(UNITS_LIBS) $(PROTOBUF_C_LIBS) $(CMOCKA_LIBS)
 
-check_PROGRAMS += tests/unit/test-core tests/unit/test-core-change tests/unit/test-voters
-TESTS += tests/unit/test-core tests/unit/test-core-change tests/unit/test-voters
+check_PROGRAMS += tests/unit/test-voters
+TESTS += tests/unit/test-voters
 check_PROGRAMS += tests/unit/test-member
 TESTS += tests/unit/test-member
 tests_unit_test_member_SOURCES = tests/unit/test-member.c fleetd/member.c fleetd/member.h
@@ -44,10 +45,6 @@ tests_unit_test_journal_entry_SOURCES = tests/unit/test-journal-entry.c fleetd/j
 tests_unit_test_journal_entry_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS)
 tests_unit_test_journal_entry_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_journal_entry_LDADD = base/libbase.a $(JANSSON_LIBS) $(CMOCKA_LIBS)
-tests_unit_test_core_SOURCES = tests/unit/test-core.c tests/unit/core-world.c tests/unit/core-world.h
-tests_unit_test_core_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
-tests_unit_test_core_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_core_LDADD = $(CORE_TEST_LIBS)
 check_PROGRAMS += tests/lab/forger
 tests_lab_forger_SOURCES = tests/lab/forger.c
 tests_lab_forger_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS)
@@ -74,16 +71,6 @@ tests_unit_test_joining_SOURCES = tests/unit/test-joining.c \
 tests_unit_test_joining_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(GNUTLS_CFLAGS)
 tests_unit_test_joining_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_joining_LDADD = $(RAFTSTORE_LIBS) $(PKI_LIBS) $(CMOCKA_LIBS)
-tests_unit_test_core_change_SOURCES = tests/unit/test-core-change.c tests/unit/core-world.c tests/unit/core-world.h
-tests_unit_test_core_change_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
-tests_unit_test_core_change_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_core_change_LDADD = $(CORE_TEST_LIBS)
-check_PROGRAMS += tests/unit/test-core-shutdown
-TESTS += tests/unit/test-core-shutdown
-tests_unit_test_core_shutdown_SOURCES = tests/unit/test-core-shutdown.c tests/unit/core-world.c tests/unit/core-world.h
-tests_unit_test_core_shutdown_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
-tests_unit_test_core_shutdown_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_core_shutdown_LDADD = $(CORE_TEST_LIBS)
 check_PROGRAMS += tests/unit/test-going-down tests/unit/test-prober tests/unit/test-proving tests/unit/test-recovery
 TESTS += tests/unit/test-going-down tests/unit/test-prober tests/unit/test-proving tests/unit/test-recovery
 tests_unit_test_going_down_SOURCES = tests/unit/test-going-down.c fleetd/going_down.c fleetd/going_down.h

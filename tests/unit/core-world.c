@@ -1180,3 +1180,48 @@ const char *reason_of(struct world *w, const char *unit)
     snprintf(reason, sizeof reason, "%s", status->reason);
     return reason;
 }
+
+/* ---- where a test begins ---- */
+
+void three_machines(struct world *w)
+{
+    world_init(w);
+    registers(w, "a", NULL);
+    registers(w, "b", NULL);
+    registers(w, "c", NULL);
+    leads(w);
+    machine_calls(w, "a");
+    machine_calls(w, "b");
+    machine_calls(w, "c");
+}
+
+void running_on_a(struct world *w)
+{
+    three_machines(w);
+    user_starts(w, "x.service");
+    reports(w, "a", "x.service", "active");
+    advance(w, TTL_MS);
+    world_forget(w);
+}
+
+void six_machines_without(struct world *w, const char *silent)
+{
+    static const char *const names[] = {"a", "b", "c", "d", "e", "f"};
+
+    world_init(w);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        registers(w, names[i], NULL);
+    leads(w);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        machine_calls(w, names[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        _cleanup_(freep) char *unit = xasprintf("on-%s.service", names[i]);
+
+        user_starts(w, unit);
+        reports(w, names[i], unit, "active");
+    }
+    advance(w, TTL_MS);
+    for (; *silent != '\0'; silent++)
+        falls_silent(w, (const char[]){*silent, '\0'});
+    world_forget(w);
+}

@@ -77,8 +77,25 @@ struct world {
     uint64_t chance;        /* State of the generator. */
 };
 
-#define PLAIN "[Service]\nExecStart=/bin/sleep inf\n"
-#define STOP  "[X-Fleet]\nOnDisconnect=stop\n" /* Behind another text. */
+#define PLAIN       "[Service]\nExecStart=/bin/sleep inf\n"
+#define STOP        "[X-Fleet]\nOnDisconnect=stop\n" /* Behind another text. */
+#define STOP_3S     PLAIN "TimeoutStopSec=3\n" STOP
+#define ON_WEB      PLAIN "[X-Fleet]\nMachineMetadata=role=web\n"
+#define GLOBAL      PLAIN "[X-Fleet]\nGlobal=true\n"
+#define WEB_ALL     PLAIN "[X-Fleet]\nGlobal=true\nMachineMetadata=role=web\n"
+#define OTHER       "[Service]\nExecStart=/bin/sleep 1\n"
+#define ONLY_ON(id) PLAIN "[X-Fleet]\nMachineID=" id "\n"
+#define ON_A        ONLY_ON("aaaaaaaa")
+#define ON_B        ONLY_ON("bbbbbbbb")
+#define ON_C        ONLY_ON("cccccccc")
+
+#define LOADED   FLEET__DESIRED_STATE__DESIRED_LOADED
+#define LAUNCHED FLEET__DESIRED_STATE__DESIRED_LAUNCHED
+#define INACTIVE FLEET__DESIRED_STATE__DESIRED_INACTIVE
+
+#define DRAINING FLEET__AVAILABILITY__AVAILABILITY_DRAINING
+#define CORDONED FLEET__AVAILABILITY__AVAILABILITY_CORDONED
+#define ACTIVE   FLEET__AVAILABILITY__AVAILABILITY_ACTIVE
 
 void world_init(struct world *w);
 void world_done(struct world *w);
@@ -145,3 +162,12 @@ const char *placed_on(struct world *w, const char *unit); /* "a", or "". */
 enum machine_state state_of(struct world *w, const char *name);
 const char *outcome_of(struct world *w, const char *unit);
 const char *reason_of(struct world *w, const char *unit); /* Valid until the next call. */
+
+/* ---- where a test begins ---- */
+
+/* Machines a, b and c have called a leader. */
+void three_machines(struct world *w);
+/* "x.service" runs on "a" of three. */
+void running_on_a(struct world *w);
+/* Of six machines, all with a unit, these fall silent. */
+void six_machines_without(struct world *w, const char *silent);

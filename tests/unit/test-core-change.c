@@ -17,24 +17,10 @@
 #include "fleetd/core/core_private.h"
 #include "tests/unit/core-world.h"
 
-#define LAUNCHED FLEET__DESIRED_STATE__DESIRED_LAUNCHED
-#define STOPS    PLAIN "TimeoutStopSec=3\n" STOP
-#define GLOBAL   PLAIN "[X-Fleet]\nGlobal=true\n"
+#define STOPS PLAIN "TimeoutStopSec=3\n" STOP
 
 /* Far longer than any lease, the time to stop, and the margin. */
 #define LONG_MS (10 * TTL_MS)
-
-static void three_machines(struct world *w)
-{
-    world_init(w);
-    registers(w, "a", NULL);
-    registers(w, "b", NULL);
-    registers(w, "c", NULL);
-    leads(w);
-    machine_calls(w, "a");
-    machine_calls(w, "b");
-    machine_calls(w, "c");
-}
 
 /* x.service runs on a, which is not heard any more, and is then given OnDisconnect=stop. */
 static void changed_while_a_is_away(struct world *w)

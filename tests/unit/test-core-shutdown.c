@@ -15,10 +15,6 @@
 #include "fleetd/core/core_private.h"
 #include "tests/unit/core-world.h"
 
-#define LAUNCHED FLEET__DESIRED_STATE__DESIRED_LAUNCHED
-#define CORDONED FLEET__AVAILABILITY__AVAILABILITY_CORDONED
-#define ON_A     PLAIN "[X-Fleet]\nMachineID=aaaaaaaa\n"
-
 /* As in shutdown.c: so long others may say that they go, too. */
 #define GATHER_MS 300u
 
