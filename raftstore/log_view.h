@@ -3,12 +3,18 @@
  * segments that a power cut has left open, renames them, and cuts off what was set aside behind the last
  * entry (raft's src/uv_segment.c, uvSegmentLoadOpen). So it is given another directory, with links to the
  * files that nobody changes (closed segments, snapshots) and copies of the others: three segments of 8 MiB at
- * most, and mostly holes. The directory is in $TMPDIR, or /tmp. */
+ * most, and mostly holes. The directory is in $TMPDIR, or /tmp.
+ *
+ * What is copied may hold the authority's key, and libraft dies of some damaged segments (docs/RAFT.md §6):
+ * so a process of its own, the janitor, waits until this one is done with it or has ended, however, and
+ * removes it. */
 #pragma once
 
 #include "base/err.h"
 
-/* Makes one of 'directory', and says where it is. log_view_free() removes it, and frees the path. All block.
- */
-int log_view_new(const char *directory, char **ret, struct err *err);
-void log_view_free(char *path);
+struct log_view;
+
+/* Makes one of 'directory', and begins its janitor. log_view_free() ends both; NULL is fine. All block. */
+int log_view_new(const char *directory, struct log_view **ret, struct err *err);
+const char *log_view_path(const struct log_view *view); /* Where it is. */
+void log_view_free(struct log_view *view);

@@ -209,14 +209,14 @@ static int load(const char *directory, uint64_t server_id, struct offline_log *l
 {
     struct loaded loaded = {0};
     _cleanup_(freep) char *words = xasprintf("died while reading the log in %s: that is damaged", directory);
-    char *view;
+    struct log_view *view;
     struct disk disk;
     int status, r = log_view_new(directory, &view, err);
 
     if (r < 0)
         return r;
     last_words_set(words);
-    status = disk_open(&disk, view, server_id, "offline:1");
+    status = disk_open(&disk, log_view_path(view), server_id, "offline:1");
     disk.directory = directory; /* For people. */
     if (status == 0)
         status = disk.io.load(&disk.io, &loaded.term, &loaded.voted_for, &loaded.snapshot,

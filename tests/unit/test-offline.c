@@ -3,13 +3,18 @@
  * like any other, with the data that went into it, under a new id. */
 #include <config.h>
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -19,8 +24,10 @@
 #include "base/log.h"
 #include "base/times.h"
 #include "deadline.h"
+#include "raftstore/log_view.h"
 #include "raftstore/offline.h"
 #include "store-node.h"
+#include "under-valgrind.h"
 
 struct world {
     uv_loop_t loop;
@@ -242,13 +249,10 @@ static void test_all_is_read(void **state)
     assert_non_null(snapshot);
 }
 
-/* A power cut of a young server: all that it has is in a segment that was never closed. */
-static void test_an_open_segment_is_read(void **state)
+/* A power cut of a young server: all that it has is in a segment that was never closed. So 'two' is then. */
+static void make_an_open_segment(struct world *w)
 {
-    struct world *w = *state;
-    struct offline_log log;
-    struct err err = {0};
-    _cleanup_(freep) char *command = NULL, *before = NULL, *after = NULL;
+    _cleanup_(freep) char *command = NULL;
 
     prepare(w, &w->two, 2);
     open_node(&w->one);
@@ -264,6 +268,16 @@ static void test_an_open_segment_is_read(void **state)
     snprintf(w->two.directory, sizeof w->two.directory, "%s/cut", w->directory);
     assert_null(node_find_file(&w->two, "0"));
     assert_null(node_find_file(&w->two, "snapshot-"));
+}
+
+static void test_an_open_segment_is_read(void **state)
+{
+    struct world *w = *state;
+    struct offline_log log;
+    struct err err = {0};
+    _cleanup_(freep) char *before = NULL, *after = NULL;
+
+    make_an_open_segment(w);
     assert_true(store_directory_has_log(w->two.directory));
     before = directory_sum(w->two.directory);
     if (read_log(&w->two, &log, &err) < 0)
@@ -273,6 +287,138 @@ static void test_an_open_segment_is_read(void **state)
     assert_units(log.registry, 20);
     assert_int_equal(log.server_count, 2);
     offline_log_done(&log);
+}
+
+/* ---- what reading leaves ---- */
+
+static bool is_empty(const char *path)
+{
+    _cleanup_(closedirp) DIR *dir = opendir(path);
+    const struct dirent *entry;
+
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL)
+        if (entry->d_name[0] != '.')
+            return false;
+    return true;
+}
+
+/* In a process of its own, whose $TMPDIR is 'place'. Returns how it ended, as soon as nobody has its standard
+ * output any more: whoever reads what fleetd says to the end waits for just that. */
+static int in_a_process(void (*function)(struct world *w), struct world *w, const char *place)
+{
+    int ends[2], status;
+    char byte;
+    pid_t pid;
+
+    assert_true(mkdir(place, 0700) == 0 || errno == EEXIST);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+        end_without_leaks();
+        signal(SIGSEGV, SIG_DFL); /* cmocka would go on with the next test. */
+        dup2(ends[1], STDOUT_FILENO);
+        dup2(nowhere, STDERR_FILENO);
+        setenv("TMPDIR", place, 1);
+        function(w);
+        _exit(EXIT_SUCCESS);
+    }
+    close(ends[1]);
+    assert_int_equal(read(ends[0], &byte, 1), 0);
+    close(ends[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static void read_two(struct world *w)
+{
+    struct offline_log log;
+
+    _exit(read_log(&w->two, &log, NULL) < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
+}
+
+/* Where the last entry ends: what was set aside behind it is zeroes. */
+static off_t used_size(const char *path)
+{
+    _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    off_t size;
+    char byte = '\0';
+
+    assert_true(fd >= 0 && fstat(fd, &st) == 0);
+    for (size = st.st_size; size > 0 && byte == '\0'; size--)
+        assert_int_equal(pread(fd, &byte, 1, size - 1), 1);
+    return size;
+}
+
+/* Of this libraft 0.15 dies: it frees twice what it has read. */
+static void test_nothing_is_left_of_a_log_that_kills(void **state)
+{
+    struct world *w = *state;
+    _cleanup_(freep) char *place = xasprintf("%s/tmp", w->directory), *segment = NULL;
+    int status;
+
+    make_an_open_segment(w);
+    close_node(w, &w->two); /* Nobody turns the loop from now on. */
+    close_node(w, &w->one);
+    assert_int_equal(in_a_process(read_two, w, place), 0);
+    assert_true(is_empty(place));
+    segment = node_find_file(&w->two, "open-");
+    assert_non_null(segment);
+    assert_int_equal(truncate(segment, used_size(segment) - 100), 0);
+    status = in_a_process(read_two, w, place);
+    assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) != 0);
+    assert_true(is_empty(place));
+}
+
+static struct log_view *view_of_one(struct world *w)
+{
+    _cleanup_(freep) char *log = xasprintf("%s/raft", w->one.directory);
+    struct log_view *view;
+
+    if (log_view_new(log, &view, NULL) < 0 || is_empty(getenv("TMPDIR")))
+        _exit(EXIT_FAILURE);
+    return view;
+}
+
+static void look(struct world *w)
+{
+    log_view_free(view_of_one(w));
+    _exit(is_empty(getenv("TMPDIR")) ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+static int signal_to_die_of;
+
+static void look_and_die(struct world *w)
+{
+    bool all = signal_to_die_of == SIGINT || signal_to_die_of == SIGHUP; /* Of a terminal. */
+
+    setpgid(0, 0);
+    signal(signal_to_die_of, SIG_DFL); /* A shell's background job ignores some. */
+    view_of_one(w);
+    kill(all ? 0 : getpid(), signal_to_die_of);
+}
+
+static void test_nothing_is_left_by_who_is_killed(void **state)
+{
+    static const int signals[] = {SIGKILL, SIGABRT, SIGSEGV, SIGTERM, SIGINT, SIGHUP};
+    struct world *w = *state;
+    _cleanup_(freep) char *place = xasprintf("%s/tmp", w->directory);
+
+    fill(w, 1);
+    assert_int_equal(in_a_process(look, w, place), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+        int status;
+
+        signal_to_die_of = signals[i];
+        status = in_a_process(look_and_die, w, place);
+        if (!WIFSIGNALED(status) || WTERMSIG(status) != signals[i])
+            fail_msg("signal %d: ended with status 0x%x", signals[i], (unsigned)status);
+        assert_true(is_empty(place));
+    }
 }
 
 static void test_not_ours(void **state)
@@ -419,6 +565,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nothing_to_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_all_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_open_segment_is_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_is_left_of_a_log_that_kills, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_is_left_by_who_is_killed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_ours, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_store_of_the_first_format, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_new_log_lives, setup, teardown),
