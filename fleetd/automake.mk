@@ -105,6 +105,7 @@ TESTS += tests/unit/test-messages
 tests_unit_test_messages_SOURCES = tests/unit/test-messages.c fleetd/patience.c fleetd/patience.h
 tests_unit_test_messages_CPPFLAGS = $(AM_CPPFLAGS) $(UV_CFLAGS) $(SYSTEMD_CFLAGS) -DSOURCE_DIR='"$(top_srcdir)"'
 tests_unit_test_messages_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_messages_LDFLAGS = -Wl,--wrap=now_ms
 tests_unit_test_messages_LDADD = base/libbase.a $(UV_LIBS) $(SYSTEMD_LIBS) $(CMOCKA_LIBS)
 endif
 

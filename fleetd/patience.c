@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "base/alloc.h"
+#include "base/cleanup.h"
 #include "base/times.h"
 
 struct patience {
@@ -22,6 +23,13 @@ struct patience {
     bool over;
 };
 
+static void ask(const struct patience *p, uint64_t took_ms)
+{
+    _cleanup_(freep) char *took = duration_format(took_ms - took_ms % 1000);
+
+    sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64 "\nSTATUS=%s (%s)", 3 * p->step_ms * 1000, p->what, took);
+}
+
 static void run(void *data)
 {
     struct patience *p = data;
@@ -31,8 +39,7 @@ static void run(void *data)
     while (!p->over && now_ms() - begin_ms < PATIENCE_MAX_MS) {
         if (uv_cond_timedwait(&p->cond, &p->mutex, p->step_ms * 1000000) == 0)
             continue;
-        sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64 "\nSTATUS=%s (%" PRIu64 " s)", 3 * p->step_ms * 1000,
-                   p->what, (now_ms() - begin_ms) / 1000);
+        ask(p, now_ms() - begin_ms);
     }
     uv_mutex_unlock(&p->mutex);
 }

@@ -11,7 +11,7 @@
 
 struct patience;
 
-/* From now on, every 'step_ms', systemd is told "STATUS=<what> (<seconds> s)" and to wait for three steps
+/* From now on, every 'step_ms', systemd is told "STATUS=<what> (<duration>)" and to wait for three steps
  * more. NULL, and nothing to do, where nobody listens. */
 struct patience *patience_new(const char *what, uint64_t step_ms);
 void patience_free(struct patience *patience); /* It is done. Nothing is told after this has returned. */

@@ -87,7 +87,8 @@ static int take_up(const struct config *config, struct self *self, char **ret_as
 static void print_time(const char *what, uint64_t when_ms)
 {
     time_t when = (time_t)(when_ms / 1000);
-    uint64_t ago_s = wall_ms() > when_ms ? (wall_ms() - when_ms) / 1000 : 0;
+    uint64_t now = wall_ms(), ago_ms = now > when_ms ? now - when_ms : 0;
+    _cleanup_(freep) char *ago = duration_format(ago_ms - ago_ms % 1000);
     struct tm tm;
     char text[32];
 
@@ -97,7 +98,7 @@ static void print_time(const char *what, uint64_t when_ms)
     }
     gmtime_r(&when, &tm);
     strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &tm);
-    printf("%s%s (%" PRIu64 " s ago, if the clocks are right)\n", what, text, ago_s);
+    printf("%s%s (%s ago, if the clocks are right)\n", what, text, ago);
 }
 
 static void print_amounts(const struct registry *registry)
@@ -423,18 +424,17 @@ static int begin_cluster(const struct config *config, struct self *self, struct 
     return r;
 }
 
-static int restore(const struct config *config, const char *path, const struct recovery *how,
-                   struct self *self, struct registry *registry, struct err *err)
+static int restore(const struct config *config, const char *path, struct self *self,
+                   struct registry *registry, struct err *err)
 {
     _cleanup_(freep) char *aside = NULL;
     char cluster[2 * CLUSTER_ID_SIZE + 1];
     int r = check_no_member(config, self, err);
 
-    if (r >= 0 || how->only_show)
+    if (r >= 0)
         r = read_backup(path, registry, err);
-    if (r < 0 || how->only_show)
-        return r;
-    r = need_address(self, err);
+    if (r >= 0)
+        r = need_address(self, err);
     if (r >= 0)
         r = begin_cluster(config, self, registry, &aside, err);
     if (r < 0)
@@ -449,19 +449,32 @@ static int restore(const struct config *config, const char *path, const struct r
     return 0;
 }
 
+/* What is in a backup has nothing to do with this host. */
+static int show_backup(const char *path, struct err *err)
+{
+    struct registry *registry = registry_new();
+    int r = read_backup(path, registry, err);
+
+    registry_free(registry);
+    return r;
+}
+
 int recovery_from_backup(const struct config *config, const char *path, const struct recovery *how,
                          struct err *err)
 {
     struct registry *registry;
     struct self self;
-    int r = how->only_show ? 0 : data_lock(config->data_dir, err);
+    int r;
 
+    if (how->only_show)
+        return show_backup(path, err);
+    r = data_lock(config->data_dir, err);
     if (r >= 0)
         r = self_read(config, &self, err);
     if (r < 0)
         return r;
     registry = registry_new();
-    r = restore(config, path, how, &self, registry, err);
+    r = restore(config, path, &self, registry, err);
     registry_free(registry);
     self_done(&self);
     return r;

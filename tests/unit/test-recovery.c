@@ -184,6 +184,22 @@ static void test_nothing_there(void **state)
     assert_int_equal(recover(), -ENOENT);
 }
 
+/* The log is from when this test was written: nobody wants to count the seconds since then. */
+static void assert_says_how_long_ago(void)
+{
+    const char *begin = strchr(strstr(w.said, "Newest change:"), '(');
+    const char *end = begin != NULL ? strstr(begin, " ago, if the clocks are right)\n") : NULL;
+    _cleanup_(freep) char *said = NULL, *right = NULL;
+    uint64_t ms;
+
+    assert_non_null(end);
+    said = strndup(begin + 1, (size_t)(end - begin - 1));
+    assert_int_equal(duration_parse(said, &ms, NULL), 0);
+    right = duration_format(ms);
+    assert_string_equal(said, right);
+    assert_true(ms >= HOUR_MS && ms % 1000 == 0);
+}
+
 static void test_looking(void **state)
 {
     become_member();
@@ -191,6 +207,7 @@ static void test_looking(void **state)
     assert_says("111 units");
     assert_says("term 1, index 118");
     assert_says("there is nothing to recover");
+    assert_says_how_long_ago();
     assert_int_equal(recover(), -EALREADY);
 }
 
@@ -315,6 +332,25 @@ static void test_a_restored_host_is_certified_as_the_settings_say(void **state)
     credentials_done(&credentials);
 }
 
+/* A host that could not be the one to restore it on: what it is, and has, is not looked at. */
+static void test_a_backup_is_shown_anywhere(void **state)
+{
+    _cleanup_(freep) char *member = xasprintf("%s/member", w.data_dir);
+    struct registry *registry = new_cluster("2h");
+
+    back_up(registry);
+    registry_free(registry);
+    become_member();
+    assert_int_equal(truncate(member, 1), 0);
+    assert_int_equal(run(&(struct recovery){.only_show = true}, w.backup), 0);
+    assert_says("07000000000000000000000000000000");
+    assert_null(strstr(w.said, w.data_dir));
+    assert_int_not_equal(run(&(struct recovery){0}, w.backup), 0);
+    assert_says(w.data_dir);
+    assert_int_equal(run(&(struct recovery){.only_show = true}, member), -EBADMSG);
+    assert_says("is no backup");
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -325,6 +361,7 @@ int main(void)
         TEST(test_looking_at_an_interrupted_recovery),
         TEST(test_looking_at_a_superseded_host),
         TEST(test_looking_without_a_place_for_it),
+        TEST(test_a_backup_is_shown_anywhere),
         TEST(test_a_restored_host_is_certified_as_the_settings_say),
     };
 
