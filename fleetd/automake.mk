@@ -81,6 +81,23 @@ tests_unit_test_proving_SOURCES = tests/unit/test-proving.c $(CLUSTER_WORLD) fle
 tests_unit_test_proving_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS) $(INIH_CFLAGS)
 tests_unit_test_proving_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_proving_LDADD = fleetd/libapi.a $(RAFTSTORE_LIBS) $(PKI_LIBS) $(INIH_LIBS) $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/test-admission tests/unit/test-leading-place tests/unit/test-place
+TESTS += tests/unit/test-admission tests/unit/test-leading-place tests/unit/test-place
+tests_unit_test_admission_SOURCES = tests/unit/test-admission.c $(CLUSTER_WORLD) fleetd/admission.c
+tests_unit_test_admission_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_admission_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_admission_LDADD = fleetd/libapi.a $(CORE_LIBS) fleetd/libaccess.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \
+	$(PKI_LIBS) $(INIH_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_leading_place_SOURCES = tests/unit/test-leading-place.c fleetd/leading_place.c
+tests_unit_test_leading_place_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_leading_place_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_leading_place_LDFLAGS = -Wl,--wrap=now_ms
+tests_unit_test_leading_place_LDADD = base/libbase.a $(CMOCKA_LIBS)
+tests_unit_test_place_SOURCES = tests/unit/test-place.c tests/unit/cluster-rest.c fleetd/cluster.c fleetd/place.c
+tests_unit_test_place_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
+tests_unit_test_place_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_place_LDFLAGS = -Wl,--wrap=now_ms
+tests_unit_test_place_LDADD = $(RAFTSTORE_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_recovery_SOURCES = tests/unit/test-recovery.c $(CLUSTER_WORLD) tests/unit/store-node.c tests/unit/store-node.h \
 	fleetd/recovery.c fleetd/recovery.h fleetd/member.c fleetd/member.h fleetd/data_lock.c fleetd/data_lock.h \
 	fleetd/founding.c fleetd/founding.h fleetd/credentials.c fleetd/credentials.h
