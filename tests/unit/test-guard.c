@@ -940,8 +940,8 @@ static void test_retired(void **state)
 
 /* ---- Members that change while servers are lost ---- */
 
-/* S1 alone votes, and makes a voter of S2, which does not hear of it. S1 gives up its lead then: it needs S2's
- * vote, which is no voter by its own log, and 'restarted' or still thinks that S1 leads. */
+/* S1 alone votes, and makes a voter of S2, which does not hear of it. S1 gives up its lead then: it needs
+ * S2's vote, which is no voter by its own log, and 'restarted' or still thinks that S1 leads. */
 static void promotion_unheard(bool guarded, bool restarted)
 {
     cluster_init_voters(&c, 2, 1, guarded);
@@ -1030,8 +1030,8 @@ static void test_lent_vote(void **state)
     cluster_done(&c);
 }
 
-/* S1 and S2 vote; S1 makes a standby of S2, and crashes before that is on its own disk. If S2 had it, it would
- * not campaign, nor vote for S1, whose log is shorter. */
+/* S1 and S2 vote; S1 makes a standby of S2, and crashes before that is on its own disk. If S2 had it, it
+ * would not campaign, nor vote for S1, whose log is shorter. */
 static void demotion_not_written(bool guarded)
 {
     cluster_init(&c, 2, guarded);
