@@ -41,7 +41,7 @@ def voters_by(asked: Host) -> set[str]:
     return {machine for machine, role in roles(asked).items() if role == "voter"}
 
 
-def wait_votes(asked: Host, hosts: Sequence[Host], deadline_s: float = 30) -> None:
+def wait_votes(asked: Host, hosts: Sequence[Host], deadline_s: float = 60) -> None:
     wanted = {host.machine_id for host in hosts}
     wait_until(lambda: voters_by(asked), deadline_s, f"{asked.name} to have just {len(wanted)} of the voters in mind",
                accept=lambda now: now == wanted)
@@ -96,8 +96,9 @@ def assert_well(cluster: Cluster, running: dict[str, list[Life]], count: int) ->
 # --- Growing ---------------------------------------------------------------------------------------------------------
 
 
-def grow_and_kill(cluster: Cluster, killed: Sequence[str]) -> None:
-    """One voter, a standby and a new host: the standby is promoted, and the promotion does not get to its disk."""
+def start_growing(cluster: Cluster, slow: str) -> tuple[Host, Host, Host, dict[str, list[Life]]]:
+    """One voter and a standby, until a third host joins: then the standby is promoted, and the log of one of the two is
+    slow. Returns when the leader has the promotion in mind: the three hosts, and what runs."""
     one = cluster.hosts[0]
     # Of equals the first by machine id is promoted first.
     second, third = sorted((host for host in cluster.lab.hosts if host is not one), key=lambda host: host.machine_id)
@@ -107,9 +108,18 @@ def grow_and_kill(cluster: Cluster, killed: Sequence[str]) -> None:
     running = prepare(cluster)
     wait_until(lambda: roles(one), 30, f"{second.name} to stand by",
                accept=lambda now: now == {one.machine_id: "voter", second.machine_id: "standby"})
-    faults.set_faults(second, log_ms=SLOW_MS)
-    cluster.add(third)
+    cluster.configure_joining(third, one)
+    cluster.install(third)
+    cluster.hosts.append(third)
+    faults.set_faults({"leader": one, "second": second}[slow], log_ms=SLOW_MS)
+    third.systemctl("start", "--no-block", "fleetd")
     wait_votes(one, [one, second])
+    return one, second, third, running
+
+
+def grow_and_kill(cluster: Cluster, killed: Sequence[str]) -> None:
+    """The leader has written the promotion, the second has not."""
+    one, second, third, running = start_growing(cluster, slow="second")
     begin = patience.now()
     pids = kill([{"leader": one, "second": second}[name] for name in killed])
     if second in pids:  # Before systemd starts it anew; otherwise it goes on writing until the leader is back.
@@ -136,6 +146,24 @@ def test_the_leader_is_killed_at_the_promotion_of_the_second(cluster: Cluster) -
 @lab_test(hosts=3, spare=2, conf=CONF, deadline_s=120)
 def test_both_are_killed_at_the_promotion_of_the_second(cluster: Cluster) -> None:
     grow_and_kill(cluster, ["leader", "second"])
+
+
+@lab_test(hosts=3, spare=2, conf=CONF, deadline_s=120)
+def test_the_second_voter_is_cut_off_at_its_promotion(cluster: Cluster) -> None:
+    """It goes on, and still knows a leader when that one asks it for the vote that it does not know of."""
+    one, second, third, running = start_growing(cluster, slow="leader")
+    second.cut()
+    time.sleep(2 * SLOW_MS / 1000)  # The length of the fault itself: the leader has the promotion on its disk then.
+    assert voters_by(second) == {one.machine_id}
+    assert voters_by(one) == {one.machine_id, second.machine_id}
+    faults.set_faults(one)
+    begin = patience.now()
+    second.mend()
+    wait_done(cluster, third, "first.service", "the cut")
+    took_s = patience.now() - begin
+    assert_well(cluster, running, 3)
+    print(f"       second cut off at the promotion: a write is acknowledged {took_s:.1f} s after it can be reached again, "
+          f"three voters after {patience.now() - begin:.1f} s")
 
 
 # --- Shrinking -------------------------------------------------------------------------------------------------------
