@@ -318,12 +318,12 @@ static void clip_commit(struct guard *guard, struct raft_append_entries *append)
     }
 }
 
-/* Dissertation §4.1: who asks for votes counts them by its own configuration, so whoever is asked answers, also
- * when it is no voter by its own log, which may be behind. raft refuses then (electionVote()), and so leaves a
- * cluster of one without a leader for ever that was growing to two: the first server has the promotion on its
- * disk and needs the vote of the second, which has not. So for this question it is a voter; whether its term,
- * its log and what it has promised allow the vote, raft decides as ever. (A server that its own log does not
- * even name is not asked: nobody is promoted before it has the entry that added it.) */
+/* Dissertation §4.1: who asks for votes counts them by its own configuration, so whoever is asked answers,
+ * also when it is no voter by its own log, which may be behind. raft refuses then (electionVote()), and so
+ * leaves a cluster of one without a leader for ever that was growing to two: the first server has the
+ * promotion on its disk and needs the vote of the second, which has not. So for this question it is a voter;
+ * whether its term, its log and what it has promised allow the vote, raft decides as ever. (A server that its
+ * own log does not even name is not asked: nobody is promoted before it has the entry that added it.) */
 static void receive_vote_request(struct guard *guard, struct raft_message *message)
 {
     struct raft_server *self = find_server(&guard->raft->configuration, guard->raft->id);
@@ -360,8 +360,8 @@ static void on_recv(struct raft_io *inner, struct raft_message *message)
     guard_observe(guard);
 }
 
-/* Who votes forgets a leader that is silent when it campaigns. Who does not vote never does, and whoever has a
- * leader gives no vote (dissertation §4.2.3): the other half of GUARD_RULE_VOTE_LENT. */
+/* Who votes forgets a leader that is silent when it campaigns. Who does not vote never does, and whoever has
+ * a leader gives no vote (dissertation §4.2.3): the other half of GUARD_RULE_VOTE_LENT. */
 static void forget_silent_leader(struct guard *guard, raft_time now)
 {
     if (raft_state(guard->raft) != RAFT_FOLLOWER || !raft_compat_has_leader(guard->raft) ||
@@ -439,10 +439,10 @@ static void clip_ack(struct guard *guard, struct raft_append_entries_result *res
     result->last_log_index = guard->vouched_index;
 }
 
-/* raft sends entries while it writes them. If this leader and what it was writing are lost then, whoever has got
- * a change of the members may be no voter by it, so that raft does not let it campaign (against dissertation
- * §4.2.2), and yet have the longest log, so that it gives nobody its vote. So a change goes nowhere before we
- * have it on our own disk; what stands before it, and the heartbeat, go as ever. */
+/* raft sends entries while it writes them. If this leader and what it was writing are lost then, whoever has
+ * got a change of the members may be no voter by it, so that raft does not let it campaign (against
+ * dissertation §4.2.2), and yet have the longest log, so that it gives nobody its vote. So a change goes
+ * nowhere before we have it on our own disk; what stands before it, and the heartbeat, go as ever. */
 static void hold_change(struct guard *guard, struct raft_append_entries *append)
 {
     for (unsigned i = 0; i < append->n_entries; i++) {

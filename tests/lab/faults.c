@@ -30,7 +30,7 @@ struct faults {
     int32_t sync_ms;
     int32_t clock_s;
     int32_t io_error; /* 1: what is to be on the disk fails. 2: reading the log does. */
-    int32_t log_ms;   /* Like sync_ms, but of libraft's writes alone: they do not hold up the rest of fleetd. */
+    int32_t log_ms; /* Like sync_ms, but of libraft's writes alone: they do not hold up the rest of fleetd. */
 };
 
 #define LOG_DIRECTORY "/var/lib/fleet/raft/"
