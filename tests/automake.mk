@@ -90,6 +90,7 @@ LAB_FILES = \
 	tests/lab/test_errors.py \
 	tests/lab/test_failover.py \
 	tests/lab/test_flood.py \
+	tests/lab/test_growing.py \
 	tests/lab/test_hostverbs.py \
 	tests/lab/test_impostor.py \
 	tests/lab/test_lab.py \

@@ -25,11 +25,12 @@
 
 #define FAULTS_FILE "/etc/lab-faults" /* Not in /run: fleetd starts by itself after a boot. */
 
-/* The file, as it is; both 0: no faults. */
+/* The file, as it is; all 0: no faults. */
 struct faults {
     int32_t sync_ms;
     int32_t clock_s;
     int32_t io_error; /* 1: what is to be on the disk fails. 2: reading the log does. */
+    int32_t log_ms; /* Like sync_ms, but of libraft's writes alone: they do not hold up the rest of fleetd. */
 };
 
 #define LOG_DIRECTORY "/var/lib/fleet/raft/"
@@ -59,9 +60,13 @@ static int32_t sync_ms(void)
     return __atomic_load_n(&faults->sync_ms, __ATOMIC_RELAXED);
 }
 
-static void wait_for_disk(void)
+static int32_t log_ms(void)
 {
-    int32_t ms = sync_ms();
+    return sync_ms() + __atomic_load_n(&faults->log_ms, __ATOMIC_RELAXED);
+}
+
+static void wait_for_disk(int32_t ms)
+{
     struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
 
     while (ms > 0 && nanosleep(&left, &left) < 0 && errno == EINTR)
@@ -80,7 +85,7 @@ int fsync(int fd)
 {
     int (*real)(int) = next_symbol("fsync");
 
-    wait_for_disk();
+    wait_for_disk(sync_ms());
     return fails(1) ? -1 : real(fd);
 }
 
@@ -88,7 +93,7 @@ int fdatasync(int fd)
 {
     int (*real)(int) = next_symbol("fdatasync");
 
-    wait_for_disk();
+    wait_for_disk(sync_ms());
     return fails(1) ? -1 : real(fd);
 }
 
@@ -128,14 +133,14 @@ long syscall(long number, ...)
     va_end(list);
     if (number == SYS_io_submit && fails(1))
         return -1;
-    if (number == SYS_io_submit && sync_ms() > 0) {
+    if (number == SYS_io_submit && log_ms() > 0) {
         struct iocb **blocks = (struct iocb **)a[2];
 
         if (a[1] > 0 && (blocks[0]->aio_rw_flags & RWF_NOWAIT)) {
             errno = EAGAIN;
             return -1;
         }
-        wait_for_disk();
+        wait_for_disk(log_ms());
     }
     return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

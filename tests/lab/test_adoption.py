@@ -47,7 +47,6 @@ def starts(host: Host, unit: str) -> list[str]:
 
 @lab_test(deadline_s=120)
 def test_units_run_on_when_fleetd_ends_and_returns(cluster: Cluster) -> None:
-    cluster.wait_voters(3)
     start_jobs(cluster)
     before = wait_once_each(cluster.hosts, NAMES, 5)
     for host in cluster.hosts:
