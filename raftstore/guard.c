@@ -61,6 +61,10 @@ static const char *const rule_names[GUARD_RULE_COUNT] = {
     [GUARD_RULE_LEADER_FORGOTTEN] = "leader-forgotten",
     [GUARD_RULE_VOTE_LENT] = "vote-lent",
     [GUARD_RULE_CHANGE_HELD] = "change-held",
+    [GUARD_RULE_TERM_TOLD] = "term-told",
+    [GUARD_RULE_TERM_BEGUN] = "term-begun",
+    [GUARD_RULE_MEMBERS_RESTORED] = "members-restored",
+    [GUARD_RULE_SNAPSHOT_UNCOMMITTED] = "snapshot-uncommitted",
     [GUARD_RULE_SEND_FAILED] = "send-failed",
     [GUARD_RULE_SILENT_CLOSE] = "silent-close",
 };
@@ -260,6 +264,14 @@ static bool is_voter(const struct raft_configuration *configuration, raft_id id)
     return server != NULL && server->role == RAFT_VOTER;
 }
 
+static bool is_only_voter(const struct raft_configuration *configuration, raft_id id)
+{
+    for (unsigned i = 0; i < configuration->n; i++)
+        if (configuration->servers[i].role == RAFT_VOTER && configuration->servers[i].id != id)
+            return false;
+    return is_voter(configuration, id);
+}
+
 static bool must_drop_vote(struct guard *guard, const struct raft_request_vote *vote)
 {
     /* The answer would rest on a log that is in memory only (canonical/raft #343, 2a38d3d, 05746af). */
@@ -295,6 +307,8 @@ static bool must_drop(struct guard *guard, const struct raft_message *message)
     case RAFT_IO_TIMEOUT_NOW:
         /* A candidate's log must be on its disk (canonical/raft a54636b, 634cb11). */
         if (RAFT_COMPAT_IS_015 && guard_is_writing(guard))
+            return fire(guard, GUARD_RULE_TIMEOUT_NOW_HELD);
+        if (is_only_voter(&guard->raft->configuration, guard->raft->id)) /* See begin_term(). */
             return fire(guard, GUARD_RULE_TIMEOUT_NOW_HELD);
         return false;
     case RAFT_IO_INSTALL_SNAPSHOT:
@@ -341,6 +355,24 @@ static void receive_vote_request(struct guard *guard, struct raft_message *messa
     }
 }
 
+/* raft undoes a change that the new leader cuts off by taking the entry of the last committed one for the
+ * last one: it does not for a change that was there when it started, which it takes for a committed one; one
+ * that is in a snapshot has no entry any more, and it reads through NULL; and in between there may be one
+ * that it does not know to be committed. So it is shown none, and guard_truncate() does it
+ * (GUARD_RULE_MEMBERS_RESTORED). */
+static void receive_append(struct guard *guard, struct raft_message *message)
+{
+    raft_index change = raft_compat_uncommitted_change(guard->raft);
+    const struct guard_configuration *last;
+
+    clip_commit(guard, &message->append_entries);
+    raft_compat_set_uncommitted_change(guard->raft, 0);
+    guard->recv(&guard->io, message);
+    last = guard_members_last(&guard->members);
+    if (last != NULL && change == last->index && change > raft_last_applied(guard->raft))
+        raft_compat_set_uncommitted_change(guard->raft, change);
+}
+
 static void on_recv(struct raft_io *inner, struct raft_message *message)
 {
     struct guard *guard = guard_of(inner);
@@ -351,8 +383,8 @@ static void on_recv(struct raft_io *inner, struct raft_message *message)
     }
     raft_compat_copy_capacity(&guard->io, guard->inner);
     if (RAFT_COMPAT_IS_015 && message->type == RAFT_IO_APPEND_ENTRIES)
-        clip_commit(guard, &message->append_entries);
-    if (message->type == RAFT_IO_REQUEST_VOTE)
+        receive_append(guard, message);
+    else if (message->type == RAFT_IO_REQUEST_VOTE)
         receive_vote_request(guard, message);
     else
         guard->recv(&guard->io, message);
@@ -372,6 +404,33 @@ static void forget_silent_leader(struct guard *guard, raft_time now)
     raft_compat_forget_leader(guard->raft);
 }
 
+static int store_own_term(struct guard *guard, raft_term term)
+{
+    int r = guard->inner->set_term(guard->inner, term);
+
+    return r != 0 ? r : guard->inner->set_vote(guard->inner, guard->raft->id);
+}
+
+/* A term has one leader, who makes its log (dissertation §3.4): same index and same term is the same entry.
+ * raft makes the only voter a leader without an election, in the term that it finds: its own from before a
+ * crash, in which others may have what it had sent and lost; or that of a leader who has made it the only
+ * voter, and still leads. So it begins a term, and votes for itself, as in every election. */
+static void begin_term(struct guard *guard, raft_time now)
+{
+    raft_term term = raft_compat_term(guard->raft) + 1;
+    int r;
+
+    if (raft_state(guard->raft) != RAFT_FOLLOWER || !raft_compat_is_leader_silent(guard->raft, now) ||
+        !is_only_voter(&guard->raft->configuration, guard->raft->id))
+        return;
+    fire(guard, GUARD_RULE_TERM_BEGUN);
+    r = store_own_term(guard, term);
+    if (r != 0)
+        die(guard, GUARD_RULE_METADATA_FAILED, "cannot store the term", r);
+    else
+        raft_compat_set_own_term(guard->raft, term);
+}
+
 static void on_tick(struct raft_io *inner)
 {
     struct guard *guard = guard_of(inner);
@@ -389,6 +448,9 @@ static void on_tick(struct raft_io *inner)
         fire(guard, GUARD_RULE_RETIRED);
         raft_compat_postpone_election(guard->raft, inner->time(inner));
     }
+    begin_term(guard, inner->time(inner));
+    if (guard->dead)
+        return;
     raft_compat_copy_capacity(&guard->io, guard->inner);
     guard->tick(&guard->io);
     guard_observe(guard);
@@ -454,6 +516,21 @@ static void hold_change(struct guard *guard, struct raft_append_entries *append)
     }
 }
 
+/* Dissertation figure 3.1, RequestVote: the answer says "currentTerm, for candidate to update itself". raft's
+ * to a pre-vote says the term that was asked for, so that a candidate who is ahead takes it. But whoever is
+ * two terms behind and has the longer log never learns that then: it is refused for its term, and refuses the
+ * other for its log, and there is no leader for ever. */
+static void tell_term(struct guard *guard, struct raft_request_vote_result *result)
+{
+    raft_term term = raft_compat_term(guard->raft);
+
+    if (raft_compat_get_pre_vote(result) != RAFT_COMPAT_PRE_VOTE_TRUE || result->vote_granted ||
+        result->term >= term)
+        return;
+    fire(guard, GUARD_RULE_TERM_TOLD);
+    result->term = term;
+}
+
 static int guard_send(struct raft_io *io, struct raft_io_send *request, const struct raft_message *message,
                       raft_io_send_cb cb)
 {
@@ -482,6 +559,8 @@ static int guard_send(struct raft_io *io, struct raft_io_send *request, const st
         }
         clip_ack(guard, &copy.append_entries_result);
     }
+    if (message->type == RAFT_IO_REQUEST_VOTE_RESULT)
+        tell_term(guard, &copy.request_vote_result);
     if (message->type == RAFT_IO_TIMEOUT_NOW && cb == NULL)
         r = send_timeout_now(guard, &copy);
     else
@@ -575,6 +654,8 @@ static int guard_append(struct raft_io *io, struct raft_io_append *request, cons
     guard->appends_in_flight++;
     r = guard->inner->append(guard->inner, &append->inner, entries, count, on_appended);
     if (r == 0) {
+        guard_members_append(&guard->members, guard->next_index, entries, count,
+                             raft_compat_commit_index(guard->raft));
         guard->next_index += count;
         return 0;
     }
@@ -596,7 +677,7 @@ static int guard_set_term(struct raft_io *io, raft_term term)
 
     if (r != 0)
         die(guard, GUARD_RULE_METADATA_FAILED, "cannot store the term", r);
-    return pass_fatal_error(guard, r);
+    return 0; /* 0.15, too, frees what is none on its way out of a failed election. */
 }
 
 static int guard_set_vote(struct raft_io *io, raft_id id)
@@ -606,7 +687,7 @@ static int guard_set_vote(struct raft_io *io, raft_id id)
 
     if (r != 0)
         die(guard, GUARD_RULE_METADATA_FAILED, "cannot store the vote", r);
-    return pass_fatal_error(guard, r);
+    return 0; /* 0.15, too, frees what is none on its way out of a failed election. */
 }
 
 static void on_installed(struct raft_io_snapshot_put *inner, int status)
@@ -619,6 +700,7 @@ static void on_installed(struct raft_io_snapshot_put *inner, int status)
 
     if (status == 0)
         guard->stored = install->last;
+    raft_compat_set_uncommitted_change(guard->raft, 0); /* If there was one, it is gone; 0.15 forgets that. */
     free(install);
     raft_compat_copy_capacity(&guard->io, guard->inner);
     /* raft's log in memory already begins after the snapshot. If that is not on the disk, 0.15 goes on: it
@@ -632,6 +714,13 @@ static void on_installed(struct raft_io_snapshot_put *inner, int status)
     guard_observe(guard);
 }
 
+static bool has_change_after(const struct guard *guard, raft_index index)
+{
+    const struct guard_configuration *last = guard_members_last(&guard->members);
+
+    return last != NULL && last->index > index;
+}
+
 static int guard_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *request,
                               const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
 {
@@ -639,7 +728,14 @@ static int guard_snapshot_put(struct raft_io *io, unsigned trailing, struct raft
     struct guard_install *install;
     int r;
 
-    if (trailing > 0) /* Our own: if it fails, the log is just longer. */
+    /* Our own: if it fails, the log is just longer. 0.15 writes the last change of the members into it, which
+     * may be one that is never committed. */
+    if (RAFT_COMPAT_IS_015 && trailing > 0 && has_change_after(guard, snapshot->index)) {
+        fire(guard, GUARD_RULE_SNAPSHOT_UNCOMMITTED);
+        cb(request, RAFT_BUSY);
+        return 0;
+    }
+    if (trailing > 0)
         return pass_error(guard, guard->inner->snapshot_put(guard->inner, trailing, request, snapshot, cb));
 
     install = NEW0(struct guard_install);
@@ -652,6 +748,7 @@ static int guard_snapshot_put(struct raft_io *io, unsigned trailing, struct raft
     if (r == 0) {
         guard->truncations++;
         guard->next_index = snapshot->index + 1;
+        guard_members_load(&guard->members, snapshot, guard->next_index, NULL, 0);
         return 0;
     }
     free(install);
@@ -659,6 +756,22 @@ static int guard_snapshot_put(struct raft_io *io, unsigned trailing, struct raft
     if (!RAFT_COMPAT_IS_015)
         cb(request, r); /* Frees the request. */
     return pass_fatal_error(guard, r);
+}
+
+/* See receive_append(). */
+static void restore_members(struct guard *guard, raft_index index)
+{
+    const struct guard_configuration *last;
+    struct raft_configuration copy;
+
+    if (!has_change_after(guard, index - 1))
+        return;
+    guard_members_truncate(&guard->members, index);
+    last = guard_members_last(&guard->members);
+    if (!RAFT_COMPAT_IS_015 || last == NULL || guard_configuration_copy(&last->configuration, &copy) != 0)
+        return;
+    fire(guard, GUARD_RULE_MEMBERS_RESTORED);
+    raft_compat_set_configuration(guard->raft, &copy, last->index);
 }
 
 static int guard_truncate(struct raft_io *io, raft_index index)
@@ -669,6 +782,7 @@ static int guard_truncate(struct raft_io *io, raft_index index)
     if (index < guard->next_index) { /* 0.22 truncates before every append. */
         guard->truncations++;
         guard->next_index = index;
+        restore_members(guard, index);
     }
     if (guard->stored.index >= index)
         guard->stored = (struct guard_position){.index = index - 1, .term = 0};
@@ -679,11 +793,28 @@ static int guard_truncate(struct raft_io *io, raft_index index)
     return pass_fatal_error(guard, r);
 }
 
+static void drop_loaded(struct raft_snapshot *snapshot, struct raft_entry *entries, size_t count)
+{
+    struct raft_message log = {.type = RAFT_IO_APPEND_ENTRIES};
+
+    log.append_entries.entries = entries;
+    log.append_entries.n_entries = (unsigned)count;
+    guard_message_drop(&log);
+    if (snapshot == NULL)
+        return;
+    for (unsigned i = 0; i < snapshot->n_bufs; i++)
+        raft_free(snapshot->bufs[i].base);
+    raft_configuration_close(&snapshot->configuration);
+    raft_free(snapshot->bufs);
+    raft_free(snapshot);
+}
+
 static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for,
                       struct raft_snapshot **snapshot, raft_index *start_index, struct raft_entry *entries[],
                       size_t *count)
 {
     struct guard *guard = io->impl;
+    const struct guard_configuration *last;
     int r = guard->inner->load(guard->inner, term, voted_for, snapshot, start_index, entries, count);
 
     if (r != 0)
@@ -695,6 +826,18 @@ static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for,
     else if (*snapshot != NULL)
         guard->stored = (struct guard_position){.index = (*snapshot)->index, .term = (*snapshot)->term};
     guard->next_index = guard->stored.index + 1;
+    guard_members_load(&guard->members, *snapshot, *start_index, *entries, *count);
+    last = guard_members_last(&guard->members);
+    if (last == NULL || !is_only_voter(&last->configuration, guard->raft->id))
+        return 0;
+    fire(guard, GUARD_RULE_TERM_BEGUN); /* raft_start() will make it the leader. */
+    r = store_own_term(guard, *term + 1);
+    if (r != 0) {
+        drop_loaded(*snapshot, *entries, *count);
+        return pass_error(guard, r);
+    }
+    (*term)++;
+    *voted_for = guard->raft->id;
     return 0;
 }
 
@@ -825,6 +968,7 @@ void guard_done(struct guard *guard)
     if (guard == NULL || guard->inner == NULL)
         return;
     assert(guard->appends_in_flight == 0 && guard->held == NULL);
+    guard_members_done(&guard->members);
     guard->inner->data = NULL;
     *guard = (struct guard){0};
 }

@@ -5,9 +5,11 @@
  * Each known hole shows at this border, either as a message that should not have been handled or sent, or as
  * a failed write that should not have been survived. So the guard turns each into one of two things that are
  * always legal in Raft: a lost message (whoever sent it sends again), or a server that stopped. It is no
- * second implementation of Raft, and what raft decides it does not change, but for one question that raft
- * does not even ask itself: a server that does not vote by its own configuration is asked for its vote all
- * the same (GUARD_RULE_VOTE_LENT). Everything runs on raft's loop thread.
+ * second implementation of Raft, and what raft decides it does not change. But it looks after three things
+ * that raft does not even ask itself: a server that does not vote by its own configuration is asked for its
+ * vote all the same (GUARD_RULE_VOTE_LENT), the only voter begins a term before it leads
+ * (GUARD_RULE_TERM_BEGUN), and when a change of the members is cut off the log, what is left of the log says
+ * who they are (GUARD_RULE_MEMBERS_RESTORED). Everything runs on raft's loop thread.
  *
  *        raft  --- append, set_term, set_vote, send, ... --->  guard  --->  inner io (raft_uv, fixture, ours)
  *              <-- recv, tick, completions ------------------         <---
@@ -37,6 +39,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "raftstore/guard_members.h"
 #include "raftstore/raft_compat.h"
 
 /* What the guard can do about something; guard.c says at each why. */
@@ -50,7 +53,8 @@ enum guard_rule {
     GUARD_RULE_COMMIT_CLIPPED,        /* Leader's commit index cut to what its message vouches for. */
     GUARD_RULE_ACK_CLIPPED,           /* Our acknowledgement cut to what the leader vouched for. */
     GUARD_RULE_ACK_OUTDATED,          /* Not sent: acknowledges to a new leader what an old one sent. */
-    GUARD_RULE_TIMEOUT_NOW_HELD,      /* Dropped: told to campaign, but our log is not on the disk yet. */
+    GUARD_RULE_TIMEOUT_NOW_HELD,      /* Dropped: told to campaign, but our log is not on the disk yet, or we
+                                         are the only voter: see GUARD_RULE_TERM_BEGUN. */
     GUARD_RULE_VOTE_WHILE_INSTALLING, /* Dropped: asked for a vote while installing a snapshot. */
     GUARD_RULE_SECOND_VOTE,           /* Dropped: would have voted twice in a term. */
     GUARD_RULE_ELECTION_HELD,         /* Did not campaign: our log is not on the disk yet. */
@@ -60,13 +64,17 @@ enum guard_rule {
     GUARD_RULE_TERM_JUMP,             /* Refused: a term absurdly far ahead of ours. */
     GUARD_RULE_TWO_LEADERS,           /* Refused: a second leader in one term. */
     GUARD_RULE_STRANGER_VOTE, /* Dropped: a vote for a server that is no voter, while we have a leader. */
-    GUARD_RULE_SNAPSHOT_COLLISION, /* Dropped: InstallSnapshot while taking a snapshot (0.22). */
-    GUARD_RULE_RETIRED,            /* Did not campaign, or ask for votes: see guard_retire(). */
-    GUARD_RULE_LEADER_FORGOTTEN,   /* Does not vote, and has forgotten a leader that is silent. */
-    GUARD_RULE_VOTE_LENT,          /* Asked for a vote, and answers, though no voter by its own log. */
-    GUARD_RULE_CHANGE_HELD,        /* Not sent yet: a change of the members that is not on our disk. */
-    GUARD_RULE_SEND_FAILED,        /* A message that could not be sent was made a lost one. */
-    GUARD_RULE_SILENT_CLOSE,       /* A write that failed while closing was completed without status. */
+    GUARD_RULE_SNAPSHOT_COLLISION,   /* Dropped: InstallSnapshot while taking a snapshot (0.22). */
+    GUARD_RULE_RETIRED,              /* Did not campaign, or ask for votes: see guard_retire(). */
+    GUARD_RULE_LEADER_FORGOTTEN,     /* Does not vote, and has forgotten a leader that is silent. */
+    GUARD_RULE_VOTE_LENT,            /* Asked for a vote, and answers, though no voter by its own log. */
+    GUARD_RULE_CHANGE_HELD,          /* Not sent yet: a change of the members that is not on our disk. */
+    GUARD_RULE_TERM_TOLD,            /* Who asked for a pre-vote in an old term hears ours. */
+    GUARD_RULE_TERM_BEGUN,           /* The only voter leads in a term of its own. */
+    GUARD_RULE_MEMBERS_RESTORED,     /* A change was cut off the log: back to what is left of it. */
+    GUARD_RULE_SNAPSHOT_UNCOMMITTED, /* Own snapshot not written: it has a change that is not committed. */
+    GUARD_RULE_SEND_FAILED,          /* A message that could not be sent was made a lost one. */
+    GUARD_RULE_SILENT_CLOSE,         /* A write that failed while closing was completed without status. */
     GUARD_RULE_COUNT,
 };
 
@@ -133,6 +141,7 @@ struct guard {
 
     raft_index next_index;        /* Of the next append. */
     unsigned truncations;         /* How often the log was cut since the start. */
+    struct guard_members members; /* What the log says of them. */
     struct guard_position stored; /* See guard_stored(). */
 
     uint64_t fired[GUARD_RULE_COUNT];

@@ -2,6 +2,7 @@
 raftstore_libraftstore_a_SOURCES += \
 	raftstore/disk_watch.c raftstore/disk_watch.h \
 	raftstore/guard.c raftstore/guard.h \
+	raftstore/guard_members.c raftstore/guard_members.h \
 	raftstore/guard_message.c raftstore/guard_message.h \
 	raftstore/raft_compat.h \
 	raftstore/sidefile.c raftstore/sidefile.h
@@ -10,8 +11,10 @@ if HAVE_CMOCKA
 GUARD_TEST_LIBS = raftstore/libraftstore.a base/libbase.a $(RAFT_LIBS) $(UV_LIBS) $(NETTLE_LIBS) \
 	$(CMOCKA_LIBS)
 
-check_PROGRAMS += tests/unit/test-guard tests/unit/test-guard-chaos tests/unit/test-guard-disk tests/unit/test-guard-messages
-TESTS += tests/unit/test-guard tests/unit/test-guard-chaos tests/unit/test-guard-disk tests/unit/test-guard-messages
+check_PROGRAMS += tests/unit/test-guard tests/unit/test-guard-chaos tests/unit/test-guard-disk tests/unit/test-guard-members \
+	tests/unit/test-guard-messages
+TESTS += tests/unit/test-guard tests/unit/test-guard-chaos tests/unit/test-guard-disk tests/unit/test-guard-members \
+	tests/unit/test-guard-messages
 check_PROGRAMS += tests/unit/test-sidefile tests/unit/test-disk-watch
 TESTS += tests/unit/test-sidefile tests/unit/test-disk-watch
 
@@ -28,6 +31,11 @@ tests_unit_test_guard_chaos_LDADD = raftstore/libraftstore.a raftstore/libschema
 tests_unit_test_guard_disk_SOURCES = tests/unit/test-guard-disk.c
 tests_unit_test_guard_disk_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_guard_disk_LDADD = $(GUARD_TEST_LIBS)
+
+tests_unit_test_guard_members_SOURCES = \
+	tests/unit/test-guard-members.c tests/unit/raft-cluster.c tests/unit/raft-cluster.h
+tests_unit_test_guard_members_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_guard_members_LDADD = $(GUARD_TEST_LIBS)
 
 tests_unit_test_guard_messages_SOURCES = \
 	tests/unit/test-guard-messages.c tests/unit/raft-cluster.c tests/unit/raft-cluster.h

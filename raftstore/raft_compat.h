@@ -60,6 +60,48 @@ static inline int raft_compat_set_address(struct raft *raft, raft_id id, const c
     return RAFT_NOTFOUND;
 }
 
+/* 0.15: the entry of a change that raft would undo if it were cut off the log, or 0. It undoes it wrongly
+ * (docs/RAFT.md §1): with 0 it leaves that to the guard. A leader takes no change while there is one. */
+static inline raft_index raft_compat_uncommitted_change(const struct raft *raft)
+{
+#if RAFT_COMPAT_IS_015
+    return raft->configuration_uncommitted_index;
+#else
+    (void)raft;
+    return 0;
+#endif
+}
+
+static inline void raft_compat_set_uncommitted_change(struct raft *raft, raft_index index)
+{
+#if RAFT_COMPAT_IS_015
+    raft->configuration_uncommitted_index = index;
+#else
+    (void)raft, (void)index;
+#endif
+}
+
+/* 0.15: of a follower: from now on it goes by this configuration, of that entry. Takes it over. */
+static inline void raft_compat_set_configuration(struct raft *raft, struct raft_configuration *configuration,
+                                                 raft_index index)
+{
+#if RAFT_COMPAT_IS_015
+    raft_configuration_close(&raft->configuration);
+    raft->configuration = *configuration;
+    raft->configuration_index = index;
+#else
+    (void)raft, (void)index;
+    raft_configuration_close(configuration);
+#endif
+}
+
+/* What is on the disk already: a term of its own, and its vote for itself. */
+static inline void raft_compat_set_own_term(struct raft *raft, raft_term term)
+{
+    raft->current_term = term;
+    raft->voted_for = raft->id;
+}
+
 static inline raft_term raft_compat_term(struct raft *raft)
 {
 #if RAFT_COMPAT_IS_015

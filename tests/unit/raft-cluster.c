@@ -162,6 +162,8 @@ static void disk_complete(struct cluster_server *server, int status)
     struct cluster_operation *op = server->disk;
 
     server->disk = op->next;
+    if (status == 0)
+        server->disk_entries = op->truncate > 0 ? op->truncate - 1 : server->disk_entries + op->count;
     if (op->cb != NULL)
         op->cb(op->request, status);
     free(op);
@@ -171,9 +173,15 @@ static void disk_complete(struct cluster_server *server, int status)
 static void on_written(struct raft_io_append *inner, int status)
 {
     struct cluster_operation *op = CONTAINER_OF(inner, struct cluster_operation, inner);
+    struct cluster_server *server = server_of(op->io);
 
     op->inner.data = NULL;
-    disk_complete(server_of(op->io), status);
+    if (server->loses_writes) {
+        status = RAFT_CANCELED;
+        if (fixture_io.truncate(op->io, server->disk_entries + 1) != 0)
+            abort();
+    }
+    disk_complete(server, status);
 }
 
 static void disk_run(struct cluster_server *server)
@@ -239,6 +247,9 @@ static int tap_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_i
 {
     struct cluster_server *server = server_of(io);
 
+    server->snapshots++;
+    for (unsigned i = 0; i < snapshot->configuration.n && i < CLUSTER_SERVERS_MAX; i++)
+        server->snapshot_roles[i] = snapshot->configuration.servers[i].role;
     if (!server->catches_writes)
         return fixture_io.snapshot_put(io, trailing, request, snapshot, cb);
     assert(server->caught_count < ARRAY_SIZE(server->caught));
@@ -374,6 +385,8 @@ static void start_all(struct cluster *c, unsigned voters)
         raft_fixture_bootstrap(&c->fixture, &configuration) != 0 || raft_fixture_start(&c->fixture) != 0)
         abort();
     raft_configuration_close(&configuration);
+    for (unsigned i = 0; i < count; i++)
+        c->servers[i].disk_entries = 1; /* The configuration. */
 }
 
 void cluster_init(struct cluster *c, unsigned count, bool guarded)
@@ -414,6 +427,16 @@ raft_term cluster_term(struct cluster *c, unsigned i)
 bool cluster_leads(struct cluster *c, unsigned i)
 {
     return raft_fixture_alive(&c->fixture, i) && raft_state(cluster_raft(c, i)) == RAFT_LEADER;
+}
+
+int cluster_role(struct cluster *c, unsigned i, unsigned j)
+{
+    const struct raft_configuration *configuration = &cluster_raft(c, i)->configuration;
+
+    for (unsigned k = 0; k < configuration->n; k++)
+        if (configuration->servers[k].id == j + 1)
+            return configuration->servers[k].role;
+    return -1;
 }
 
 const char *cluster_applied(struct cluster *c, unsigned i)
@@ -516,11 +539,21 @@ void cluster_restart(struct cluster *c, unsigned i)
     raft_set_election_timeout(raft, ELECTION_MS);
     raft_set_heartbeat_timeout(raft, TICK_MS);
     raft_set_install_snapshot_timeout(raft, INSTALL_WAIT_MS);
+    raft_set_pre_vote(raft, c->asks_first);
     if (c->guarded)
         guard_server(c, i);
     if (raft_start(raft) != 0)
         abort();
     cluster_revive(c, i);
+}
+
+void cluster_crash(struct cluster *c, unsigned i)
+{
+    raft_fixture_io_fault(&c->fixture, i, -1, 0);
+    c->servers[i].loses_writes = true;
+    c->servers[i].is_gone = true;
+    cluster_restart(c, i);
+    c->servers[i].loses_writes = false;
 }
 
 /* 'condition' is an expression; it is evaluated before each step. */
@@ -582,7 +615,7 @@ void cluster_not_on_022(void **state)
 
 /* ---- Commands and messages ---- */
 
-static void on_assigned(struct raft_change *request, int status)
+static void on_changed(struct raft_change *request, int status)
 {
     free(request);
 }
@@ -590,11 +623,26 @@ static void on_assigned(struct raft_change *request, int status)
 int cluster_assign(struct cluster *c, unsigned i, unsigned j, int role)
 {
     struct raft_change *request = NEW0(struct raft_change);
-    int r = raft_assign(cluster_raft(c, i), request, j + 1, role, on_assigned);
+    int r = raft_assign(cluster_raft(c, i), request, j + 1, role, on_changed);
 
     if (r != 0)
         free(request);
     return r;
+}
+
+int cluster_remove(struct cluster *c, unsigned i, unsigned j)
+{
+    struct raft_change *request = NEW0(struct raft_change);
+    int r = raft_remove(cluster_raft(c, i), request, j + 1, on_changed);
+
+    if (r != 0)
+        free(request);
+    return r;
+}
+
+int cluster_transfer(struct cluster *c, unsigned i, unsigned j)
+{
+    return raft_transfer(cluster_raft(c, i), &c->servers[i].transfer, j + 1, NULL);
 }
 
 struct submission {

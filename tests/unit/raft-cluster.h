@@ -48,6 +48,13 @@ struct cluster_server {
     bool fails_restore;
 
     struct cluster_operation *disk; /* What the disk has to do, in order; the first is under way. */
+    size_t disk_entries;            /* How many entries it has. */
+    bool loses_writes;              /* What is under way does not get there: see cluster_crash(). */
+
+    unsigned snapshots;                      /* Which it has begun to write, and */
+    int snapshot_roles[CLUSTER_SERVERS_MAX]; /* what the last one says of the members. */
+
+    struct raft_transfer transfer;
 
     bool refuses_append; /* The next one fails at once. */
     bool catches_writes;
@@ -83,6 +90,7 @@ struct cluster {
     const struct cluster_machine *kind; /* NULL: letters. */
     unsigned favourite;                 /* Who may campaign. */
     bool anybody;                       /* Everybody may. */
+    bool asks_first;                    /* Who is started from now on has the pre-vote. */
 };
 
 /* All servers vote, are started, and nobody leads. */
@@ -96,6 +104,8 @@ void cluster_done(struct cluster *c);
 struct raft *cluster_raft(struct cluster *c, unsigned i);
 raft_term cluster_term(struct cluster *c, unsigned i);
 bool cluster_leads(struct cluster *c, unsigned i);
+/* The role of 'j' by what 'i' has; -1: it has none. */
+int cluster_role(struct cluster *c, unsigned i, unsigned j);
 const char *cluster_applied(struct cluster *c, unsigned i);
 uint64_t cluster_fired(struct cluster *c, unsigned i, enum guard_rule rule);
 /* Whether a rule has fired that only 0.15 needs; true on 0.22. */
@@ -109,8 +119,10 @@ void cluster_isolate(struct cluster *c, unsigned i);
 /* A killed server keeps its memory; its links stay cut after cluster_revive() until they are healed. */
 void cluster_kill(struct cluster *c, unsigned i);
 void cluster_revive(struct cluster *c, unsigned i);
-/* Stops the server and starts it from what its disk has. */
+/* Stops the server and starts it from what its disk has: also what is on the way to it now, or with
+ * cluster_crash() what is there now. */
 void cluster_restart(struct cluster *c, unsigned i);
+void cluster_crash(struct cluster *c, unsigned i);
 
 void cluster_run(struct cluster *c, unsigned ms);
 /* Runs until 'i' has this state, has applied 'letters', or so; false if that takes more than 20 s. */
@@ -123,6 +135,10 @@ bool cluster_run_until_term(struct cluster *c, unsigned i, raft_term term);
 bool cluster_elect(struct cluster *c, unsigned i);
 /* Asks leader 'i' to make server 'j' a voter, standby or so. The result is raft_assign()'s. */
 int cluster_assign(struct cluster *c, unsigned i, unsigned j, int role);
+/* Likewise to remove it. */
+int cluster_remove(struct cluster *c, unsigned i, unsigned j);
+/* Asks leader 'i' to hand over to 'j'. The result is raft_transfer()'s. */
+int cluster_transfer(struct cluster *c, unsigned i, unsigned j);
 /* Submits a letter to the leader. The result is raft_apply()'s. */
 int cluster_apply(struct cluster *c, unsigned i, char letter);
 /* Likewise a command of the test's own, of a multiple of 8 bytes; the letter stands for it in 'acknowledged'.
