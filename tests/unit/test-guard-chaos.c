@@ -2,10 +2,12 @@
 /* A guarded cluster of five under seeded chaos in virtual time: links cut in one direction or both, servers
  * killed, revived, restarted from their disks, slow disks, disks that fail. After every step all machines
  * have one history. Then the faults stop: everything that was acknowledged must be there, everywhere, and
- * soon. And bare, for some seed it is not so. Then the same with the registry as the state machine.
+ * soon. And bare, for some seed it is not so. Then the same with the registry as the state machine; and with
+ * members that change: a few of the five vote at first, and the leader makes voters and standbys, removes
+ * one, hands over, and servers lose what is on the way to their disks.
  *
  * A failure prints its seed; "test-guard-chaos SEED" runs that one alone, "test-guard-chaos FIRST LAST" many,
- * "test-guard-chaos registry ..." with the registry.
+ * "test-guard-chaos registry ..." with the registry, "test-guard-chaos members ..." with changing members.
  */
 #include <config.h>
 
@@ -35,13 +37,16 @@
 #define FIRST_LETTER  '!'
 #define UNITS         9
 #define LETTERS       90
-#define DISK_SLOW_MS  80 /* Less than what cluster_restart() waits. */
+#define DISK_SLOW_MS  80            /* Less than what cluster_restart() waits. */
+#define REMOVED       (SERVERS - 1) /* The one that may be. */
 #define RECOVERY_STEP 1000
 #define RECOVERY_MAX  60
 
 static struct cluster c;
 static uint64_t random_state;
 static unsigned letters;
+static bool members;    /* They change, too. */
+static bool is_removed; /* REMOVED was: nobody asks it any more. */
 
 /* xorshift64*: the same on every machine. */
 static unsigned pick(unsigned count)
@@ -327,6 +332,11 @@ static bool registries_agree(unsigned i, unsigned j)
 
 /* ---- chaos ---- */
 
+static bool is_member(unsigned i)
+{
+    return i != REMOVED || !is_removed;
+}
+
 /* A client that has no answer asks again. */
 static void submit(void)
 {
@@ -361,7 +371,13 @@ static void act_server(unsigned i)
 {
     bool failed = c.servers[i].fatals > 0;
 
+    if (!is_member(i))
+        return;
     c.servers[i].fatals = 0;
+    if (members && pick(3) == 0) {
+        cluster_crash(&c, i);
+        return;
+    }
     switch (pick(5)) {
     case 0: cluster_kill(&c, i); break;
     case 1: raft_fixture_set_disk_latency(&c.fixture, i, 5 + pick(DISK_SLOW_MS - 5)); break;
@@ -378,11 +394,55 @@ static void act_server(unsigned i)
     }
 }
 
+/* Who leads makes voters and standbys of the others, and hands over now and then. (Never of itself: it must
+ * have that on its disk before anybody else gets it, and if it is lost then, it has the longest log and does
+ * not campaign.) raft refuses a change while another one is under way. A server is removed when it does not
+ * vote and knows it, and then it is gone for ever. */
+static void change_members(unsigned i, unsigned j)
+{
+    struct raft *leader = cluster_raft(&c, i);
+    bool follows = raft_compat_match_index(leader, j + 1) >= raft_compat_commit_index(leader);
+
+    if (pick(6) == 0)
+        cluster_transfer(&c, i, j);
+    else if (j == REMOVED && follows && cluster_role(&c, i, j) == RAFT_STANDBY && pick(8) == 0)
+        cluster_remove(&c, i, j);
+    else
+        cluster_assign(&c, i, j, pick(2) == 0 ? RAFT_VOTER : RAFT_STANDBY);
+}
+
+static void act_members(unsigned j)
+{
+    for (unsigned i = 0; i < SERVERS; i++) {
+        if (i == j || !cluster_leads(&c, i) || !guard_is_ready(&c.servers[i].guard))
+            continue;
+        change_members(i, j);
+        if (pick(4) != 0)
+            continue;
+        cluster_run(&c, 1 + pick(DISK_SLOW_MS)); /* Others may have it by then, but not its own disk. */
+        cluster_crash(&c, i);
+    }
+}
+
+/* Also if the leader that did it never heard of its success. */
+static void note_removed(void)
+{
+    for (unsigned i = 0; i < SERVERS && members; i++)
+        if (cluster_leads(&c, i) && guard_is_ready(&c.servers[i].guard) && cluster_role(&c, i, REMOVED) < 0 &&
+            raft_compat_uncommitted_change(cluster_raft(&c, i)) == 0)
+            is_removed = true;
+    if (is_removed && raft_fixture_alive(&c.fixture, REMOVED))
+        cluster_kill(&c, REMOVED);
+}
+
 static void act(void)
 {
     unsigned i = pick(SERVERS), j = (i + 1 + pick(SERVERS - 1)) % SERVERS;
 
+    note_removed();
     raft_fixture_set_randomized_election_timeout(&c.fixture, i, 1000 + pick(1000));
+    if (members && pick(4) == 0)
+        act_members(j);
     switch (pick(8)) {
     case 0:
     case 1: act_network(i, j); break;
@@ -413,7 +473,7 @@ static bool has_all_acknowledged(void)
     for (unsigned i = 0; i < SERVERS; i++)
         for (const char *p = c.servers[i].acknowledged; *p != '\0'; p++)
             for (unsigned j = 0; j < SERVERS; j++)
-                if (!has_done(j, *p))
+                if (is_member(j) && !has_done(j, *p))
                     return false;
     return true;
 }
@@ -423,12 +483,23 @@ static void stop_faults(void)
     for (unsigned i = 0; i < SERVERS; i++) {
         raft_fixture_io_fault(&c.fixture, i, -1, 0);
         raft_fixture_set_disk_latency(&c.fixture, i, 10);
-        raft_fixture_set_randomized_election_timeout(&c.fixture, i, 1000 + 200 * i);
-        cluster_restart(&c, i);
+        if (is_member(i))
+            cluster_restart(&c, i);
     }
     for (unsigned i = 0; i < SERVERS; i++)
         for (unsigned j = 0; j < i; j++)
-            cluster_heal(&c, i, j);
+            if (is_member(i))
+                cluster_heal(&c, i, j);
+}
+
+/* All know who votes. */
+static bool has_one_configuration(void)
+{
+    for (unsigned i = 1; i < SERVERS; i++)
+        for (unsigned k = 0; k < SERVERS; k++)
+            if (is_member(i) && cluster_role(&c, i, k) != cluster_role(&c, 0, k))
+                return false;
+    return true;
 }
 
 /* A letter that is written now reaches all. */
@@ -438,15 +509,18 @@ static bool recovers(void)
 
     stop_faults();
     for (unsigned k = 0; k < RECOVERY_MAX && everywhere < SERVERS; k++) {
+        for (unsigned i = 0; i < SERVERS; i++)
+            raft_fixture_set_randomized_election_timeout(&c.fixture, i, 1000 + pick(1000));
         cluster_run(&c, RECOVERY_STEP);
         for (unsigned i = 0; i < SERVERS; i++)
             if (cluster_leads(&c, i) && c.kind == NULL)
                 cluster_apply(&c, i, '~');
             else if (cluster_leads(&c, i))
                 submit_request(i, '~');
+        note_removed();
         everywhere = 0;
         for (unsigned i = 0; i < SERVERS; i++)
-            everywhere += has_done(i, '~');
+            everywhere += !is_member(i) || has_done(i, '~');
     }
     return everywhere == SERVERS;
 }
@@ -458,6 +532,7 @@ static const char *run_cluster(uint64_t seed)
 
     random_state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     letters = 0;
+    is_removed = false;
     c.anybody = true;
     for (unsigned k = 0; k < STEPS && fault == NULL; k++) {
         act();
@@ -468,6 +543,8 @@ static const char *run_cluster(uint64_t seed)
         fault = "no recovery";
     if (fault == NULL && !has_one_history())
         fault = "two histories after recovery";
+    if (fault == NULL && !has_one_configuration())
+        fault = "two configurations after recovery";
     if (fault == NULL && !has_all_acknowledged())
         fault = "an acknowledged command is lost";
     cluster_done(&c);
@@ -478,6 +555,18 @@ static const char *run(uint64_t seed, bool guarded)
 {
     cluster_init(&c, SERVERS, guarded);
     return run_cluster(seed);
+}
+
+static const char *run_members(uint64_t seed)
+{
+    const char *fault;
+
+    cluster_init_voters(&c, SERVERS, 1 + seed % 3, true);
+    c.asks_first = seed % 2 == 0;
+    members = true;
+    fault = run_cluster(seed);
+    members = false;
+    return fault;
 }
 
 static const char *run_registry(uint64_t seed)
@@ -505,6 +594,17 @@ static void guarded_chaos(void **state)
         if (fault != NULL)
             fail_msg("seed %llu: %s; again: tests/unit/test-guard-chaos %llu", (unsigned long long)seed,
                      fault, (unsigned long long)seed);
+    }
+}
+
+static void members_chaos(void **state)
+{
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        const char *fault = run_members(seed);
+
+        if (fault != NULL)
+            fail_msg("seed %llu: %s; again: tests/unit/test-guard-chaos members %llu",
+                     (unsigned long long)seed, fault, (unsigned long long)seed);
     }
 }
 
@@ -536,21 +636,25 @@ int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(guarded_chaos),
+        cmocka_unit_test(members_chaos),
         cmocka_unit_test(bare_chaos),
         cmocka_unit_test(registry_chaos),
     };
     bool registry = argc > 1 && strcmp(argv[1], "registry") == 0;
+    bool with_members = argc > 1 && strcmp(argv[1], "members") == 0;
     uint64_t first, last;
     int faults = 0;
 
     if (argc <= 1)
         return cmocka_run_group_tests(tests, NULL, NULL);
-    argc -= registry;
-    argv += registry;
+    argc -= registry || with_members;
+    argv += registry || with_members;
     first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     last = argc > 2 ? strtoull(argv[2], NULL, 10) : first;
     for (uint64_t seed = first; seed <= last; seed++) {
-        const char *fault = registry ? run_registry(seed) : run(seed, getenv("BARE") == NULL);
+        const char *fault = registry       ? run_registry(seed)
+                            : with_members ? run_members(seed)
+                                           : run(seed, getenv("BARE") == NULL);
 
         if (fault == NULL)
             continue;
