@@ -87,6 +87,21 @@ int admission_check_alone(struct daemon *daemon, const struct registry_machine *
     return r;
 }
 
+int admission_check_leaving(const struct daemon *daemon, const Fleet__RegisterMachine *machine,
+                            struct err *err)
+{
+    const struct registry_removed *removed =
+        registry_removed(store_registry(daemon->store), machine->machine_id);
+
+    if (removed == NULL || removed->boot_id[0] == '\0' || machine->boot_id[0] == '\0' ||
+        streq(removed->boot_id, machine->boot_id))
+        return 0;
+    return err_set(err, -EEXIST,
+                   "machine %s (%s) was removed, and is awaited with what it still has to stop; this host was "
+                   "booted since, or has a copy of its disk, and cannot speak for it",
+                   machine->machine_id, removed->hostname);
+}
+
 bool admission_is_out(const struct daemon *daemon, const char *machine_id)
 {
     const struct registry_removed *removed = registry_removed(store_registry(daemon->store), machine_id);
@@ -110,6 +125,13 @@ static bool is_of_removed(const struct daemon *daemon, const struct conn *conn, 
 
     return removed != NULL && removed->server_id == conn_peer_server_id(conn) &&
            admission_is_out(daemon, name->id);
+}
+
+/* What is to run elsewhere may still be stopping there. */
+static bool is_to_report(const struct daemon *daemon, const struct conn *conn, const struct pki_name *name)
+{
+    return conn_purpose(conn) == FLEET__PURPOSE__PURPOSE_SESSION && !conn_is_dialled(conn) &&
+           core_machine_leaves(daemon->core, name->id);
 }
 
 /* A host that keeps no data knows of the cluster what its session tells, also whom to trust: that the session
@@ -161,7 +183,7 @@ static const char *why_not_open(const struct conn *conn, void *data)
 
     if (name == NULL || conn_purpose(conn) == FLEET__PURPOSE__PURPOSE_JOIN)
         return NULL;
-    if (is_of_removed(daemon, conn, name))
+    if (is_of_removed(daemon, conn, name) && !is_to_report(daemon, conn, name))
         return "the machine was removed";
     r = check_open(daemon, conn, &err);
     if (r >= 0)
@@ -233,6 +255,25 @@ static int check_secret(const struct registry *registry, const Fleet__JoinReques
 
 /* ---- the gate ---- */
 
+/* A host with the machine id of one that was removed: for the core they are the same, and what the one still
+ * has to stop would be nowhere any more. But it may be that very host, which can say what it has. */
+static int check_not_awaited(const struct daemon *daemon, const Fleet__RegisterMachine *machine,
+                             struct err *err)
+{
+    const struct registry_removed *removed =
+        registry_removed(store_registry(daemon->store), machine->machine_id);
+
+    if (!core_leads(daemon->core)) /* It begins to in this turn of the loop, and knows nobody yet. */
+        return err_set(err, -EAGAIN, "this host has only begun to lead");
+    if (removed == NULL || !core_machine_leaves(daemon->core, machine->machine_id) ||
+        (machine->boot_id[0] != '\0' && streq(removed->boot_id, machine->boot_id)))
+        return 0;
+    return err_set(err, -EEXIST,
+                   "machine %s (%s) was removed, and may still be stopping units of the cluster: a host with its "
+                   "machine id is let in when it has stopped them, or was silent for agent_ttl",
+                   machine->machine_id, removed->hostname);
+}
+
 static int check_place(struct daemon *daemon, const Fleet__RegisterMachine *machine, struct err *err)
 {
     const struct registry *registry = store_registry(daemon->store);
@@ -243,11 +284,11 @@ static int check_place(struct daemon *daemon, const Fleet__RegisterMachine *mach
     machines = registry_machines(registry, &count);
     if ((known == NULL || !known->registered) && count >= MACHINES_MAX)
         return err_set(err, -E2BIG, "the cluster has %zu machines, the limit is %u", count, MACHINES_MAX);
-    if (known != NULL && known->registered && known->server_id != machine->server_id) {
-        r = admission_check_alone(daemon, known, err);
-        if (r < 0)
-            return r;
-    }
+    r = known == NULL || !known->registered ? check_not_awaited(daemon, machine, err)
+        : known->server_id != machine->server_id ? admission_check_alone(daemon, known, err)
+                                                 : 0;
+    if (r < 0)
+        return r;
     for (size_t i = 0; i < count; i++)
         if (machines[i]->server_id == machine->server_id && !streq(machines[i]->id, machine->machine_id))
             return err_set(err, -EINVAL, "server id %016llx is in use: start fleetd anew there",

@@ -83,10 +83,11 @@ tests_unit_test_proving_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_proving_LDADD = fleetd/libapi.a $(RAFTSTORE_LIBS) $(PKI_LIBS) $(INIH_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/test-admission tests/unit/test-leading-place tests/unit/test-place
 TESTS += tests/unit/test-admission tests/unit/test-leading-place tests/unit/test-place
-tests_unit_test_admission_SOURCES = tests/unit/test-admission.c $(CLUSTER_WORLD) fleetd/admission.c
+tests_unit_test_admission_SOURCES = tests/unit/test-admission.c tests/unit/fake-core.c $(CLUSTER_WORLD) \
+	fleetd/admission.c
 tests_unit_test_admission_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)
 tests_unit_test_admission_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_admission_LDADD = fleetd/libapi.a $(CORE_LIBS) fleetd/libaccess.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \
+tests_unit_test_admission_LDADD = fleetd/libapi.a fleetd/libaccess.a fleetd/libconfig.a $(RAFTSTORE_LIBS) \
 	$(PKI_LIBS) $(INIH_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_leading_place_SOURCES = tests/unit/test-leading-place.c fleetd/leading_place.c
 tests_unit_test_leading_place_CPPFLAGS = $(AM_CPPFLAGS) $(PROTOBUF_C_CFLAGS) $(UV_CFLAGS)

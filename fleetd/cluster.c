@@ -183,13 +183,20 @@ static int accept_session(struct daemon *daemon, struct conn *conn, const Fleet_
 {
     const struct registry_machine *machine =
         registry_machine(store_registry(daemon->store), hello->machine_id);
+    const struct registry_removed *removed =
+        registry_removed(store_registry(daemon->store), hello->machine_id);
     int r;
 
+    if (removed != NULL && removed->server_id == hello->server_id &&
+        core_machine_leaves(daemon->core, hello->machine_id)) { /* To report what it still has. */
+        *ret = downlink_accept(daemon->downlink, conn, hello->machine_id, ret_data);
+        return 0;
+    }
     if (admission_is_out(daemon, hello->machine_id)) {
         *ret = downlink_accept_removed();
         return 0;
     }
-    if (registry_removed(store_registry(daemon->store), hello->machine_id) != NULL)
+    if (removed != NULL)
         return err_set(err, -EAGAIN, "machine %s is being removed", hello->machine_id);
     if (machine == NULL || !machine->registered || machine->server_id != hello->server_id)
         return err_set(err, -EACCES, "machine %s is no member of this cluster (any more)", hello->machine_id);

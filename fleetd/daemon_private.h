@@ -184,6 +184,10 @@ int admission_check_key(const struct daemon *daemon, const struct conn *conn, co
                         uint64_t server_id, struct err *err);
 /* Whether no other host of that machine id is there: -EEXIST and a text. */
 int admission_check_alone(struct daemon *daemon, const struct registry_machine *known, struct err *err);
+/* Of a machine that was removed, and that core_machine_leaves(): whether this is the host that is waited for,
+ * in the boot in which it was a member. */
+int admission_check_leaving(const struct daemon *daemon, const Fleet__RegisterMachine *machine,
+                            struct err *err);
 
 /* proving.c: callbacks of the port, see there. */
 bool proving_sign(const void *text, size_t size, struct port_proof *ret, void *data);

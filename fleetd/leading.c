@@ -436,6 +436,8 @@ static void on_settings(const char *machine_id, const Fleet__ChangeSettings *set
     Fleet__ChangeSettings change = FLEET__CHANGE_SETTINGS__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
 
+    if (core_machine_leaves(daemon->core, machine_id))
+        return;
     if (!may_set(daemon, machine_id)) {
         log_notice("Machine %s wants %u voters, but has no say in that (setting host_role)", machine_id,
                    settings->voters);
@@ -567,7 +569,8 @@ static void on_machine(const Fleet__RegisterMachine *machine, void *data)
     said.key = (ProtobufCBinaryData){0};
     if (shown != NULL) /* By its session; it was compared then. */
         said.key = (ProtobufCBinaryData){.len = sizeof shown->key_id, .data = (uint8_t *)shown->key_id};
-    if (known == NULL || known->server_id != machine->server_id || machine_equals(known, &said))
+    if (known == NULL || !known->registered || known->server_id != machine->server_id ||
+        machine_equals(known, &said))
         return;
     said.joins = false; /* That is ours to say. */
     said.join_token = (char *)protobuf_c_empty_string;
@@ -589,6 +592,8 @@ static int on_opening(const Fleet__RegisterMachine *machine, struct err *err, vo
 
     if (r < 0)
         return r;
+    if (core_machine_leaves(daemon->core, machine->machine_id))
+        return admission_check_leaving(daemon, machine, err);
 
     /* This host knows its own boot before the registry does. */
     if (known == NULL || boot[0] == '\0' || machine->boot_id[0] == '\0' || streq(boot, machine->boot_id))

@@ -579,6 +579,18 @@ static int apply_register_machine(struct registry *registry, const Fleet__Regist
     return 0;
 }
 
+static void remember_removed(struct registry *registry, const struct registry_machine *machine,
+                             uint64_t wall_ms)
+{
+    struct registry_removed removed = {.hostname = machine->hostname,
+                                       .boot_id = machine->boot_id,
+                                       .server_id = machine->server_id,
+                                       .wall_ms = wall_ms};
+
+    memcpy(removed.machine_id, machine->id, sizeof removed.machine_id);
+    registry_remember_removed(registry, &removed);
+}
+
 static int apply_remove_machine(struct registry *registry, const Fleet__RemoveMachine *command,
                                 uint64_t wall_ms)
 {
@@ -589,7 +601,7 @@ static int apply_remove_machine(struct registry *registry, const Fleet__RemoveMa
         return registry_refuse(registry, -ENOENT, "machine %s does not exist", command->machine_id);
     registry->version++;
     if (registry->level >= 1) /* Versions before that forget it, and let it register again. */
-        registry_remember_removed(registry, machine->id, machine->hostname, machine->server_id, wall_ms);
+        remember_removed(registry, machine, wall_ms);
     machine_remove(registry, machine);
     registry_machines_changed(registry);
     return 0;

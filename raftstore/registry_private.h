@@ -121,8 +121,7 @@ void registry_note_join(struct registry *registry, struct registry_machine *mach
                         const Fleet__RegisterMachine *command);
 void registry_forget_credentials(struct registry_machine *machine);
 void registry_set_credentials(struct registry_machine *machine, const Fleet__RegisterMachine *message);
-void registry_remember_removed(struct registry *registry, const char *machine_id, const char *hostname,
-                               uint64_t server_id, uint64_t wall_ms);
+void registry_remember_removed(struct registry *registry, const struct registry_removed *what); /* A copy. */
 
 /* An authority as a command or a snapshot has it. -EINVAL: it has no certificate, or is too large. */
 int registry_set_authority(struct registry_authority *authority, const Fleet__Authority *message);

@@ -308,22 +308,20 @@ static void removed_forget(struct registry *registry, struct registry_removed *r
 {
     HASH_DEL(registry->removed, removed);
     free(removed->hostname);
+    free(removed->boot_id);
     free(removed);
 }
 
-void registry_remember_removed(struct registry *registry, const char *machine_id, const char *hostname,
-                               uint64_t server_id, uint64_t wall_ms)
+void registry_remember_removed(struct registry *registry, const struct registry_removed *what)
 {
     struct registry_removed *removed;
 
-    HASH_FIND_STR(registry->removed, machine_id, removed);
+    HASH_FIND_STR(registry->removed, what->machine_id, removed);
     if (removed != NULL)
         removed_forget(registry, removed);
-    removed = NEW0(struct registry_removed);
-    snprintf(removed->machine_id, sizeof removed->machine_id, "%s", machine_id);
-    removed->hostname = xstrdup(hostname);
-    removed->server_id = server_id;
-    removed->wall_ms = wall_ms;
+    removed = xmemdup(what, sizeof *what);
+    removed->hostname = xstrdup(what->hostname);
+    removed->boot_id = xstrdup(what->boot_id);
     HASH_ADD_STR(registry->removed, machine_id, removed);
     if (HASH_COUNT(registry->removed) > REMOVED_REMEMBERED_MAX)
         removed_forget(registry, registry->removed);

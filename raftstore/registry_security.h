@@ -48,6 +48,7 @@ struct registry_join_token {
 struct registry_removed {
     char machine_id[MACHINE_ID_SIZE];
     char *hostname;
+    char *boot_id; /* Of the boot that called last, "" unknown. */
     uint64_t server_id;
     uint64_t wall_ms;
     UT_hash_handle hh;

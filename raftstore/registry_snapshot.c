@@ -197,6 +197,7 @@ static void add_removed(struct strbuf *to, struct registry_removed *removed)
     message.hostname = removed->hostname;
     message.wall_ms = removed->wall_ms;
     message.server_id = removed->server_id;
+    message.boot_id = removed->boot_id;
     record.record_case = FLEET__SNAPSHOT_RECORD__RECORD_REMOVED;
     record.removed = &message;
     add_record(to, &record);
@@ -546,11 +547,16 @@ static int restore_join_token(struct registry *registry, const Fleet__SnapshotJo
 
 static int restore_removed(struct registry *registry, const Fleet__SnapshotRemoved *message, struct err *err)
 {
+    struct registry_removed removed = {.hostname = message->hostname,
+                                       .boot_id = message->boot_id,
+                                       .server_id = message->server_id,
+                                       .wall_ms = message->wall_ms};
+
     if (message->machine_id[0] == '\0' || strlen(message->machine_id) >= MACHINE_ID_SIZE ||
         registry_removed(registry, message->machine_id) != NULL)
         return err_set(err, -EBADMSG, "a removed machine of the snapshot makes no sense");
-    registry_remember_removed(registry, message->machine_id, message->hostname, message->server_id,
-                              message->wall_ms);
+    strcpy(removed.machine_id, message->machine_id);
+    registry_remember_removed(registry, &removed);
     return 0;
 }
 

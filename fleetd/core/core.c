@@ -476,6 +476,13 @@ bool core_leads(const struct core *core)
     return core->leads;
 }
 
+bool core_machine_leaves(const struct core *core, const char *machine_id)
+{
+    const struct host *host = core->leads ? host_find(core->hosts, machine_id) : NULL;
+
+    return host != NULL && host->leaving && host->state != MACHINE_LOST;
+}
+
 static void expect_machines(struct core *core, uint64_t now_ms)
 {
     size_t count;
@@ -620,7 +627,7 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     struct host *host;
 
     assert(session_id != 0);
-    if (!core->leads || machine == NULL || !machine->registered) {
+    if (!core->leads || ((machine == NULL || !machine->registered) && !core_machine_leaves(core, machine_id))) {
         struct effect *drop = effects_add(out, EFFECT_DROP);
 
         snprintf(drop->machine_id, sizeof drop->machine_id, "%s", machine_id);
@@ -630,7 +637,7 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     host = host_get(&core->hosts, machine_id, now_ms);
     if (host->state == MACHINE_LOST)
         effects_add_log(out, NEWS_MACHINE_BACK, LOG_NOTICE, machine_id, NULL, "", "Machine %s (%s) is back",
-                        machine_id, machine->hostname);
+                        machine_id, machine != NULL ? machine->hostname : "");
     host->session_id = session_id;
     host->called = true;
     host->heard_ms = now_ms;

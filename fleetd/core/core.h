@@ -179,7 +179,7 @@ bool core_leads(const struct core *core);
 
 /* A host's session begins: it reports everything it has, and whether it is being shut down. An older session
  * of the same machine has ended thereby. Where it is not taken in (this host does not lead, or it is no
- * member): EFFECT_DROP. */
+ * member, nor does core_machine_leaves()): EFFECT_DROP. */
 void core_session_open(struct core *core, const char *machine_id, uint64_t session_id,
                        Fleet__UnitReport *const *reports, size_t report_count, bool shuts_down,
                        uint64_t now_ms, struct effects *out);
@@ -223,6 +223,10 @@ void core_local_reports(struct core *core, const char *machine_id, Fleet__UnitRe
 /* ---- questions; they change nothing ---- */
 
 enum machine_state core_machine_state(const struct core *core, const char *machine_id);
+
+/* Whether it is registered no more, and may still run what is to run elsewhere: it is waited for until it has
+ * reported that it has nothing, or is LOST. */
+bool core_machine_leaves(const struct core *core, const char *machine_id);
 
 /* Whether it has said that it is being shut down, and has not called anew since. */
 bool core_machine_shuts_down(const struct core *core, const char *machine_id);

@@ -17,7 +17,8 @@ uint64_t core_lease_grant(struct core *core, const char *machine_id, uint64_t se
     uint64_t known_ms = registry_lease_ms(core->registry);
     uint64_t lease_ms = wanted_ms(core) < known_ms ? wanted_ms(core) : known_ms;
 
-    if (host == NULL || host->session_id != session_id || session_id == 0 || host->state == MACHINE_LOST)
+    if (host == NULL || host->session_id != session_id || session_id == 0 || host->state == MACHINE_LOST ||
+        host->leaving)
         return 0;
     if (lease_ms > 0 && heard_ms + core_elsewhere_ms(lease_ms) > host->lease_until_ms)
         host->lease_until_ms = heard_ms + core_elsewhere_ms(lease_ms);

@@ -341,13 +341,19 @@ static bool demote(const struct voters_view *view, struct voters_plan *plan)
     return change(plan, seat, seat->machine != NULL ? SERVER_STANDBY : SERVER_REMOVED);
 }
 
+/* Where nobody is to vote, those who do go on. */
+static bool goes_on_voting(const struct voters_view *view, const struct seat *seat)
+{
+    return seat->order != 0 || (view->goal == 0 && seat->machine != NULL);
+}
+
 /* Those that are there, and go on voting. */
 static void add_heirs(const struct voters_view *view, bool no_leaders, struct voters_plan *plan)
 {
     for (size_t i = 0; i < view->count && plan->heir_count < RAFT_SERVERS_MAX; i++) {
         const struct seat *seat = &view->seats[i];
 
-        if (seat->voter && !seat->self && seat->order != 0 && seat->machine->alive &&
+        if (seat->voter && !seat->self && goes_on_voting(view, seat) && seat->machine->alive &&
             seat->machine->no_leader == no_leaders)
             plan->heirs[plan->heir_count++] = seat->machine->server_id;
     }
@@ -370,10 +376,29 @@ static bool resign(const struct voters_view *view, const struct seat *self, stru
     return hand_over(plan);
 }
 
+/* All who are left are to leave, or not to vote: they stay as they are until others come, but for machines that
+ * were removed. These would be waited for, could not join again, and might even lead. */
+static bool dismiss_removed(const struct voters_view *view, struct voters_plan *plan)
+{
+    const struct seat *best = NULL;
+    size_t removed = 0;
+
+    for (size_t i = 0; i < view->count; i++) {
+        const struct seat *seat = &view->seats[i];
+
+        if (seat->voter && !seat->self && seat->machine == NULL &&
+            (removed++ == 0 || dispensable(seat) >= dispensable(best)))
+            best = seat;
+    }
+    if (best == NULL || (view->voters % 2 == 1 && removed < 2) || !voters_can_spare(view, best))
+        return false;
+    return change(plan, best, SERVER_REMOVED);
+}
+
 static bool voter_step(const struct voters_view *view, struct voters_plan *plan)
 {
     if (view->goal == 0)
-        return false; /* Nobody could vote in their place. */
+        return dismiss_removed(view, plan);
     return promote(view, plan) || demote(view, plan) || resign(view, voters_self(view), plan);
 }
 

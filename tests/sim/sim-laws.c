@@ -51,6 +51,7 @@
 #include "base/cleanup.h"
 #include "fleetd/agent_internal.h"
 #include "fleetd/daemon_private.h"
+#include "raftstore/registry_security.h"
 #include "tests/sim/sim.h"
 #include "units/file.h"
 #include "units/requirements.h"
@@ -410,6 +411,14 @@ void sim_law_answered(uint64_t ticket, unsigned status)
 
 /* ---- law 3 ---- */
 
+/* It was removed, and booted since: it cannot say any more what it had. */
+static bool is_another_boot(const struct sim_host *host)
+{
+    const struct registry_removed *removed = registry_removed(truth, host->machine_id);
+
+    return removed != NULL && !streq(removed->boot_id, host->boot_id);
+}
+
 static struct sim_host *check_silence(struct sim_host *leader, const char *machine_id, const char *what)
 {
     struct sim_host *host = sim_host_by_id(machine_id);
@@ -424,7 +433,7 @@ static struct sim_host *check_silence(struct sim_host *leader, const char *machi
     late = sim_net_gap_ms(leader->index, host->index) == sim.now_ms;
     late = late || (sim_net_gap_ms(leader->index, host->index) >= leader->froze_ms &&
                     (leader->frozen_until_ms == sim.now_ms || leader->suspended_until_ms == sim.now_ms));
-    late = late || registry_machine(truth, machine_id) == NULL; /* It was removed: it is not listened to. */
+    late = late || is_another_boot(host);
     ttl_ms = sim_least_ms(leader, leader->read_ttl_ms);
     if ((silent_ms < ttl_ms && !late) || led_ms < ttl_ms)
         sim_fail("law 3: %s is declared %s, but it was heard %llu ms ago, and %s has led for %llu ms",
@@ -544,7 +553,8 @@ static bool may_be_two(const struct sim_host *host, const struct sim_unit *unit,
         return true; /* A copy was taken for the other one, booted again (docs/leases.md: not covered). */
     if (unit->leased && twin->leased)
         return stood_still(host) || stood_still(other);
-    if (unit->leased && !is_confirmed(other)) /* It was "keep" when it began there. */
+    /* It was "keep" when it began there; and where it runs already, it may take the change (docs/leases.md). */
+    if (unit->leased && unit->job != SIM_JOB_RESTART && !is_confirmed(other))
         return is_handed_over(twin, host, other);
     return is_excused(host, unit->name) || is_excused(other, unit->name) || is_handed_over(twin, host, other);
 }
@@ -816,7 +826,7 @@ static bool is_decided_with(const Fleet__Schedule *schedule, const char *unit)
     return false;
 }
 
-/* What has changed since it was decided, roles or the peer, the next decision sees to; unless it was part of
+/* What has changed since it was decided, roles, members or the peer, the next decision sees to; unless it was part of
  * the same decision. */
 static void check_new_place(const Fleet__Placement *placement, const Fleet__Schedule *schedule)
 {
@@ -829,7 +839,8 @@ static void check_new_place(const Fleet__Placement *placement, const Fleet__Sche
         (is_decided_with(schedule, PEER) || !has_changed(PEER, placement->if_generation)))
         sim_fail("law 7: %s is placed apart from " PEER, unit->name);
     if (is_asking_for_role(unit) && !has_role_for(unit->target, unit) &&
-        metadata_version < placement->if_generation)
+        metadata_version < placement->if_generation &&
+        removed_version[sim_host_by_id(unit->target)->index] < placement->if_generation)
         sim_fail("law 7: %s is placed where the role is another", unit->name);
 }
 
@@ -849,14 +860,17 @@ static const struct sim_host *find_boot(const struct registry_machine *machine)
     return NULL;
 }
 
-/* Whoever has the machine id of one that was removed may join, also while that one still stops what it had:
- * of the two it is not known which is which. */
+/* Whoever has the machine id of one that was removed, and is lost since, may join: it may be that host, booted
+ * again. A copy may run what that one may still have. */
 static void note_copy_of_removed(const Fleet__RegisterMachine *machine)
 {
-    const struct sim_host *copy = &sim.hosts[sim.host_count - 1];
+    const struct registry_removed *removed = registry_removed(truth, machine->machine_id);
 
-    if (registry_machine(truth, machine->machine_id) == NULL && streq(copy->boot_id, machine->boot_id))
-        doubled[index_of(copy)] = true;
+    if (removed != NULL && !streq(removed->boot_id, machine->boot_id) &&
+        lost_ms[sim_host_by_id(machine->machine_id)->index] > 0)
+        for (unsigned i = 0; i < sim.host_count; i++)
+            if (sim.hosts[i].powered && streq(sim.hosts[i].boot_id, removed->boot_id))
+                doubled[index_of(&sim.hosts[i])] = true;
 }
 
 /* Before it is applied. */
@@ -960,8 +974,8 @@ void sim_law_committed(const uint8_t *bytes, size_t size, uint64_t term)
     if (command->body_case == FLEET__COMMAND__BODY_SCHEDULE)
         check_schedule(command->schedule, term);
     if (command->body_case == FLEET__COMMAND__BODY_REGISTER_MACHINE) {
-        note_copy_of_removed(command->register_machine);
         check_boot(command->register_machine);
+        note_copy_of_removed(command->register_machine);
     }
     if (command->body_case == FLEET__COMMAND__BODY_REMOVE_MACHINE)
         note_removal(command->remove_machine);
@@ -1039,12 +1053,31 @@ static bool has_a_place(const struct registry_unit *unit)
     return strchr("prsf", unit->name[0]) != NULL && open_count() > (driven ? 1u : 0u);
 }
 
+/* Who may vote, at the end, when all are there. */
+static bool may_vote(const struct sim_host *host)
+{
+    const struct registry_machine *machine = registry_machine(truth, host->machine_id);
+
+    return machine != NULL && machine->vote != VOTE_NEVER && !machine->leaving;
+}
+
+/* People have said of all hosts but those that must not lead that they are not to vote. */
+static bool nobody_places(const struct sim_host *leader)
+{
+    for (unsigned i = 0; i < sim.host_count; i++)
+        if (!sim.hosts[i].is_copy && may_vote(&sim.hosts[i]) && !sim.hosts[i].disable_engine)
+            return false;
+    return leader->disable_engine;
+}
+
 static const char *check_unit(const struct sim_host *leader, const struct registry_unit *unit)
 {
     _cleanup_(core_status_freep) struct core_status *status =
         core_status_new(leader->daemon->core, unit->name);
     const char *fault = NULL;
 
+    if (status->outcome == OUTCOME_WAITING && nobody_places(leader))
+        return NULL;
     if (status->outcome == OUTCOME_WAITING)
         return UNLIKE("%s is waiting: %s", unit->name, status->reason);
     if (unit->desired != UNIT_STATE_INACTIVE && unit->target[0] == '\0' && has_a_place(unit))
@@ -1079,14 +1112,6 @@ bool sim_law_all_called(void)
     const struct sim_host *leader = sim_leader();
 
     return leader != NULL && not_ready(leader) == NULL;
-}
-
-/* Who may vote, at the end, when all are there. */
-static bool may_vote(const struct sim_host *host)
-{
-    const struct registry_machine *machine = registry_machine(truth, host->machine_id);
-
-    return machine != NULL && machine->vote != VOTE_NEVER && !machine->leaving;
 }
 
 static const char *check_voters(void)

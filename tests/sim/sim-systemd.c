@@ -27,6 +27,8 @@
 #define UNIT_PATH "/org/freedesktop/systemd1/unit"
 #define JOB_PATH  "/org/freedesktop/systemd1/job/"
 
+#define LONG_STOP_MS (3 * SIM_TTL_MS)
+
 /* ---- units ---- */
 
 struct sim_unit *sim_systemd_units(const struct sim_host *host)
@@ -414,7 +416,8 @@ static uint64_t work_ms(void)
 /* What is bound has only so long; what has been told to be down at a certain time is. */
 static uint64_t stop_ms(const struct systemd *systemd, const struct sim_unit *unit)
 {
-    uint64_t ms = work_ms();
+    /* Some take longer than a host may be silent. */
+    uint64_t ms = sim_random(16) == 0 ? sim_random(LONG_STOP_MS) : work_ms();
 
     if (sim_unit_is_bound(unit) && ms > sim_true_ms(systemd->host, unit->loaded_dropin.stop_ms))
         ms = sim_true_ms(systemd->host, unit->loaded_dropin.stop_ms);

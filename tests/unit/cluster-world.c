@@ -31,10 +31,12 @@ struct registry *cluster_new(const char *certificate)
     Fleet__Authority authority = FLEET__AUTHORITY__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
 
-    authority.certificate = cluster_bytes(certificate);
-    authority.private_key = cluster_bytes("key");
+    if (certificate != NULL) {
+        authority.certificate = cluster_bytes(certificate);
+        authority.private_key = cluster_bytes("key");
+        body.authority = &authority;
+    }
     body.cluster_id = cluster_bytes("0123456789abcdef");
-    body.authority = &authority;
     body.level = FEATURE_LEVEL_SECURE;
     command.body_case = FLEET__COMMAND__BODY_CREATE_CLUSTER;
     command.create_cluster = &body;

@@ -24,5 +24,5 @@ void cluster_apply(struct registry *registry, Fleet__Command *command, uint64_t 
 
 ProtobufCBinaryData cluster_bytes(const char *text); /* Borrowed. */
 
-/* A new one, whose authority's certificate is this text. Nobody has looked into it. */
+/* A new one, whose authority's certificate is this text. Nobody has looked into it. NULL: an insecure one. */
 struct registry *cluster_new(const char *authority);

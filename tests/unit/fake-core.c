@@ -94,6 +94,11 @@ bool core_machine_had(const struct core *core, const char *machine_id, const cha
            streq(core->lost_had, unit);
 }
 
+bool core_machine_leaves(const struct core *core, const char *machine_id)
+{
+    return core->leaving != NULL && streq(core->leaving, machine_id);
+}
+
 bool core_machine_shuts_down(const struct core *core, const char *machine_id)
 {
     return core->going != NULL && streq(core->going, machine_id);

@@ -27,6 +27,7 @@ struct core {
     size_t status_count;
     const char *lost, *expected, *missing; /* A machine each; all others are ready. */
     const char *going;                     /* One that is being shut down. */
+    const char *leaving;                   /* One that was removed, and is waited for. */
     const char *lost_had;                  /* A unit that the lost one had. */
     unsigned questions;                    /* How often a status was asked for. */
 };

@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "fleetd/daemon_private.h"
 #include "tests/unit/cluster-world.h"
+#include "tests/unit/fake-core.h"
 
 #define A        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define B        "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -35,6 +36,8 @@ struct pretence {
 static struct world {
     struct daemon daemon;
     struct registry *registry;
+    struct core core;
+    struct gate_callbacks gate;
     struct store_server servers[2];
     size_t server_count;
     const struct pretence *open;
@@ -121,11 +124,9 @@ uint64_t store_leader_id(const struct store *store)
     return SERVER_B;
 }
 
-/* Only for hosts that join. */
-
 bool store_leads(const struct store *store)
 {
-    abort();
+    return true;
 }
 
 bool downlink_poke(struct downlink *downlink, const char *machine_id)
@@ -135,7 +136,8 @@ bool downlink_poke(struct downlink *downlink, const char *machine_id)
 
 struct gate *gate_new(const struct gate_callbacks *callbacks, void *data)
 {
-    abort();
+    w.gate = *callbacks;
+    return NULL;
 }
 
 void leading_register(struct daemon *daemon, const Fleet__RegisterMachine *machine, store_done *done,
@@ -151,18 +153,24 @@ static void sink(int priority, const char *message, const char *const *fields)
 
 /* ---- the world: A and B are members and servers, seen by B, which leads ---- */
 
-static void joins(const char *id, uint64_t server_id, const uint8_t *key)
+static void joins_in_boot(const char *id, uint64_t server_id, const uint8_t *key, const char *boot_id)
 {
     Fleet__RegisterMachine body = FLEET__REGISTER_MACHINE__INIT;
     Fleet__Command command = FLEET__COMMAND__INIT;
 
     body.machine_id = (char *)id;
     body.server_id = server_id;
+    body.boot_id = (char *)boot_id;
     body.joins = true;
     body.key = (ProtobufCBinaryData){.len = FINGERPRINT_SIZE, .data = (uint8_t *)key};
     command.body_case = FLEET__COMMAND__BODY_REGISTER_MACHINE;
     command.register_machine = &body;
     cluster_apply(w.registry, &command, 1000);
+}
+
+static void joins(const char *id, uint64_t server_id, const uint8_t *key)
+{
+    joins_in_boot(id, server_id, key, "");
 }
 
 static void is_removed(const char *id)
@@ -186,6 +194,8 @@ static int setup(void **state)
     w.registry = cluster_new("root");
     joins(A, SERVER_A, key_a);
     joins(B, SERVER_B, key_b);
+    w.core.leads = true;
+    w.daemon.core = &w.core;
     w.daemon.store = (struct store *)&w; /* Only looked at by the pretences. */
     return 0;
 }
@@ -335,6 +345,85 @@ static void test_a_machine_that_was_removed(void **state)
     assert_string_equal(w.said, ""); /* That is no trouble. */
 }
 
+/* Its units may still be stopping there: until they have, it may say so, and nothing else. */
+static void test_a_removed_machine_that_is_waited_for(void **state)
+{
+    struct pretence it = session();
+
+    is_removed(A);
+    w.server_count = 1;
+    w.core.leaving = A;
+    assert_true(goes_on(&it));
+    it.purpose = FLEET__PURPOSE__PURPOSE_RAFT;
+    assert_false(goes_on(&it));
+    it = session();
+    it.dialled = true; /* It leads no more. */
+    assert_false(goes_on(&it));
+    it = session();
+    w.core.leaving = B;
+    assert_false(goes_on(&it));
+}
+
+/* ---- who speaks for a machine that was removed, and who takes its place ---- */
+
+#define BOOT       "b0000000000000000000000000000001"
+#define OTHER_BOOT "b0000000000000000000000000000002"
+
+static int leaves_as(const char *boot_id, struct err *err)
+{
+    Fleet__RegisterMachine machine = FLEET__REGISTER_MACHINE__INIT;
+
+    machine.machine_id = (char *)A;
+    machine.boot_id = (char *)boot_id;
+    return admission_check_leaving(&w.daemon, &machine, err);
+}
+
+static void test_only_the_host_itself_says_what_it_has(void **state)
+{
+    struct err err = {0};
+
+    w.core.leaving = A;
+    assert_int_equal(leaves_as(BOOT, &err), 0); /* It was not removed. */
+    joins_in_boot(A, SERVER_A, key_a, BOOT);
+    is_removed(A);
+    assert_int_equal(leaves_as(BOOT, &err), 0);
+    assert_int_equal(leaves_as(OTHER_BOOT, &err), -EEXIST);
+    assert_non_null(strstr(err.text, "was booted since, or has a copy of its disk"));
+}
+
+static int gate(const char *boot_id, uint64_t server_id, struct err *err)
+{
+    Fleet__RegisterMachine machine = FLEET__REGISTER_MACHINE__INIT;
+    Fleet__JoinRequest request = FLEET__JOIN_REQUEST__INIT;
+    struct gate_pass pass = {0};
+
+    machine.machine_id = (char *)A;
+    machine.boot_id = (char *)boot_id;
+    machine.server_id = server_id;
+    machine.cluster_address = (char *)"10.0.0.1:7390";
+    request.machine = &machine;
+    return w.gate.check(&request, "10.0.0.1:9", &pass, err, &w.daemon);
+}
+
+static void test_a_newcomer_waits_for_the_one_that_was_removed(void **state)
+{
+    struct err err = {0};
+
+    registry_free(w.registry);
+    w.registry = cluster_new(NULL); /* The secret is checked elsewhere. */
+    admission_gate_new(&w.daemon);
+    joins_in_boot(A, SERVER_A, key_a, BOOT);
+    is_removed(A);
+    w.core.leaving = A;
+    assert_int_equal(gate(OTHER_BOOT, STRANGE, &err), -EEXIST); /* It tries again. */
+    assert_non_null(strstr(err.text, "was removed, and may still be stopping units"));
+    assert_int_equal(gate(BOOT, STRANGE, &err), 0); /* That host itself: it says what it has. */
+    w.core.leaving = NULL;
+    assert_int_equal(gate(OTHER_BOOT, STRANGE, &err), 0);
+    w.core.leads = false; /* Who is waited for is not known yet. */
+    assert_int_equal(gate(OTHER_BOOT, STRANGE, &err), -EAGAIN);
+}
+
 static void test_another_machine_as_a_server(void **state)
 {
     struct pretence it = session();
@@ -357,6 +446,9 @@ int main(void)
         TEST(test_a_proof_that_has_ended_is_asked_for_again),
         TEST(test_who_is_not_looked_at),
         TEST(test_a_machine_that_was_removed),
+        TEST(test_a_removed_machine_that_is_waited_for),
+        TEST(test_only_the_host_itself_says_what_it_has),
+        TEST(test_a_newcomer_waits_for_the_one_that_was_removed),
         TEST(test_another_machine_as_a_server),
     };
 

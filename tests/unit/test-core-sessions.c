@@ -250,6 +250,41 @@ static void test_a_living_machine_is_removed(void **state)
     world_done(&w);
 }
 
+/* Its session breaks, or another host leads, while it is still stopping: it begins one anew, and is waited for. */
+static void test_a_removed_machine_calls_again(void **state)
+{
+    struct world w;
+    const struct machine *a = &w.machines[0];
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    assert_false(core_machine_leaves(w.core, a->id));
+    is_removed(&w, "a");
+    for (unsigned i = 0; i < 2; i++) {
+        if (i == 1) {
+            leads(&w);
+            machine_calls(&w, "b");
+            machine_calls(&w, "c");
+        }
+        assert_true(core_machine_leaves(w.core, a->id));
+        machine_calls(&w, "a");
+        assert_int_equal(core_lease_grant(w.core, a->id, a->session, w.now_ms), 0);
+        advance(&w, 3 * TTL_MS);
+        assert_int_equal(w.drops, 0);
+        assert_false(is_told(&w, "a", "x.service"));
+        assert_string_equal(placed_on(&w, "x.service"), "b");
+        assert_false(is_told(&w, "b", "x.service"));
+    }
+    lets_go(&w, "a", "x.service");
+    assert_int_equal(w.drops, 1);
+    assert_false(core_machine_leaves(w.core, a->id));
+    assert_true(is_told(&w, "b", "x.service"));
+    machine_calls(&w, "a"); /* It is nobody any more. */
+    assert_int_equal(w.drops, 2);
+    world_done(&w);
+}
+
 static void test_a_removed_machine_falls_silent(void **state)
 {
     struct world w;
@@ -263,6 +298,7 @@ static void test_a_removed_machine_falls_silent(void **state)
     assert_false(is_told(&w, "b", "x.service"));
     advance(&w, 1);
     assert_true(is_told(&w, "b", "x.service"));
+    assert_false(core_machine_leaves(w.core, w.machines[0].id)); /* It is not waited for any more. */
     world_done(&w);
 }
 
@@ -281,7 +317,7 @@ static void test_removed_just_before_the_leader_changed(void **state)
     machine_calls(&w, "c");
     assert_string_equal(placed_on(&w, "x.service"), "b");
     advance(&w, TTL_MS - 1);
-    assert_false(is_told(&w, "b", "x.service")); /* a cannot call any more, and may still run it. */
+    assert_false(is_told(&w, "b", "x.service")); /* a has not called yet, and may still run it. */
     advance(&w, 1);
     assert_true(is_told(&w, "b", "x.service"));
     world_done(&w);
@@ -319,6 +355,7 @@ int main(void)
         cmocka_unit_test(test_registered_later),
         cmocka_unit_test(test_a_dead_machine_is_removed),
         cmocka_unit_test(test_a_living_machine_is_removed),
+        cmocka_unit_test(test_a_removed_machine_calls_again),
         cmocka_unit_test(test_a_removed_machine_falls_silent),
         cmocka_unit_test(test_removed_just_before_the_leader_changed),
         cmocka_unit_test(test_removed_and_moved_before_the_leader_changed),

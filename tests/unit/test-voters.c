@@ -909,6 +909,29 @@ static void test_leaving_while_another_is_away(void **state)
     becomes(&f, 3, 3, SERVER_REMOVED);
 }
 
+/* Two were removed, and the last one was told to leave: it keeps its vote, and they go. */
+static void test_the_last_one_leaves(void **state)
+{
+    struct fleet f = {.count = 3,
+                      .life = {LIFE_ALIVE, LIFE_LEFT, LIFE_LEFT},
+                      .part = {PART_VOTER, PART_VOTER, PART_VOTER},
+                      .will = {WILL_LEAVE}};
+
+    f = settles(f, 3, false);
+    assert_int_equal(f.leader, 0);
+    assert_int_equal(f.part[0], PART_VOTER);
+    assert_int_equal(f.part[1], PART_NONE);
+    assert_int_equal(f.part[2], PART_NONE);
+
+    f = (struct fleet){.count = 3,
+                       .life = {LIFE_LEFT, LIFE_ALIVE, LIFE_ALIVE}, /* The leader was removed. */
+                       .part = {PART_VOTER, PART_VOTER, PART_VOTER},
+                       .will = {WILL_AUTOMATIC, WILL_LEAVE, WILL_NEVER}};
+    f = settles(f, 3, false);
+    assert_int_equal(f.leader, 1);
+    assert_int_equal(count_part(&f, PART_VOTER), 3); /* Two of them would survive no more. */
+}
+
 static void test_leaving(void **state)
 {
     struct fleet f = {.count = 2,
@@ -1061,6 +1084,7 @@ int main(void)
         cmocka_unit_test(test_nobody_gives_up_a_vote_that_is_needed),
         cmocka_unit_test(test_leaving_while_another_is_away),
         cmocka_unit_test(test_leaving),
+        cmocka_unit_test(test_the_last_one_leaves),
         cmocka_unit_test(test_leadership_goes_before_the_vote),
         cmocka_unit_test(test_spread),
         cmocka_unit_test(test_a_removed_machine_keeps_a_vote_that_is_needed),
