@@ -96,10 +96,11 @@ int admission_check_leaving(const struct daemon *daemon, const Fleet__RegisterMa
     if (removed == NULL || removed->boot_id[0] == '\0' || machine->boot_id[0] == '\0' ||
         streq(removed->boot_id, machine->boot_id))
         return 0;
-    return err_set(err, -EEXIST,
-                   "machine %s (%s) was removed, and is awaited with what it still has to stop; this host was "
-                   "booted since, or has a copy of its disk, and cannot speak for it",
-                   machine->machine_id, removed->hostname);
+    return err_set(
+        err, -EEXIST,
+        "machine %s (%s) was removed, and is awaited with what it still has to stop; this host was "
+        "booted since, or has a copy of its disk, and cannot speak for it",
+        machine->machine_id, removed->hostname);
 }
 
 bool admission_is_out(const struct daemon *daemon, const char *machine_id)
@@ -268,10 +269,11 @@ static int check_not_awaited(const struct daemon *daemon, const Fleet__RegisterM
     if (removed == NULL || !core_machine_leaves(daemon->core, machine->machine_id) ||
         (machine->boot_id[0] != '\0' && streq(removed->boot_id, machine->boot_id)))
         return 0;
-    return err_set(err, -EEXIST,
-                   "machine %s (%s) was removed, and may still be stopping units of the cluster: a host with its "
-                   "machine id is let in when it has stopped them, or was silent for agent_ttl",
-                   machine->machine_id, removed->hostname);
+    return err_set(
+        err, -EEXIST,
+        "machine %s (%s) was removed, and may still be stopping units of the cluster: a host with its "
+        "machine id is let in when it has stopped them, or was silent for agent_ttl",
+        machine->machine_id, removed->hostname);
 }
 
 static int check_place(struct daemon *daemon, const Fleet__RegisterMachine *machine, struct err *err)
@@ -284,7 +286,7 @@ static int check_place(struct daemon *daemon, const Fleet__RegisterMachine *mach
     machines = registry_machines(registry, &count);
     if ((known == NULL || !known->registered) && count >= MACHINES_MAX)
         return err_set(err, -E2BIG, "the cluster has %zu machines, the limit is %u", count, MACHINES_MAX);
-    r = known == NULL || !known->registered ? check_not_awaited(daemon, machine, err)
+    r = known == NULL || !known->registered      ? check_not_awaited(daemon, machine, err)
         : known->server_id != machine->server_id ? admission_check_alone(daemon, known, err)
                                                  : 0;
     if (r < 0)

@@ -230,6 +230,13 @@ void store_change_server(struct store *store, uint64_t id, const char *address, 
         store_refuse_change(store, done, data, store_raft_text(RAFT_CANTCHANGE));
         return;
     }
+    /* What comes with that vote may be in our log alone: if we are lost then, we cannot campaign any more,
+     * and give nobody else the vote that he would need (docs/RAFT.md §5). */
+    if (id == store->raft.id && role != SERVER_VOTER) {
+        store_refuse_change(store, done, data,
+                            "a leader does not take its own vote away: it hands leadership over first");
+        return;
+    }
     /* What is in the log stays there: nobody could dial it, and who loads it would choke on it. */
     if (role != SERVER_REMOVED && (id == 0 || strlen(address) > ADDRESS_MAX ||
                                    address_parse(address, &parsed, &err) < 0 || parsed.host[0] == '\0')) {

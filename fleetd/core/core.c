@@ -627,7 +627,8 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     struct host *host;
 
     assert(session_id != 0);
-    if (!core->leads || ((machine == NULL || !machine->registered) && !core_machine_leaves(core, machine_id))) {
+    if (!core->leads ||
+        ((machine == NULL || !machine->registered) && !core_machine_leaves(core, machine_id))) {
         struct effect *drop = effects_add(out, EFFECT_DROP);
 
         snprintf(drop->machine_id, sizeof drop->machine_id, "%s", machine_id);

@@ -376,8 +376,8 @@ static bool resign(const struct voters_view *view, const struct seat *self, stru
     return hand_over(plan);
 }
 
-/* All who are left are to leave, or not to vote: they stay as they are until others come, but for machines that
- * were removed. These would be waited for, could not join again, and might even lead. */
+/* All who are left are to leave, or not to vote: they stay as they are until others come, but for machines
+ * that were removed. These would be waited for, could not join again, and might even lead. */
 static bool dismiss_removed(const struct voters_view *view, struct voters_plan *plan)
 {
     const struct seat *best = NULL;

@@ -272,6 +272,36 @@ def test_a_removed_machine_stays_out(cluster: Cluster) -> None:
     cluster.wait_ready(4)
 
 
+@lab_test(hosts=4, deadline_s=150)
+def test_what_a_removed_machine_stops_is_started_when_it_has_stopped(cluster: Cluster) -> None:
+    """However long it takes, here some ttls, and whoever leads."""
+    one, two, three, four = cluster.hosts
+    cluster.wait_voters(3)
+    slow = {"ExecStop": "/bin/sleep 15", "TimeoutStopSec": "60"}
+    write_service(one, "slow@.service", service=slow)
+    names = [f"slow@{i}.service" for i in range(8)]
+    cluster.ctl(one, "start", *(f"/root/units/{name}" for name in names))
+    unit = next(unit.name for unit in cluster.units(one) if unit.machine == four.machine_id)
+    cluster.ctl(one, "remove-machine", "--force", four.name, timeout=90)
+    removed = time.monotonic()
+    wait_until(lambda: four.show(unit, "ActiveState"), 5, "it to be stopping", accept=lambda state: state == "deactivating")
+    handed_over = False
+    while four.show(unit, "ActiveState") == "deactivating":
+        there = [host.name for host in (one, two, three) if host.is_active(unit)]
+        # It may have ended in between.
+        assert not there or four.show(unit, "ActiveState") != "deactivating", f"{unit} is on {there} and still on {four.name}"
+        if not handed_over and time.monotonic() - removed > 5:
+            cluster.ctl(one, "transfer-leadership")
+            handed_over = True
+        time.sleep(0.2)
+    assert handed_over and time.monotonic() - removed > 12, "it did not take long to stop"
+    began = time.monotonic()
+    wait_until(lambda: [host for host in (one, two, three) if host.is_active(unit)], 10, "it to run elsewhere", accept=len)
+    print(f"stopped after {began - removed:.1f} s, elsewhere {time.monotonic() - began:.1f} s later")
+    wait_until(lambda: cluster.status(four), 20, "the removed host to hear it",
+               accept=lambda status: "removed" in status or status.startswith("waiting: this host belongs to no cluster"))
+
+
 @lab_test(hosts=4, deadline_s=120)
 def test_a_machine_that_is_away_hears_it_when_it_is_back(cluster: Cluster) -> None:
     """And with its old certificate, put back by hand, it gets nowhere."""

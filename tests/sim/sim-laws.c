@@ -553,7 +553,8 @@ static bool may_be_two(const struct sim_host *host, const struct sim_unit *unit,
         return true; /* A copy was taken for the other one, booted again (docs/leases.md: not covered). */
     if (unit->leased && twin->leased)
         return stood_still(host) || stood_still(other);
-    /* It was "keep" when it began there; and where it runs already, it may take the change (docs/leases.md). */
+    /* It was "keep" when it began there; and where it runs already, it may take the change (docs/leases.md).
+     */
     if (unit->leased && unit->job != SIM_JOB_RESTART && !is_confirmed(other))
         return is_handed_over(twin, host, other);
     return is_excused(host, unit->name) || is_excused(other, unit->name) || is_handed_over(twin, host, other);
@@ -826,8 +827,8 @@ static bool is_decided_with(const Fleet__Schedule *schedule, const char *unit)
     return false;
 }
 
-/* What has changed since it was decided, roles, members or the peer, the next decision sees to; unless it was part of
- * the same decision. */
+/* What has changed since it was decided, roles, members or the peer, the next decision sees to; unless it was
+ * part of the same decision. */
 static void check_new_place(const Fleet__Placement *placement, const Fleet__Schedule *schedule)
 {
     const struct registry_unit *unit = registry_unit(truth, placement->unit);
@@ -860,8 +861,8 @@ static const struct sim_host *find_boot(const struct registry_machine *machine)
     return NULL;
 }
 
-/* Whoever has the machine id of one that was removed, and is lost since, may join: it may be that host, booted
- * again. A copy may run what that one may still have. */
+/* Whoever has the machine id of one that was removed, and is lost since, may join: it may be that host,
+ * booted again. A copy may run what that one may still have. */
 static void note_copy_of_removed(const Fleet__RegisterMachine *machine)
 {
     const struct registry_removed *removed = registry_removed(truth, machine->machine_id);

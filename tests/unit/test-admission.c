@@ -400,6 +400,8 @@ static int gate(const char *boot_id, uint64_t server_id, struct err *err)
     machine.machine_id = (char *)A;
     machine.boot_id = (char *)boot_id;
     machine.server_id = server_id;
+    machine.hostname = (char *)"a";
+    machine.level = FEATURE_LEVEL;
     machine.cluster_address = (char *)"10.0.0.1:7390";
     request.machine = &machine;
     return w.gate.check(&request, "10.0.0.1:9", &pass, err, &w.daemon);

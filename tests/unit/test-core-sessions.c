@@ -250,7 +250,8 @@ static void test_a_living_machine_is_removed(void **state)
     world_done(&w);
 }
 
-/* Its session breaks, or another host leads, while it is still stopping: it begins one anew, and is waited for. */
+/* Its session breaks, or another host leads, while it is still stopping: it begins one anew, and is waited
+ * for. */
 static void test_a_removed_machine_calls_again(void **state)
 {
     struct world w;

@@ -308,9 +308,13 @@ static void test_one_server(void **state)
     propose_many(w, 0, 1000, NODE_TEXT_SMALL);
     assert_int_equal(registry_version(store_registry(node->store)), 1000);
 
-    store_change_server(node->store, 1, node->address, SERVER_REMOVED, on_answer, &answer);
-    WAIT(w, answer.came);
-    assert_int_equal(answer.outcome, STORE_REFUSED);
+    for (enum server_role role = SERVER_STANDBY; role <= SERVER_REMOVED; role++)
+        if (role != SERVER_VOTER) {
+            answer.came = false;
+            store_change_server(node->store, 1, node->address, role, on_answer, &answer);
+            WAIT(w, answer.came);
+            assert_int_equal(answer.outcome, STORE_REFUSED);
+        }
 }
 
 static void test_three_servers(void **state)
