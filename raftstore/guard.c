@@ -423,6 +423,10 @@ static void begin_term(struct guard *guard, raft_time now)
     if (raft_state(guard->raft) != RAFT_FOLLOWER || !raft_compat_is_leader_silent(guard->raft, now) ||
         !is_only_voter(&guard->raft->configuration, guard->raft->id))
         return;
+    /* Then raft will not lead yet. (0.22 looks at these itself, 0.15 had its timer put off.) */
+    if (guard->retired || guard_is_writing(guard) ||
+        !raft_compat_has_stored(guard->raft, raft_last_index(guard->raft)))
+        return;
     fire(guard, GUARD_RULE_TERM_BEGUN);
     r = store_own_term(guard, term);
     if (r != 0)
@@ -501,15 +505,21 @@ static void clip_ack(struct guard *guard, struct raft_append_entries_result *res
     result->last_log_index = guard->vouched_index;
 }
 
-/* raft sends entries while it writes them. If this leader and what it was writing are lost then, whoever has
- * got a change of the members may be no voter by it, so that raft does not let it campaign (against
- * dissertation §4.2.2), and yet have the longest log, so that it gives nobody its vote. So a change goes
- * nowhere before we have it on our own disk; what stands before it, and the heartbeat, go as ever. */
-static void hold_change(struct guard *guard, struct raft_append_entries *append)
+/* Whoever has got a change of the members that nobody else has has the longest log, so it gives nobody its
+ * vote; and if it is no voter by that change, raft does not let it campaign (against dissertation §4.2.2). That
+ * must not happen to it when this leader is lost. So an uncommitted change goes to voters alone, and not before
+ * it is on our own disk, which is all that is needed to commit it. What stands before it goes as ever. (raft
+ * believes that all was sent: it takes two heartbeats until it sends the rest.) */
+static void hold_change(struct guard *guard, raft_id to, struct raft_append_entries *append)
 {
+    bool votes = is_voter(&guard->raft->configuration, to);
+
     for (unsigned i = 0; i < append->n_entries; i++) {
+        raft_index index = append->prev_log_index + 1 + i;
+
         if (append->entries[i].type != RAFT_CHANGE ||
-            raft_compat_has_stored(guard->raft, append->prev_log_index + 1 + i))
+            (raft_compat_has_stored(guard->raft, index) &&
+             (votes || index <= raft_compat_commit_index(guard->raft))))
             continue;
         fire(guard, GUARD_RULE_CHANGE_HELD);
         append->n_entries = i;
@@ -549,7 +559,7 @@ static int guard_send(struct raft_io *io, struct raft_io_send *request, const st
         return lose(guard, request, message, cb);
     }
     if (message->type == RAFT_IO_APPEND_ENTRIES)
-        hold_change(guard, &copy.append_entries);
+        hold_change(guard, message->server_id, &copy.append_entries);
     if (message->type == RAFT_IO_APPEND_ENTRIES_RESULT) {
         /* The term changed while the disk was writing: 0.15 tells the new leader what the old one sent
          * (canonical/raft 35479fc). The new leader's next message gets an answer of its own. */
@@ -728,8 +738,8 @@ static int guard_snapshot_put(struct raft_io *io, unsigned trailing, struct raft
     struct guard_install *install;
     int r;
 
-    /* Our own: if it fails, the log is just longer. 0.15 writes the last change of the members into it, which
-     * may be one that is never committed. */
+    /* Our own: if it fails, the log is just longer, until the next one is due. 0.15 writes the last change of
+     * the members into it, which may be one that is never committed. */
     if (RAFT_COMPAT_IS_015 && trailing > 0 && has_change_after(guard, snapshot->index)) {
         fire(guard, GUARD_RULE_SNAPSHOT_UNCOMMITTED);
         cb(request, RAFT_BUSY);
@@ -768,8 +778,9 @@ static void restore_members(struct guard *guard, raft_index index)
         return;
     guard_members_truncate(&guard->members, index);
     last = guard_members_last(&guard->members);
-    if (!RAFT_COMPAT_IS_015 || last == NULL || guard_configuration_copy(&last->configuration, &copy) != 0)
+    if (!RAFT_COMPAT_IS_015 || last == NULL)
         return;
+    guard_configuration_copy(&last->configuration, &copy);
     fire(guard, GUARD_RULE_MEMBERS_RESTORED);
     raft_compat_set_configuration(guard->raft, &copy, last->index);
 }
@@ -809,12 +820,30 @@ static void drop_loaded(struct raft_snapshot *snapshot, struct raft_entry *entri
     raft_free(snapshot);
 }
 
+/* raft_start() will make the only voter a leader: see begin_term(). */
+static int begin_term_at_start(struct guard *guard, raft_term *term, raft_id *voted_for)
+{
+    const struct guard_configuration *last = guard_members_last(&guard->members);
+    int r;
+
+    if (last == NULL || !is_only_voter(&last->configuration, guard->raft->id))
+        return 0;
+    fire(guard, GUARD_RULE_TERM_BEGUN);
+    r = store_own_term(guard, *term + 1);
+    if (r != 0) {
+        fire(guard, GUARD_RULE_METADATA_FAILED);
+        return pass_error(guard, r);
+    }
+    (*term)++;
+    *voted_for = guard->raft->id;
+    return 0;
+}
+
 static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for,
                       struct raft_snapshot **snapshot, raft_index *start_index, struct raft_entry *entries[],
                       size_t *count)
 {
     struct guard *guard = io->impl;
-    const struct guard_configuration *last;
     int r = guard->inner->load(guard->inner, term, voted_for, snapshot, start_index, entries, count);
 
     if (r != 0)
@@ -827,18 +856,13 @@ static int guard_load(struct raft_io *io, raft_term *term, raft_id *voted_for,
         guard->stored = (struct guard_position){.index = (*snapshot)->index, .term = (*snapshot)->term};
     guard->next_index = guard->stored.index + 1;
     guard_members_load(&guard->members, *snapshot, *start_index, *entries, *count);
-    last = guard_members_last(&guard->members);
-    if (last == NULL || !is_only_voter(&last->configuration, guard->raft->id))
-        return 0;
-    fire(guard, GUARD_RULE_TERM_BEGUN); /* raft_start() will make it the leader. */
-    r = store_own_term(guard, *term + 1);
-    if (r != 0) {
+    if (guard->callbacks.on_loaded != NULL)
+        r = guard->callbacks.on_loaded(guard->data, *term, guard->stored.index);
+    if (r == 0)
+        r = begin_term_at_start(guard, term, voted_for);
+    if (r != 0)
         drop_loaded(*snapshot, *entries, *count);
-        return pass_error(guard, r);
-    }
-    (*term)++;
-    *voted_for = guard->raft->id;
-    return 0;
+    return r;
 }
 
 struct guard_position guard_stored(const struct guard *guard)

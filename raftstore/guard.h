@@ -5,11 +5,12 @@
  * Each known hole shows at this border, either as a message that should not have been handled or sent, or as
  * a failed write that should not have been survived. So the guard turns each into one of two things that are
  * always legal in Raft: a lost message (whoever sent it sends again), or a server that stopped. It is no
- * second implementation of Raft, and what raft decides it does not change. But it looks after three things
- * that raft does not even ask itself: a server that does not vote by its own configuration is asked for its
- * vote all the same (GUARD_RULE_VOTE_LENT), the only voter begins a term before it leads
- * (GUARD_RULE_TERM_BEGUN), and when a change of the members is cut off the log, what is left of the log says
- * who they are (GUARD_RULE_MEMBERS_RESTORED). Everything runs on raft's loop thread.
+ * second implementation of Raft: whether to vote, to lead and to commit is raft's to say. But where raft
+ * leaves out a step of the protocol the guard does that: a server that does not vote by its own configuration
+ * forgets a silent leader and is asked for its vote all the same (GUARD_RULE_LEADER_FORGOTTEN, ..._VOTE_LENT),
+ * the only voter begins a term before it leads (..._TERM_BEGUN), a refused pre-vote tells the term
+ * (..._TERM_TOLD), and when a change of the members is cut off the log, what is left of the log says who they
+ * are (..._MEMBERS_RESTORED). Everything runs on raft's loop thread.
  *
  *        raft  --- append, set_term, set_vote, send, ... --->  guard  --->  inner io (raft_uv, fixture, ours)
  *              <-- recv, tick, completions ------------------         <---
@@ -68,7 +69,7 @@ enum guard_rule {
     GUARD_RULE_RETIRED,              /* Did not campaign, or ask for votes: see guard_retire(). */
     GUARD_RULE_LEADER_FORGOTTEN,     /* Does not vote, and has forgotten a leader that is silent. */
     GUARD_RULE_VOTE_LENT,            /* Asked for a vote, and answers, though no voter by its own log. */
-    GUARD_RULE_CHANGE_HELD,          /* Not sent yet: a change of the members that is not on our disk. */
+    GUARD_RULE_CHANGE_HELD,          /* Not sent yet: a change of the members, see hold_change(). */
     GUARD_RULE_TERM_TOLD,            /* Who asked for a pre-vote in an old term hears ours. */
     GUARD_RULE_TERM_BEGUN,           /* The only voter leads in a term of its own. */
     GUARD_RULE_MEMBERS_RESTORED,     /* A change was cut off the log: back to what is left of it. */
@@ -93,6 +94,9 @@ struct guard_callbacks {
     void (*on_role)(void *data, int old_role, int new_role, raft_term term);
     /* This server leads 'term' and everything older is applied: leader-only work may start. */
     void (*on_ready)(void *data, raft_term term);
+    /* In raft_start(): what the disk has, its term and last index, before anything is written because of it
+     * and raft acts by it. Not 0: raft_start() ends with that. May be NULL. */
+    int (*on_loaded)(void *data, raft_term term, raft_index last_index);
     /* 'from' sent what no correct peer sends; 'why' is static. For the log, rate-limited by the receiver. */
     void (*on_refused)(void *data, raft_id from, enum guard_rule rule, const char *why);
 };

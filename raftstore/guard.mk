@@ -11,10 +11,10 @@ if HAVE_CMOCKA
 GUARD_TEST_LIBS = raftstore/libraftstore.a base/libbase.a $(RAFT_LIBS) $(UV_LIBS) $(NETTLE_LIBS) \
 	$(CMOCKA_LIBS)
 
-check_PROGRAMS += tests/unit/test-guard tests/unit/test-guard-chaos tests/unit/test-guard-disk tests/unit/test-guard-members \
-	tests/unit/test-guard-messages
-TESTS += tests/unit/test-guard tests/unit/test-guard-chaos tests/unit/test-guard-disk tests/unit/test-guard-members \
-	tests/unit/test-guard-messages
+check_PROGRAMS += tests/unit/test-guard tests/unit/test-guard-chaos tests/unit/test-guard-disk
+check_PROGRAMS += tests/unit/test-guard-members tests/unit/test-guard-messages
+TESTS += tests/unit/test-guard tests/unit/test-guard-chaos tests/unit/test-guard-disk
+TESTS += tests/unit/test-guard-members tests/unit/test-guard-messages
 check_PROGRAMS += tests/unit/test-sidefile tests/unit/test-disk-watch
 TESTS += tests/unit/test-sidefile tests/unit/test-disk-watch
 
@@ -24,7 +24,8 @@ tests_unit_test_guard_LDADD = $(GUARD_TEST_LIBS)
 
 tests_unit_test_guard_chaos_SOURCES = \
 	tests/unit/test-guard-chaos.c tests/unit/raft-cluster.c tests/unit/raft-cluster.h
-tests_unit_test_guard_chaos_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS) $(CMOCKA_CFLAGS) $(PROTOBUF_C_CFLAGS)
+tests_unit_test_guard_chaos_CFLAGS = $(AM_CFLAGS) $(RAFT_CFLAGS) $(UV_CFLAGS) $(CMOCKA_CFLAGS) \
+	$(PROTOBUF_C_CFLAGS)
 tests_unit_test_guard_chaos_LDADD = raftstore/libraftstore.a raftstore/libschema.a units/libunits.a \
 	$(PROTOBUF_C_LIBS) $(GUARD_TEST_LIBS)
 

@@ -3,61 +3,49 @@
 
 #include "raftstore/guard_members.h"
 
-#include <stdint.h>
+#include <assert.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "raftstore/raftconf.h"
 
-#define FORMAT      1u
-#define HEADER_SIZE 9u /* The format, and how many servers. */
-
-static uint64_t get64(const uint8_t *p)
+/* Whoever goes on without one of these goes by the wrong members: want of memory ends the process. */
+static int add(struct raft_configuration *configuration, raft_id id, const char *address, int role)
 {
-    uint64_t v = 0;
+    int r = raft_configuration_add(configuration, id, address, role);
 
-    for (int i = 7; i >= 0; i--)
-        v = v << 8 | p[i];
-    return v;
+    if (r == RAFT_NOMEM)
+        abort();
+    return r;
 }
 
 /* As raft does: what it can not read it does not take, and then it is none of ours either. */
-static int decode(const struct raft_buffer *buffer, struct raft_configuration *ret)
+static bool decode(const struct raft_buffer *buffer, struct raft_configuration *ret)
 {
-    const uint8_t *p = buffer->base, *end = p + buffer->len;
-    uint64_t count;
+    struct raftconf read;
     int r = 0;
 
+    if (raftconf_read(buffer->base, buffer->len, &read) < 0)
+        return false;
     raft_configuration_init(ret);
-    if (buffer->len < HEADER_SIZE || p[0] != FORMAT)
-        return RAFT_MALFORMED;
-    count = get64(p + 1);
-    p += HEADER_SIZE;
-    for (uint64_t i = 0; i < count && r == 0; i++) {
-        const uint8_t *nul = end - p > 8 ? memchr(p + 8, '\0', (size_t)(end - p) - 8) : NULL;
-
-        if (nul == NULL || nul + 1 == end) {
-            r = RAFT_MALFORMED;
-            break;
-        }
-        r = raft_configuration_add(ret, get64(p), (const char *)p + 8, nul[1]);
-        p = nul + 2;
-    }
+    for (size_t i = 0; i < read.count && r == 0; i++)
+        r = add(ret, read.servers[i].id, read.servers[i].address, read.servers[i].role);
     if (r != 0)
         raft_configuration_close(ret);
-    return r;
+    return r == 0;
 }
 
-int guard_configuration_copy(const struct raft_configuration *from, struct raft_configuration *ret)
+void guard_configuration_copy(const struct raft_configuration *from, struct raft_configuration *ret)
 {
-    int r = 0;
-
     raft_configuration_init(ret);
-    for (unsigned i = 0; i < from->n && r == 0; i++)
-        r = raft_configuration_add(ret, from->servers[i].id, from->servers[i].address, from->servers[i].role);
-    if (r != 0)
-        raft_configuration_close(ret);
-    return r;
+    for (unsigned i = 0; i < from->n; i++) {
+        int r = add(ret, from->servers[i].id, from->servers[i].address, from->servers[i].role);
+
+        assert(r == 0); /* They were in one before. */
+        (void)r;
+    }
 }
 
 /* Takes the configuration over. */
@@ -82,8 +70,10 @@ void guard_members_load(struct guard_members *members, const struct raft_snapsho
     struct raft_configuration copy;
 
     guard_members_truncate(members, 0);
-    if (snapshot != NULL && guard_configuration_copy(&snapshot->configuration, &copy) == 0)
+    if (snapshot != NULL) {
+        guard_configuration_copy(&snapshot->configuration, &copy);
         push(members, snapshot->configuration_index, &copy);
+    }
     guard_members_append(members, start_index, entries, count, 0);
 }
 
@@ -98,7 +88,7 @@ void guard_members_append(struct guard_members *members, raft_index index, const
 
         /* What a snapshot leaves of the log may go further back than it. */
         if (entries[i].type == RAFT_CHANGE && (last == NULL || last->index < index + i) &&
-            decode(&entries[i].buf, &configuration) == 0)
+            decode(&entries[i].buf, &configuration))
             push(members, index + i, &configuration);
     }
     while (past + 1 < members->count && members->items[past + 1].index <= commit_index)

@@ -36,4 +36,4 @@ void guard_members_truncate(struct guard_members *members, raft_index index);
 const struct guard_configuration *guard_members_last(const struct guard_members *members);
 
 /* The caller closes *ret. */
-int guard_configuration_copy(const struct raft_configuration *from, struct raft_configuration *ret);
+void guard_configuration_copy(const struct raft_configuration *from, struct raft_configuration *ret);

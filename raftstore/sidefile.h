@@ -37,7 +37,7 @@ struct sidefile {
 struct sidefile_state {
     uint8_t cluster_id[SIDEFILE_CLUSTER_ID_SIZE]; /* As configured or recorded elsewhere. */
     uint64_t server_id;
-    uint64_t term; /* These two after raft_start(), and before anything is sent: the loop has not run. */
+    uint64_t term;       /* These two as the disk has them, before anything is written because of them. */
     uint64_t last_index; /* 0: the log is empty. */
     bool has_metadata;   /* metadata1 or metadata2 exists. */
     bool has_log;        /* A segment with something in it, or a snapshot, exists. */

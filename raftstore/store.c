@@ -170,6 +170,16 @@ static void on_role(void *data, int old_role, int new_role, raft_term term)
     /* observe() sees it in this turn of the loop. */
 }
 
+/* A directory that must not be used is not to be written to either: with a term of our own in it the next
+ * start would find nothing wrong any more. */
+static int on_loaded(void *data, raft_term term, raft_index last_index)
+{
+    struct store *store = data;
+
+    store->load_status = store_disk_check(store, store->opening, term, last_index, &store->load_error);
+    return store->load_status < 0 ? RAFT_INVALID : 0;
+}
+
 static void on_refused(void *data, raft_id from, enum guard_rule rule, const char *why)
 {
     struct store *store = data;
@@ -198,7 +208,7 @@ static void set_tunables(struct store *store)
 static int open_raft(struct store *store, const struct store_config *config)
 {
     static const struct guard_callbacks guard_callbacks = {
-        .on_fatal = on_fatal, .on_role = on_role, .on_refused = on_refused};
+        .on_fatal = on_fatal, .on_role = on_role, .on_loaded = on_loaded, .on_refused = on_refused};
     int r;
 
     raftnet_null_transport(&store->transport);
@@ -240,6 +250,7 @@ static int start_raft(struct store *store, const struct store_config *config, st
                   store->directory);
     int r;
 
+    store->opening = config;
     last_words_set(words);
     r = open_raft(store, config);
 
@@ -248,6 +259,9 @@ static int start_raft(struct store *store, const struct store_config *config, st
     if (r == 0)
         r = raft_start(&store->raft);
     last_words_clear();
+    store->opening = NULL;
+    if (store->load_status < 0)
+        return err_set(err, store->load_status, "%s", store->load_error.text);
     return r == 0 ? 0 : store_disk_error(store, r, err);
 }
 
@@ -347,8 +361,6 @@ int store_open(uv_loop_t *loop, struct port *port, const struct store_config *co
     store->defer = defer_new(loop);
     store->net = raftnet_new(loop, port, &net_callbacks, store);
     r = start_raft(store, config, err);
-    if (r >= 0)
-        r = store_disk_check(store, config, err);
     if (r >= 0)
         r = check_registry(store, config, err);
     /* There is no way back into a clean loop from a half-open libraft 0.15: the caller ends the process. */

@@ -298,11 +298,12 @@ int store_disk_prepare(struct store *store, const struct store_config *config, s
     return disk_watch_free(store->directory, &store->disk.free_bytes, err);
 }
 
-int store_disk_check(struct store *store, const struct store_config *config, struct err *err)
+int store_disk_check(struct store *store, const struct store_config *config, raft_term term,
+                     raft_index last_index, struct err *err)
 {
     struct sidefile_state state = {.server_id = config->server_id,
-                                   .term = raft_compat_term(&store->raft),
-                                   .last_index = raft_last_index(&store->raft),
+                                   .term = term,
+                                   .last_index = last_index,
                                    .has_metadata = store->disk.had_metadata,
                                    .has_log = store->disk.had_log};
     struct sidefile file = {.server_id = config->server_id};
@@ -327,6 +328,9 @@ int store_disk_error(struct store *store, int status, struct err *err)
         detail = store->restore_error.text;
     else if (detail[0] == '\0')
         detail = store->io.errmsg[0] != '\0' ? store->io.errmsg : store_raft_text(status);
+    if (guard_fired(&store->guard, GUARD_RULE_METADATA_FAILED) > 0)
+        return err_set(err, -EIO, "cannot write the term of the log in %s: %s: is the disk read-only or full?",
+                       directory, detail);
     if (store->restore_status == -EPROTONOSUPPORT)
         return err_set(err, -EPROTONOSUPPORT, "cannot read the log in %s: %s", directory, detail);
     switch (status) {

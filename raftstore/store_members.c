@@ -150,8 +150,10 @@ static void change_step(void *data)
         change_end(store, no, store_raft_text(RAFT_NOTLEADER));
     else if (server == NULL ? change->role == SERVER_REMOVED : (int)change->role == server->role)
         change_end(store, STORE_APPLIED, "");
+    /* What comes with that may be in our log alone: if we are lost then, we could not campaign any more, and
+     * would give nobody else the vote that he needs (docs/RAFT.md §5). */
     else if (change->id == store->server_id)
-        change_end(store, STORE_REFUSED, "the leader cannot take itself out: another one must do it");
+        change_end(store, STORE_REFUSED, "a leader takes no vote from itself: another one must do it");
     else if (server == NULL && store->raft.configuration.n >= RAFT_SERVERS_MAX)
         change_end(store, STORE_REFUSED, "there are as many consensus servers as there may be (64)");
     else if ((r = change_submit(store, server)) > 0)
@@ -228,13 +230,6 @@ void store_change_server(struct store *store, uint64_t id, const char *address, 
 
     if (store->change.active) {
         store_refuse_change(store, done, data, store_raft_text(RAFT_CANTCHANGE));
-        return;
-    }
-    /* What comes with that vote may be in our log alone: if we are lost then, we cannot campaign any more,
-     * and give nobody else the vote that he would need (docs/RAFT.md §5). */
-    if (id == store->raft.id && role != SERVER_VOTER) {
-        store_refuse_change(store, done, data,
-                            "a leader does not take its own vote away: it hands leadership over first");
         return;
     }
     /* What is in the log stays there: nobody could dial it, and who loads it would choke on it. */

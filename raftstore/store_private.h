@@ -124,6 +124,9 @@ struct store {
     unsigned log_entries;               /* in so many commands. */
     struct err restore_error;
     int restore_status;
+    const struct store_config *opening; /* Only while it opens: for whom the directory must be right... */
+    int load_status;                    /* ...and whether it is: with an errno, and why not. */
+    struct err load_error;
     bool changed_early; /* Before store_open() had returned. */
 
     struct proposal *queued; /* Not yet handed to raft: the window is full. */
@@ -201,7 +204,8 @@ void store_close_raft(struct store *store);
 /* Before libraft touches the directory: makes it, looks what is there and whose it is. */
 int store_disk_prepare(struct store *store, const struct store_config *config, struct err *err);
 /* After raft_start(): whether the log has come as far as it had when we last looked. */
-int store_disk_check(struct store *store, const struct store_config *config, struct err *err);
+int store_disk_check(struct store *store, const struct store_config *config, raft_term term,
+                     raft_index last_index, struct err *err);
 /* What went wrong with the directory when raft_init() or so failed, as a negative errno, for a person. */
 int store_disk_error(struct store *store, int status, struct err *err);
 void store_disk_start(struct store *store);

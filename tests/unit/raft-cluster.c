@@ -333,7 +333,8 @@ static void on_refused(void *data, raft_id from, enum guard_rule rule, const cha
 
 static void guard_server(struct cluster *c, unsigned i)
 {
-    static const struct guard_callbacks callbacks = {on_fatal, on_role, on_ready, on_refused};
+    static const struct guard_callbacks callbacks = {
+        .on_fatal = on_fatal, .on_role = on_role, .on_ready = on_ready, .on_refused = on_refused};
     struct cluster_server *server = &c->servers[i];
 
     server->role = RAFT_UNAVAILABLE;

@@ -109,7 +109,8 @@ static void on_ready(void *data, raft_term term)
 
 static void replica_init(struct replica *replica)
 {
-    static const struct guard_callbacks callbacks = {on_fatal, on_role, on_ready, NULL};
+    static const struct guard_callbacks callbacks = {
+        .on_fatal = on_fatal, .on_role = on_role, .on_ready = on_ready};
     char directory[sizeof replica->directory];
     bool guarded = replica->guarded;
 

@@ -334,10 +334,58 @@ static void bare_pre_vote_behind(void **state)
     cluster_done(&c);
 }
 
+/* S1 leads, makes a standby of S4 (or of S3, of three), which would be the only other one that has it, and is
+ * lost for good. The others, a majority, must be able to elect somebody. */
+static void demotion_reaches_one(unsigned count)
+{
+    unsigned demoted = count - 1;
+
+    cluster_init(&c, count, true);
+    assert_true(cluster_elect(&c, 0));
+    cluster_run(&c, 300);
+    for (unsigned i = 1; i < demoted; i++)
+        cluster_cut(&c, 0, i);
+    assert_int_equal(cluster_assign(&c, 0, demoted, RAFT_STANDBY), 0);
+    cluster_run(&c, 600);
+    assert_int_equal(cluster_role(&c, demoted, demoted), RAFT_VOTER);
+    assert_true(cluster_has_held(&c, 0, GUARD_RULE_CHANGE_HELD));
+    cluster_kill(&c, 0);
+    assert_true(cluster_elect(&c, 1));
+    cluster_apply(&c, 1, 'X');
+    assert_true(cluster_run_until_applied(&c, demoted, "X"));
+    cluster_done(&c);
+}
+
+static void test_demotion_reaches_one_of_four(void **state)
+{
+    demotion_reaches_one(4);
+}
+
+static void test_demotion_reaches_one_of_three(void **state)
+{
+    demotion_reaches_one(3);
+}
+
+/* Once it is committed, who is demoted hears it, too. */
+static void test_demotion_arrives(void **state)
+{
+    cluster_init(&c, 3, true);
+    assert_true(cluster_elect(&c, 0));
+    cluster_run(&c, 300);
+    assert_int_equal(cluster_assign(&c, 0, 2, RAFT_STANDBY), 0);
+    cluster_apply(&c, 0, 'X');
+    assert_true(cluster_run_until_applied(&c, 2, "X"));
+    assert_int_equal(cluster_role(&c, 2, 2), RAFT_STANDBY);
+    cluster_done(&c);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         TWINS(only_voter_crashes),
+        cmocka_unit_test(test_demotion_reaches_one_of_four),
+        cmocka_unit_test(test_demotion_reaches_one_of_three),
+        cmocka_unit_test(test_demotion_arrives),
         TWINS(leader_leaves),
         cmocka_unit_test(test_only_voter_told),
         cmocka_unit_test(test_own_term),

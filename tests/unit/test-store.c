@@ -964,6 +964,37 @@ static void test_cluster_is_not_founded_twice(void **state)
     assert_open_refused(node, -ESTALE, "has founded its cluster already");
 }
 
+/* The only voter begins a term when it starts. That must not make up for what the disk has lost, however often
+ * it is tried. */
+static void test_lost_term_stays_lost(void **state)
+{
+    struct world *w = *state;
+    struct node *node = make_log(w);
+    _cleanup_(freep) char *path = xasprintf("%s/raft", node->directory);
+    struct sidefile file;
+
+    assert_int_equal(sidefile_read(path, &file, NULL), 0);
+    file.term++;
+    assert_int_equal(sidefile_write(path, &file, NULL), 0);
+    for (unsigned i = 0; i < 5; i++)
+        assert_open_refused(node, -ESTALE, "this disk went back in time; wipe it");
+}
+
+static void test_lost_metadata_stay_lost(void **state)
+{
+    struct world *w = *state;
+    struct node *node = make_log(w);
+
+    node->bootstrap = false;
+    for (unsigned i = 1; i <= 2; i++) {
+        _cleanup_(freep) char *path = xasprintf("%s/raft/metadata%u", node->directory, i);
+
+        assert_int_equal(unlink(path), 0);
+    }
+    for (unsigned i = 0; i < 8; i++)
+        assert_open_refused(node, -ESTALE, "metadata");
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -986,6 +1017,8 @@ int main(void)
         TEST(test_clean_close_remembers_all),
         TEST(test_another_directory_is_refused),
         TEST(test_log_behind_its_record_is_refused),
+        TEST(test_lost_term_stays_lost),
+        TEST(test_lost_metadata_stay_lost),
         TEST(test_damaged_log_is_refused),
         TEST(test_cluster_is_not_founded_twice),
     };
