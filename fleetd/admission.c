@@ -266,13 +266,15 @@ static int check_not_awaited(const struct daemon *daemon, const Fleet__RegisterM
 
     if (!core_leads(daemon->core)) /* It begins to in this turn of the loop, and knows nobody yet. */
         return err_set(err, -EAGAIN, "this host has only begun to lead");
-    if (removed == NULL || !core_machine_leaves(daemon->core, machine->machine_id) ||
+    if (removed == NULL || !core_machine_awaited(daemon->core, machine->machine_id) ||
         (machine->boot_id[0] != '\0' && streq(removed->boot_id, machine->boot_id)))
         return 0;
     return err_set(
         err, -EEXIST,
         "machine %s (%s) was removed, and may still be stopping units of the cluster: a host with its "
-        "machine id is let in when it has stopped them, or was silent for agent_ttl",
+        "machine id is let in when it has stopped them, or was silent for agent_ttl and until its leases "
+        "have "
+        "ended",
         machine->machine_id, removed->hostname);
 }
 

@@ -47,6 +47,14 @@ static const char *host_name(const struct registry *registry, const char *machin
     return machine != NULL && machine->registered ? machine->hostname : machine_id;
 }
 
+/* Its session may go on, for what it still has to stop. */
+static bool is_removed(const struct registry *registry, const char *machine_id)
+{
+    const struct registry_machine *machine = registry_machine(registry, machine_id);
+
+    return (machine == NULL || !machine->registered) && registry_removed(registry, machine_id) != NULL;
+}
+
 int api_admit(const struct api_request *request, enum pki_role needed, struct err *err)
 {
     const struct api *api = request->api;
@@ -55,6 +63,9 @@ int api_admit(const struct api_request *request, enum pki_role needed, struct er
         .secure = api->backend.secure(api->data), .via = "", .via_role = PKI_ROLE_ADMIN};
     struct store_server servers[RAFT_SERVERS_MAX];
 
+    if (request->via != NULL && is_removed(registry, request->via))
+        return err_set(err, -EACCES,
+                       "this host was removed from the cluster: nothing is done for it any more");
     if (request->via != NULL) {
         facts.via = host_name(registry, request->via);
         facts.via_role = api_host_role(

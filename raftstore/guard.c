@@ -506,10 +506,10 @@ static void clip_ack(struct guard *guard, struct raft_append_entries_result *res
 }
 
 /* Whoever has got a change of the members that nobody else has has the longest log, so it gives nobody its
- * vote; and if it is no voter by that change, raft does not let it campaign (against dissertation §4.2.2). That
- * must not happen to it when this leader is lost. So an uncommitted change goes to voters alone, and not before
- * it is on our own disk, which is all that is needed to commit it. What stands before it goes as ever. (raft
- * believes that all was sent: it takes two heartbeats until it sends the rest.) */
+ * vote; and if it is no voter by that change, raft does not let it campaign (against dissertation §4.2.2).
+ * That must not happen to it when this leader is lost. So an uncommitted change goes to voters alone, and not
+ * before it is on our own disk, which is all that is needed to commit it. What stands before it goes as ever.
+ * (raft believes that all was sent: it takes two heartbeats until it sends the rest.) */
 static void hold_change(struct guard *guard, raft_id to, struct raft_append_entries *append)
 {
     bool votes = is_voter(&guard->raft->configuration, to);

@@ -7,8 +7,9 @@
  * always legal in Raft: a lost message (whoever sent it sends again), or a server that stopped. It is no
  * second implementation of Raft: whether to vote, to lead and to commit is raft's to say. But where raft
  * leaves out a step of the protocol the guard does that: a server that does not vote by its own configuration
- * forgets a silent leader and is asked for its vote all the same (GUARD_RULE_LEADER_FORGOTTEN, ..._VOTE_LENT),
- * the only voter begins a term before it leads (..._TERM_BEGUN), a refused pre-vote tells the term
+ * forgets a silent leader and is asked for its vote all the same (GUARD_RULE_LEADER_FORGOTTEN,
+ * ..._VOTE_LENT), the only voter begins a term before it leads (..._TERM_BEGUN), a refused pre-vote tells the
+ * term
  * (..._TERM_TOLD), and when a change of the members is cut off the log, what is left of the log says who they
  * are (..._MEMBERS_RESTORED). Everything runs on raft's loop thread.
  *

@@ -210,8 +210,8 @@ static inline bool raft_compat_has_restored(struct raft *raft, raft_index index)
 #endif
 }
 
-/* Whether a snapshot of the leader is being written. Memory is already at the snapshot, the disk and the state
- * machine are not. For 0.15 the same test as the library's replicationInstallSnapshotBusy(). */
+/* Whether a snapshot of the leader is being written. Memory is already at the snapshot, the disk and the
+ * state machine are not. For 0.15 the same test as the library's replicationInstallSnapshotBusy(). */
 static inline bool raft_compat_is_installing(struct raft *raft)
 {
 #if RAFT_COMPAT_IS_015

@@ -329,7 +329,8 @@ int store_disk_error(struct store *store, int status, struct err *err)
     else if (detail[0] == '\0')
         detail = store->io.errmsg[0] != '\0' ? store->io.errmsg : store_raft_text(status);
     if (guard_fired(&store->guard, GUARD_RULE_METADATA_FAILED) > 0)
-        return err_set(err, -EIO, "cannot write the term of the log in %s: %s: is the disk read-only or full?",
+        return err_set(err, -EIO,
+                       "cannot write the term of the log in %s: %s: is the disk read-only or full?",
                        directory, detail);
     if (store->restore_status == -EPROTONOSUPPORT)
         return err_set(err, -EPROTONOSUPPORT, "cannot read the log in %s: %s", directory, detail);

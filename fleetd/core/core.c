@@ -371,11 +371,22 @@ static void forget_leaving(struct core *core, struct effects *out)
 
         if (!host->leaving || !(empty || host->state == MACHINE_LOST))
             continue;
-        if (host->state == MACHINE_LOST && core_lease_binds(core, host))
+        if (host->state == MACHINE_LOST && core_lease_last_end_ms(core, host) != 0)
             continue;
         core_drop_session(host, out);
         host_remove(&core->hosts, host);
     }
+}
+
+/* When the next of those that are lost can be forgotten. */
+static uint64_t forget_due_ms(const struct core *core)
+{
+    uint64_t due_ms = UINT64_MAX;
+
+    for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
+        if (host->leaving && host->state == MACHINE_LOST && core_lease_last_end_ms(core, host) < due_ms)
+            due_ms = core_lease_last_end_ms(core, host);
+    return due_ms;
 }
 
 /* From when on something may be placed. */
@@ -481,6 +492,13 @@ bool core_machine_leaves(const struct core *core, const char *machine_id)
     const struct host *host = core->leads ? host_find(core->hosts, machine_id) : NULL;
 
     return host != NULL && host->leaving && host->state != MACHINE_LOST;
+}
+
+bool core_machine_awaited(const struct core *core, const char *machine_id)
+{
+    const struct host *host = core->leads ? host_find(core->hosts, machine_id) : NULL;
+
+    return host != NULL && host->leaving;
 }
 
 static void expect_machines(struct core *core, uint64_t now_ms)
@@ -601,6 +619,16 @@ static void find_failures(struct core *core, const struct host *host, struct eff
     }
 }
 
+/* Who was removed is asked for what it had, and for nothing else: whatever it says of other units must not
+ * hold them up. */
+static bool may_speak_of(const struct core *core, const struct host *host, const char *name)
+{
+    const struct registry_unit *unit = registry_unit(core->registry, name);
+
+    return !host->leaving || host_may_have(host, name) ||
+           (unit != NULL && (streq(unit->target, host->id) || core_is_former(unit, host)));
+}
+
 static bool set_report(const struct core *core, struct host *host, const Fleet__UnitReport *message)
 {
     return host_set_report(host, message, registry_unit(core->registry, message->name) != NULL);
@@ -619,11 +647,26 @@ static void say_refused_reports(const struct core *core, struct host *host, stru
                         host->id, machine != NULL ? machine->hostname : "", REPORTS_STRANGE_MAX, count);
 }
 
+/* The reports that count: by what is known of the host before they do. The caller frees the list alone. */
+static Fleet__UnitReport **heed(const struct core *core, const struct host *host,
+                                Fleet__UnitReport *const *reports, size_t count, size_t *ret_count)
+{
+    Fleet__UnitReport **heeded = xcalloc(count, sizeof *heeded);
+
+    *ret_count = 0;
+    for (size_t i = 0; i < count; i++)
+        if (may_speak_of(core, host, reports[i]->name))
+            heeded[(*ret_count)++] = reports[i];
+    return heeded;
+}
+
 void core_session_open(struct core *core, const char *machine_id, uint64_t session_id,
                        Fleet__UnitReport *const *reports, size_t report_count, bool shuts_down,
                        uint64_t now_ms, struct effects *out)
 {
     const struct registry_machine *machine = registry_machine(core->registry, machine_id);
+    _cleanup_(freep) Fleet__UnitReport **heeded = NULL;
+    size_t heeded_count;
     struct host *host;
 
     assert(session_id != 0);
@@ -638,15 +681,16 @@ void core_session_open(struct core *core, const char *machine_id, uint64_t sessi
     host = host_get(&core->hosts, machine_id, now_ms);
     if (host->state == MACHINE_LOST)
         effects_add_log(out, NEWS_MACHINE_BACK, LOG_NOTICE, machine_id, NULL, "", "Machine %s (%s) is back",
-                        machine_id, machine != NULL ? machine->hostname : "");
+                        machine_id, core_hostname(core, machine_id));
     host->session_id = session_id;
     host->called = true;
     host->heard_ms = now_ms;
     mark_held(core, host);
+    heeded = heed(core, host, reports, report_count, &heeded_count);
     host_forget_reports(host);
     host_find_again(host);
-    for (size_t i = 0; i < report_count; i++)
-        set_report(core, host, reports[i]);
+    for (size_t i = 0; i < heeded_count; i++)
+        set_report(core, host, heeded[i]);
     say_refused_reports(core, host, out);
     core_shutdown_set(core, host, shuts_down);
     core_set_host_state(core, host, MACHINE_READY);
@@ -721,7 +765,7 @@ void core_session_report(struct core *core, const char *machine_id, uint64_t ses
             before != NULL && core_is_failing(before) && before->generation == reports[i]->generation;
         bool was_changing = is_held_up(core, host, reports[i]->name);
 
-        if (!set_report(core, host, reports[i]))
+        if (!may_speak_of(core, host, reports[i]->name) || !set_report(core, host, reports[i]))
             continue;
         take_report(core, host, reports[i]->name, was_failing, was_changing, out);
         if (reports[i]->gone && host->kept_waiting)
@@ -744,10 +788,9 @@ void core_session_heard(struct core *core, const char *machine_id, uint64_t sess
 void core_session_shutdown(struct core *core, const char *machine_id, uint64_t session_id, bool begins,
                            uint64_t now_ms, struct effects *out)
 {
-    const struct registry_machine *machine = registry_machine(core->registry, machine_id);
     struct host *host = host_of_session(core, machine_id, session_id);
 
-    if (host == NULL || machine == NULL)
+    if (host == NULL)
         return;
     advance(core, now_ms, 0);
     host->heard_ms = now_ms;
@@ -755,7 +798,7 @@ void core_session_shutdown(struct core *core, const char *machine_id, uint64_t s
         effects_add_log(out, NEWS_SHUTDOWN, LOG_NOTICE, host->id, NULL, "",
                         begins ? "Machine %s (%s) is being shut down: what can move goes to others"
                                : "Machine %s (%s) is not being shut down after all: it takes units again",
-                        host->id, machine->hostname);
+                        host->id, core_hostname(core, host->id));
     core_shutdown_set(core, host, begins);
     core_mark_host(core, host);
     mark_unplaced(core);
@@ -834,6 +877,8 @@ uint64_t core_deadline_ms(const struct core *core)
         deadline = decision;
     if (core_lease_deadline_ms(core) < deadline)
         deadline = core_lease_deadline_ms(core);
+    if (forget_due_ms(core) < deadline)
+        deadline = forget_due_ms(core);
     return core_lease_awaited_ms(core) < deadline ? core_lease_awaited_ms(core) : deadline;
 }
 

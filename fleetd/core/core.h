@@ -228,6 +228,9 @@ enum machine_state core_machine_state(const struct core *core, const char *machi
  * reported that it has nothing, or is LOST. */
 bool core_machine_leaves(const struct core *core, const char *machine_id);
 
+/* Likewise, or a lease of it binds still: nobody else may be taken for it. */
+bool core_machine_awaited(const struct core *core, const char *machine_id);
+
 /* Whether it has said that it is being shut down, and has not called anew since. */
 bool core_machine_shuts_down(const struct core *core, const char *machine_id);
 

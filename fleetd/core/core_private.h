@@ -119,7 +119,7 @@ uint64_t core_lease_end_ms(const struct core *core, const struct host *host,
 /* Whether the unit does not run on where fleetd hangs, since nobody prolongs its lease there. One that may
  * run there without a lease does, whatever its content says by now. */
 bool core_lease_ends(const struct host *host, const struct registry_unit *unit);
-bool core_lease_binds(const struct core *core, const struct host *host); /* Any unit. */
+uint64_t core_lease_last_end_ms(const struct core *core, const struct host *host); /* Of any unit; 0: none. */
 /* A unit that was changed from keep to stop. Its older copies know nothing of a lease: a host that was lost
  * before it carried the change out, or let go, may run one for ever. core_lost_with(): such a host; NULL:
  * none. core_stays_lost(): its place is one. core_becomes_leased(): nobody has such a copy any more, which
@@ -137,6 +137,9 @@ void core_lease_lead(struct core *core);
 void core_lease_look(struct core *core); /* The units have changed. */
 void core_lease_decide(struct core *core, struct effects *out);
 uint64_t core_lease_deadline_ms(const struct core *core);
+
+/* What people call the machine, also one that was removed; its id where nobody knows. Borrowed. */
+const char *core_hostname(const struct core *core, const char *machine_id);
 
 /* Whether none of the machines that had the unit before its present one has anything of it any more; those
  * that are lost have, for they are not waited for. core_former_forgotten(): not those either. */

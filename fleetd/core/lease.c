@@ -138,15 +138,19 @@ bool core_lease_ends(const struct host *host, const struct registry_unit *unit)
     return host->state == MACHINE_HUNG && core_needs_lease(unit) && is_leased(host, unit);
 }
 
-bool core_lease_binds(const struct core *core, const struct host *host)
+uint64_t core_lease_last_end_ms(const struct core *core, const struct host *host)
 {
     size_t count;
     const struct registry_unit *const *units = registry_units(core->registry, &count);
+    uint64_t last_ms = 0;
 
-    for (size_t i = 0; i < count; i++)
-        if (core_lease_end_ms(core, host, units[i]) != 0)
-            return true;
-    return false;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t end_ms = core_lease_end_ms(core, host, units[i]);
+
+        if (end_ms > last_ms)
+            last_ms = end_ms;
+    }
+    return last_ms;
 }
 
 void core_lease_await(const struct core *core, struct host *host, const struct host *holder,

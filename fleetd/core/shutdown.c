@@ -16,13 +16,6 @@
  * all unless somebody has raised that, so it is a small part of it. */
 #define GATHER_MS 300u
 
-static const char *name_of(const struct core *core, const char *machine_id)
-{
-    const struct registry_machine *machine = registry_machine(core->registry, machine_id);
-
-    return machine != NULL && machine->hostname[0] != '\0' ? machine->hostname : machine_id;
-}
-
 /* ---- what others ask ---- */
 
 bool core_machine_shuts_down(const struct core *core, const char *machine_id)
@@ -190,11 +183,11 @@ static void say_who_stays(const struct core *core, const struct host *host, stru
         if (streq(units[i]->target, host->id))
             why = why_it_stays(core, units[i]);
         else if (host_may_have(host, units[i]->name) && units[i]->handover && has_failed(core, units[i]))
-            why = xasprintf("it failed on %s", name_of(core, units[i]->target));
+            why = xasprintf("it failed on %s", core_hostname(core, units[i]->target));
         if (why != NULL)
             effects_add_log(out, NEWS_STAYS, LOG_WARNING, host->id, units[i]->name, why,
                             "%s stays on %s, which is shutting down: %s", units[i]->name,
-                            name_of(core, host->id), why);
+                            core_hostname(core, host->id), why);
     }
 }
 

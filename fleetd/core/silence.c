@@ -25,13 +25,6 @@ static const struct registry_machine *member_of(const struct core *core, const s
     return machine != NULL && machine->registered && !host->leaving ? machine : NULL;
 }
 
-static const char *name_of(const struct core *core, const struct host *host)
-{
-    const struct registry_machine *machine = registry_machine(core->registry, host->id);
-
-    return machine != NULL && machine->hostname[0] != '\0' ? machine->hostname : host->id;
-}
-
 static uint64_t silent_ms(const struct core *core, const struct host *host)
 {
     return core->now_ms - host->heard_ms;
@@ -166,7 +159,7 @@ static void lose(struct core *core, struct host *host, struct effects *out)
         but = xasprintf(", but for %zu that may run on there (fleetctl explain says why)", staying);
     effects_add_log(out, NEWS_MACHINE_LOST, LOG_WARNING, host->id, NULL, "",
                     "Machine %s (%s) is lost: not heard for %.1f s. Its units are placed on others%s",
-                    host->id, name_of(core, host), (double)silent_ms(core, host) / 1000,
+                    host->id, core_hostname(core, host->id), (double)silent_ms(core, host) / 1000,
                     but != NULL ? but : "");
     core_drop_session(host, out);
 }
@@ -179,7 +172,7 @@ static void miss(struct core *core, struct host *host, struct effects *out)
     if (!core_is_awaited(core, host)) /* Else all of them are told of at once. */
         effects_add_log(out, NEWS_MACHINE_MISSING, LOG_WARNING, host->id, NULL, "",
                         "Machine %s (%s) is missing, together with others: not heard for %.1f s", host->id,
-                        name_of(core, host), (double)silent_ms(core, host) / 1000);
+                        core_hostname(core, host->id), (double)silent_ms(core, host) / 1000);
     core_set_host_state(core, host, MACHINE_MISSING);
     core_drop_session(host, out);
 }
@@ -196,7 +189,7 @@ static void hang(struct core *core, struct host *host, struct effects *out)
             ? "Machine %s (%s): fleetd was stopped there. Its units run on and stay"
             : "Machine %s (%s): fleetd does not answer there, but the machine does. Its units run on and "
               "stay",
-        host->id, name_of(core, host));
+        host->id, core_hostname(core, host->id));
     core_set_host_state(core, host, MACHINE_HUNG);
     core_drop_session(host, out);
 }

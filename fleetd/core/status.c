@@ -11,6 +11,7 @@
 #include "fleetd/core/core_private.h"
 #include "fleetd/core/drain.h"
 #include "fleetd/core/failing.h"
+#include "raftstore/registry_security.h"
 
 const char *machine_state_to_string(enum machine_state state)
 {
@@ -93,14 +94,17 @@ void core_reports_each(const struct core *core,
         each(rows[i].unit, rows[i].machine_id, rows[i].report, data);
 }
 
-/* ---- the status of one unit ---- */
-
-static const char *hostname_of(const struct core *core, const char *machine_id)
+const char *core_hostname(const struct core *core, const char *machine_id)
 {
     const struct registry_machine *machine = registry_machine(core->registry, machine_id);
+    const struct registry_removed *removed = registry_removed(core->registry, machine_id);
 
-    return machine != NULL && machine->hostname[0] != '\0' ? machine->hostname : machine_id;
+    if (machine != NULL && machine->hostname[0] != '\0')
+        return machine->hostname;
+    return removed != NULL && removed->hostname[0] != '\0' ? removed->hostname : machine_id;
 }
+
+/* ---- the status of one unit ---- */
 
 static void set(struct core_status *status, enum unit_outcome outcome, char *reason)
 {
@@ -124,7 +128,7 @@ static void add_machine(struct core_status *status, const struct core *core, con
 
     status->machines = xrealloc(status->machines, (status->machine_count + 1) * sizeof *status->machines);
     machine = &status->machines[status->machine_count++];
-    *machine = (struct core_status_machine){.hostname = xstrdup(hostname_of(core, machine_id)),
+    *machine = (struct core_status_machine){.hostname = xstrdup(core_hostname(core, machine_id)),
                                             .reason = xstrdup(reason)};
     snprintf(machine->machine_id, sizeof machine->machine_id, "%s", machine_id);
 }
@@ -160,10 +164,10 @@ static void status_unwanted(struct core_status *status, const struct core *core,
     memcpy(status->machine_id, host->id, sizeof status->machine_id);
     if (report == NULL)
         set(status, OUTCOME_WAITING,
-            xasprintf("%s has not said yet whether it still has it", hostname_of(core, host->id)));
+            xasprintf("%s has not said yet whether it still has it", core_hostname(core, host->id)));
     else
         set(status, OUTCOME_WAITING,
-            xasprintf("being stopped on %s (%s/%s)%s%s", hostname_of(core, host->id), report->active_state,
+            xasprintf("being stopped on %s (%s/%s)%s%s", core_hostname(core, host->id), report->active_state,
                       report->sub_state, report->error[0] != '\0' ? ": " : "", report->error));
 }
 
@@ -214,13 +218,13 @@ static char *failure_text(const struct core *core, const char *machine_id, const
         return xstrdup(report->error);
     return xasprintf("%s/%s, the start's result is \"%s\" (see: journalctl -u %s, on %s)",
                      report->active_state, report->sub_state, report->result, unit,
-                     hostname_of(core, machine_id));
+                     core_hostname(core, machine_id));
 }
 
 /* Of a lost machine that may run an older copy, with OnDisconnect=keep, of what has OnDisconnect=stop. */
 static char *lost_text(const struct core *core, const struct host *host)
 {
-    const char *name = hostname_of(core, host->id);
+    const char *name = core_hostname(core, host->id);
 
     return xasprintf(
         "%s was lost before it had carried out OnDisconnect=stop, and may run an older copy on: nothing "
@@ -231,7 +235,7 @@ static char *lost_text(const struct core *core, const struct host *host)
 static char *waiting_text(const struct core *core, const struct registry_unit *unit, const struct host *host,
                           const struct core_report *report)
 {
-    const char *name = hostname_of(core, host->id);
+    const char *name = core_hostname(core, host->id);
     const struct host *holder = core_held_by(core, unit, host->id);
     const char *peer = core_awaited_peer(core, host, unit), *conflict = core_awaited_conflict(host, unit);
 
@@ -256,13 +260,15 @@ static char *waiting_text(const struct core *core, const struct registry_unit *u
     if (holder == host)
         return xasprintf("%s is still stopping what it had", name);
     if (holder != NULL && core_lease_end_ms(core, holder, unit) != 0 && !host_may_have(holder, unit->name))
-        return xasprintf("%s %s, and may run it for another %" PRIu64 " s", hostname_of(core, holder->id),
+        return xasprintf("%s %s, and may run it for another %" PRIu64 " s", core_hostname(core, holder->id),
                          holder->state == MACHINE_LOST ? "is lost" : "has not called the leader yet",
                          (core_lease_end_ms(core, holder, unit) - core->now_ms + 999) / 1000);
     if (holder != NULL && holder->state == MACHINE_LOST)
         return lost_text(core, holder);
+    if (holder != NULL && holder->leaving)
+        return xasprintf("%s, which was removed, is still stopping it", core_hostname(core, holder->id));
     if (holder != NULL)
-        return xasprintf("%s must let go of it first", hostname_of(core, holder->id));
+        return xasprintf("%s must let go of it first", core_hostname(core, holder->id));
     if (peer != NULL)
         return xasprintf("waits for %s to be on %s first (MachineOf)", peer, name);
     if (conflict != NULL)
@@ -301,21 +307,21 @@ static void status_settled(struct core_status *status, const struct core *core,
 
     if (move != NULL)
         set(status, OUTCOME_WAITING,
-            xasprintf("about to leave %s for %s", hostname_of(core, unit->target),
-                      hostname_of(core, move->to)));
+            xasprintf("about to leave %s for %s", core_hostname(core, unit->target),
+                      core_hostname(core, move->to)));
     else if (old != NULL)
-        set(status, OUTCOME_WAITING, xasprintf("%s still stops it", hostname_of(core, old->id)));
+        set(status, OUTCOME_WAITING, xasprintf("%s still stops it", core_hostname(core, old->id)));
     else if (core_is_drained(core, unit))
         set(status, outcome,
             xasprintf("%s %s, but it fits on no other machine (fleetctl explain %s)",
-                      hostname_of(core, unit->target),
+                      core_hostname(core, unit->target),
                       core_left_because(core, registry_machine(core->registry, unit->target)), unit->name));
     else if (lost != NULL)
         set(status, outcome,
             xasprintf("%s; but %s was lost before it had carried out OnDisconnect=stop, and may run an older "
                       "copy on "
                       "(if it is off: fleetctl confirm-lost %s)",
-                      unit->reason, hostname_of(core, lost->id), hostname_of(core, lost->id)));
+                      unit->reason, core_hostname(core, lost->id), core_hostname(core, lost->id)));
     else
         set(status, outcome, xstrdup(unit->reason));
 }
@@ -327,8 +333,8 @@ static char *placed_failure_text(const struct core *core, const struct registry_
     const struct host *old = unit->handover ? old_home(core, unit) : NULL;
 
     if (old != NULL)
-        return xasprintf("%s runs it on, for on %s it failed: %s", hostname_of(core, old->id),
-                         hostname_of(core, host->id), text);
+        return xasprintf("%s runs it on, for on %s it failed: %s", core_hostname(core, old->id),
+                         core_hostname(core, host->id), text);
     if (core_avoids(core, unit, host->id) != NULL)
         return xasprintf("%s; no other machine fits on which it has not failed lately", text);
     return TAKE_PTR(text);
@@ -350,7 +356,7 @@ static void status_placed(struct core_status *status, const struct core *core,
     }
     if (host == NULL || host->state == MACHINE_LOST) {
         set(status, OUTCOME_WAITING,
-            xasprintf("%s is lost, %s", hostname_of(core, unit->target),
+            xasprintf("%s is lost, %s", core_hostname(core, unit->target),
                       core->idle ? "and nothing is placed: the leader has disable_engine set"
                                  : "it is being placed anew"));
         return;
@@ -363,10 +369,10 @@ static void status_placed(struct core_status *status, const struct core *core,
     if (outcome == OUTCOME_FAILED && core_may_restart(core, unit))
         set(status, OUTCOME_WAITING,
             xasprintf("it failed on %s, and it is about to show whether systemd starts it again there",
-                      hostname_of(core, host->id)));
+                      core_hostname(core, host->id)));
     else if (outcome == OUTCOME_FAILED && core_drain_move(core, unit->name) != NULL)
         set(status, OUTCOME_WAITING,
-            xasprintf("it failed on %s, and is about to be tried elsewhere", hostname_of(core, host->id)));
+            xasprintf("it failed on %s, and is about to be tried elsewhere", core_hostname(core, host->id)));
     else if (outcome == OUTCOME_FAILED)
         set(status, outcome, placed_failure_text(core, unit, host, report));
     else if (outcome == OUTCOME_WAITING ||

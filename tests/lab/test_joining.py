@@ -290,6 +290,11 @@ def test_what_a_removed_machine_stops_is_started_when_it_has_stopped(cluster: Cl
         there = [host.name for host in (one, two, three) if host.is_active(unit)]
         # It may have ended in between.
         assert not there or four.show(unit, "ActiveState") != "deactivating", f"{unit} is on {there} and still on {four.name}"
+        if not handed_over:
+            why = cluster.ctl(one, "explain", unit).stdout
+            assert f"{four.name}, which was removed, is still stopping it" in why, why
+            refused = cluster.ctl(four, "list-units", check=False)
+            assert refused.returncode != 0 and "this host was removed from the cluster" in refused.stderr, refused
         if not handed_over and time.monotonic() - removed > 5:
             cluster.ctl(one, "transfer-leadership")
             handed_over = True

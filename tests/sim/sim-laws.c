@@ -861,19 +861,6 @@ static const struct sim_host *find_boot(const struct registry_machine *machine)
     return NULL;
 }
 
-/* Whoever has the machine id of one that was removed, and is lost since, may join: it may be that host,
- * booted again. A copy may run what that one may still have. */
-static void note_copy_of_removed(const Fleet__RegisterMachine *machine)
-{
-    const struct registry_removed *removed = registry_removed(truth, machine->machine_id);
-
-    if (removed != NULL && !streq(removed->boot_id, machine->boot_id) &&
-        lost_ms[sim_host_by_id(machine->machine_id)->index] > 0)
-        for (unsigned i = 0; i < sim.host_count; i++)
-            if (sim.hosts[i].powered && streq(sim.hosts[i].boot_id, removed->boot_id))
-                doubled[index_of(&sim.hosts[i])] = true;
-}
-
 /* Before it is applied. */
 static void check_boot(const Fleet__RegisterMachine *machine)
 {
@@ -974,10 +961,8 @@ void sim_law_committed(const uint8_t *bytes, size_t size, uint64_t term)
     assert(command != NULL);
     if (command->body_case == FLEET__COMMAND__BODY_SCHEDULE)
         check_schedule(command->schedule, term);
-    if (command->body_case == FLEET__COMMAND__BODY_REGISTER_MACHINE) {
+    if (command->body_case == FLEET__COMMAND__BODY_REGISTER_MACHINE)
         check_boot(command->register_machine);
-        note_copy_of_removed(command->register_machine);
-    }
     if (command->body_case == FLEET__COMMAND__BODY_REMOVE_MACHINE)
         note_removal(command->remove_machine);
     check_request(command, registry_apply(truth, bytes, size));
@@ -1098,21 +1083,30 @@ static const char *check_leftovers(const struct sim_host *host)
     return NULL;
 }
 
+static bool is_ready(const struct sim_host *leader, const struct sim_host *host)
+{
+    return core_machine_state(leader->daemon->core, host->machine_id) == MACHINE_READY;
+}
+
 /* A host that the leader does not know to be there, or NULL. */
 static const struct sim_host *not_ready(const struct sim_host *leader)
 {
     for (unsigned i = 0; i < sim.host_count; i++)
-        if (!sim.hosts[i].is_copy &&
-            core_machine_state(leader->daemon->core, sim.hosts[i].machine_id) != MACHINE_READY)
+        if (!sim.hosts[i].is_copy && !is_ready(leader, &sim.hosts[i]))
             return &sim.hosts[i];
     return NULL;
 }
 
+/* Who takes the place of one that was removed waits for its leases. */
 bool sim_law_all_called(void)
 {
     const struct sim_host *leader = sim_leader();
 
-    return leader != NULL && not_ready(leader) == NULL;
+    for (unsigned i = 0; leader != NULL && i < sim.host_count; i++)
+        if (!sim.hosts[i].is_copy && !is_ready(leader, &sim.hosts[i]) &&
+            !core_machine_awaited(leader->daemon->core, sim.hosts[i].machine_id))
+            return false;
+    return leader != NULL;
 }
 
 static const char *check_voters(void)

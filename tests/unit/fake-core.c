@@ -99,6 +99,11 @@ bool core_machine_leaves(const struct core *core, const char *machine_id)
     return core->leaving != NULL && streq(core->leaving, machine_id);
 }
 
+bool core_machine_awaited(const struct core *core, const char *machine_id)
+{
+    return core_machine_leaves(core, machine_id);
+}
+
 bool core_machine_shuts_down(const struct core *core, const char *machine_id)
 {
     return core->going != NULL && streq(core->going, machine_id);

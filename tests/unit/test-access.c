@@ -313,6 +313,23 @@ static void test_insecure_cluster(void **state)
     assert_int_equal(try_it(world, NULL, WORKER, "GET", V1 "/units", NULL), 200); /* An older host. */
 }
 
+/* Its session goes on for what it still has to stop, and for nothing else. */
+static void test_a_removed_machine_asks_for_nothing(void **state)
+{
+    struct access_caller admin = local(ADMIN);
+    struct world *world = *state;
+    struct api_route route;
+
+    remove_machine(world, WORKER);
+    for (unsigned secure = 0; secure < 2; secure++) {
+        world->secure = secure != 0;
+        for (size_t i = 0; api_route_each(i, &route); i++) {
+            assert_allowed(world, &admin, WORKER, &route, false);
+            assert_allowed(world, &admin, VOTER, &route, true);
+        }
+    }
+}
+
 /* ---- why not ---- */
 
 static void test_reasons(void **state)
@@ -803,6 +820,7 @@ int main(void)
         SECURE(test_hosts_and_strangers_have_no_say),
         SECURE(test_nothing_is_said_to_those_without_a_role),
         SECURE(test_insecure_cluster),
+        SECURE(test_a_removed_machine_asks_for_nothing),
         SECURE(test_reasons),
         SECURE(test_a_certificate_is_issued),
         SECURE(test_a_certificate_is_what_it_says),

@@ -276,6 +276,7 @@ static void test_a_removed_machine_calls_again(void **state)
         assert_false(is_told(&w, "a", "x.service"));
         assert_string_equal(placed_on(&w, "x.service"), "b");
         assert_false(is_told(&w, "b", "x.service"));
+        assert_non_null(strstr(reason_of(&w, "x.service"), ", which was removed, is still stopping it"));
     }
     lets_go(&w, "a", "x.service");
     assert_int_equal(w.drops, 1);
@@ -283,6 +284,40 @@ static void test_a_removed_machine_calls_again(void **state)
     assert_true(is_told(&w, "b", "x.service"));
     machine_calls(&w, "a"); /* It is nobody any more. */
     assert_int_equal(w.drops, 2);
+    world_done(&w);
+}
+
+/* What it says of other units is nothing: neither in a report, nor when it calls again. */
+static void test_a_removed_machine_holds_up_nothing_else(void **state)
+{
+    struct world w;
+    struct machine *a = &w.machines[0];
+    Fleet__UnitReport claims[] = {FLEET__UNIT_REPORT__INIT, FLEET__UNIT_REPORT__INIT},
+                      *all[] = {claims, claims + 1};
+    struct effects effects = {0};
+
+    three_machines(&w);
+    user_starts(&w, "x.service");
+    reports(&w, "a", "x.service", "active");
+    is_removed(&w, "a");
+    claims[0].name = (char *)"y.service";
+    claims[1].name = (char *)"x.service";
+    claims[0].active_state = claims[1].active_state = (char *)"deactivating";
+
+    core_session_report(w.core, a->id, a->session, all, 1, w.now_ms, &effects);
+    effects_done(&effects);
+    user_submits(&w, "y.service", ON_C, LAUNCHED);
+    assert_true(is_told(&w, "c", "y.service"));
+    user_destroys(&w, "y.service");
+    lets_go(&w, "c", "y.service");
+
+    core_session_open(w.core, a->id, ++a->session, all, 2, false, w.now_ms, &effects);
+    effects_done(&effects);
+    assert_null(core_report(w.core, a->id, "y.service"));
+    assert_non_null(core_report(w.core, a->id, "x.service"));
+    user_submits(&w, "y.service", ON_C, LAUNCHED);
+    assert_true(is_told(&w, "c", "y.service"));
+    assert_false(is_told(&w, "b", "x.service"));
     world_done(&w);
 }
 
@@ -357,6 +392,7 @@ int main(void)
         cmocka_unit_test(test_a_dead_machine_is_removed),
         cmocka_unit_test(test_a_living_machine_is_removed),
         cmocka_unit_test(test_a_removed_machine_calls_again),
+        cmocka_unit_test(test_a_removed_machine_holds_up_nothing_else),
         cmocka_unit_test(test_a_removed_machine_falls_silent),
         cmocka_unit_test(test_removed_just_before_the_leader_changed),
         cmocka_unit_test(test_removed_and_moved_before_the_leader_changed),

@@ -964,8 +964,8 @@ static void test_cluster_is_not_founded_twice(void **state)
     assert_open_refused(node, -ESTALE, "has founded its cluster already");
 }
 
-/* The only voter begins a term when it starts. That must not make up for what the disk has lost, however often
- * it is tried. */
+/* The only voter begins a term when it starts. That must not make up for what the disk has lost, however
+ * often it is tried. */
 static void test_lost_term_stays_lost(void **state)
 {
     struct world *w = *state;
