@@ -7,7 +7,8 @@
  *
  * What is copied may hold the authority's key, and libraft dies of some damaged segments (docs/RAFT.md §6):
  * so a process of its own, the janitor, waits until this one is done with it or has ended, however, and
- * removes it. */
+ * removes it. Both work by the descriptor of the directory that was made, never by its name: once it is
+ * removed anybody may put a link to another under that. */
 #pragma once
 
 #include "base/err.h"
