@@ -81,7 +81,7 @@ def test_the_only_voter_has_moved(cluster: Cluster) -> None:
     stop_each(cluster)
 
 
-@lab_test(hosts=2, conf=CONF, deadline_s=120)
+@lab_test(hosts=2, conf=CONF, deadline_s=120, long=True)
 def test_the_only_voter_has_moved_away_from_its_standby(cluster: Cluster) -> None:
     """The standby knows it only where it was, and is called by it."""
     voter, standby = cluster.hosts
@@ -117,7 +117,7 @@ def test_a_copy_of_the_only_voter_is_told_so(cluster: Cluster) -> None:
     assert f"Voters:         {original.ip}:{PORT}" in copy.run(["fleetd", "--recover-quorum", "--show"]).stdout
 
 
-@lab_test(hosts=3, conf=CONF, deadline_s=180)
+@lab_test(hosts=3, conf=CONF, deadline_s=180, long=True)
 def test_voters_move_one_after_the_other(cluster: Cluster) -> None:
     jobs = start_jobs(cluster, NAMES)
     for host in cluster.hosts:

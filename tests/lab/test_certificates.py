@@ -72,7 +72,7 @@ def undisturbed(cluster: Cluster) -> Iterator[None]:
     assert (lives(cluster.hosts, "job@*"), [fleetd_pid(host) for host in cluster.hosts], sessions_ended(cluster)) == before
 
 
-@lab_test(deadline_s=120)
+@lab_test(deadline_s=120, long=True)
 def test_certificates_renew_themselves_under_load(cluster: Cluster) -> None:
     start_jobs(cluster, NAMES)
     with undisturbed(cluster), load(cluster.hosts[0]):

@@ -218,7 +218,7 @@ def test_restart_restarts_exactly_once(cluster: Cluster) -> None:
     cluster.ctl(one, "destroy", "here", "all")
 
 
-@lab_test(deadline_s=150)
+@lab_test(deadline_s=150, long=True)
 def test_a_restart_outlives_killed_daemons(cluster: Cluster) -> None:
     one, two, three = cluster.hosts
     cluster.ctl(one, "start", write_counting(one, "each.service", GLOBAL))

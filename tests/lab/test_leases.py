@@ -317,7 +317,7 @@ def test_a_change_that_a_host_did_not_hear_of(cluster: Cluster) -> None:
     assert_alone(cluster.hosts, [unit])
 
 
-@lab_test(deadline_s=120)
+@lab_test(deadline_s=120, long=True)
 def test_a_change_that_a_dead_host_did_not_hear_of(cluster: Cluster) -> None:
     unit = "changed.service"
     home, _ = is_changed_behind_its_back(cluster, unit)

@@ -44,7 +44,7 @@ def test_fleetd_of_a_follower_stopped_by_a_signal(cluster: Cluster) -> None:
     hangs_and_returns(cluster, cluster.others_of(cluster.wait_leader())[0], 15)
 
 
-@lab_test(deadline_s=180)
+@lab_test(deadline_s=180, long=True)
 def test_fleetd_stopped_on_purpose_for_long(cluster: Cluster) -> None:
     """Of a follower and of the leader: with systemctl stop, for twice the ttl after that is known."""
     for pick in (lambda leader: cluster.others_of(leader)[0], lambda leader: leader):

@@ -89,7 +89,7 @@ def start_with_fleet(cluster: Cluster, round: int) -> float:
     return took_s
 
 
-@lab_test(deadline_s=120)
+@lab_test(deadline_s=120, long=True)
 def test_start_of_300_units(cluster: Cluster) -> None:
     rounds = [(start_with_systemd(cluster.hosts, round), start_with_fleet(cluster, round)) for round in range(3)]
     floor_s, fleet_s = (statistics.median(times) for times in zip(*rounds))

@@ -212,7 +212,7 @@ def test_leadership_is_transferred_under_load(cluster: Cluster) -> None:
     assert acknowledged > 50 and refused == []
 
 
-@lab_test(hosts=6, conf={**CONF, "voters": "3"}, deadline_s=150)
+@lab_test(hosts=6, conf={**CONF, "voters": "3"}, deadline_s=150, long=True)
 def test_voters_are_spread_over_a_key(cluster: Cluster) -> None:
     one = cluster.hosts[0]
     zones = {}
@@ -241,7 +241,7 @@ def test_voters_are_spread_over_a_key(cluster: Cluster) -> None:
     assert_stays(lambda: voters(cluster, one), 3, "who votes")
 
 
-@lab_test(hosts=6, conf={**CONF, "voters": "3"}, deadline_s=150)
+@lab_test(hosts=6, conf={**CONF, "voters": "3"}, deadline_s=150, long=True)
 def test_hosts_that_only_run_units_cost_the_consensus_nothing(cluster: Cluster) -> None:
     one = cluster.hosts[0]
     cluster.wait_voters(3)
