@@ -189,7 +189,7 @@ def test_restored_on_the_hosts_of_the_old_cluster(cluster: Cluster) -> None:
     second.systemctl("start", "fleetd")
 
 
-@lab_test(hosts=3, deadline_s=120, conf=CONF)
+@lab_test(hosts=3, deadline_s=120, conf={**CONF, "agent_ttl": "15s"})  # For a fleetd that is slow to start twice.
 def test_a_disk_that_cannot_be_written_or_read(cluster: Cluster) -> None:
     """Input and output errors: said with the file, and nothing else happens to anybody."""
     install(cluster)
