@@ -63,7 +63,8 @@ int api_admit(const struct api_request *request, enum pki_role needed, struct er
         .secure = api->backend.secure(api->data), .via = "", .via_role = PKI_ROLE_ADMIN};
     struct store_server servers[RAFT_SERVERS_MAX];
 
-    if (request->via != NULL && is_removed(registry, request->via))
+    if (request->via != NULL && (is_removed(registry, request->via) ||
+                                 core_machine_leaves(api->backend.core(api->data), request->via)))
         return err_set(err, -EACCES,
                        "this host was removed from the cluster: nothing is done for it any more");
     if (request->via != NULL) {

@@ -423,8 +423,9 @@ static void begin_term(struct guard *guard, raft_time now)
     if (raft_state(guard->raft) != RAFT_FOLLOWER || !raft_compat_is_leader_silent(guard->raft, now) ||
         !is_only_voter(&guard->raft->configuration, guard->raft->id))
         return;
-    /* Then raft will not lead yet. (0.22 looks at these itself, 0.15 had its timer put off.) */
-    if (guard->retired || guard_is_writing(guard) ||
+    /* Then raft does not lead yet: 0.22 sees to it itself, for 0.15 its timer was put off. */
+    if ((RAFT_COMPAT_IS_015 && (guard->retired || guard_is_writing(guard))) ||
+        raft_compat_is_installing(guard->raft) ||
         !raft_compat_has_stored(guard->raft, raft_last_index(guard->raft)))
         return;
     fire(guard, GUARD_RULE_TERM_BEGUN);

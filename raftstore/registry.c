@@ -148,6 +148,18 @@ static void unit_remove(struct registry *registry, struct registry_unit *unit)
 
 /* ---- destroyed units ---- */
 
+bool registry_may_have_had(const struct registry *registry, const char *name, const char *machine_id)
+{
+    const struct registry_unit *unit = registry_unit(registry, name);
+    const struct departed *departed;
+
+    if (unit != NULL)
+        return unit->anywhere || unit->requirements->global || streq(unit->target, machine_id) ||
+               strlist_has(&unit->former, machine_id);
+    HASH_FIND_STR(registry->departed, name, departed);
+    return departed != NULL && (departed->anywhere || strlist_has(&departed->machines, machine_id));
+}
+
 static void departed_remove(struct registry *registry, struct departed *departed)
 {
     HASH_DEL(registry->departed, departed);

@@ -254,7 +254,8 @@ static int start_raft(struct store *store, const struct store_config *config, st
     last_words_set(words);
     r = open_raft(store, config);
 
-    if (r == 0 && config->bootstrap)
+    /* It would write a term into a directory that has lost its own. */
+    if (r == 0 && config->bootstrap && !store->disk.had_log)
         r = bootstrap(store, config);
     if (r == 0)
         r = raft_start(&store->raft);

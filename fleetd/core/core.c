@@ -381,11 +381,12 @@ static void forget_leaving(struct core *core, struct effects *out)
 /* When the next of those that are lost can be forgotten. */
 static uint64_t forget_due_ms(const struct core *core)
 {
-    uint64_t due_ms = UINT64_MAX;
+    uint64_t due_ms = UINT64_MAX, end_ms;
 
     for (const struct host *host = core->hosts; host != NULL; host = host->hh.next)
-        if (host->leaving && host->state == MACHINE_LOST && core_lease_last_end_ms(core, host) < due_ms)
-            due_ms = core_lease_last_end_ms(core, host);
+        if (host->leaving && host->state == MACHINE_LOST &&
+            (end_ms = core_lease_last_end_ms(core, host)) < due_ms)
+            due_ms = end_ms;
     return due_ms;
 }
 
@@ -623,10 +624,8 @@ static void find_failures(struct core *core, const struct host *host, struct eff
  * hold them up. */
 static bool may_speak_of(const struct core *core, const struct host *host, const char *name)
 {
-    const struct registry_unit *unit = registry_unit(core->registry, name);
-
     return !host->leaving || host_may_have(host, name) ||
-           (unit != NULL && (streq(unit->target, host->id) || core_is_former(unit, host)));
+           registry_may_have_had(core->registry, name, host->id);
 }
 
 static bool set_report(const struct core *core, struct host *host, const Fleet__UnitReport *message)
@@ -637,14 +636,13 @@ static bool set_report(const struct core *core, struct host *host, const Fleet__
 /* No honest host says so much; its journal, and this one, are where to look. */
 static void say_refused_reports(const struct core *core, struct host *host, struct effects *out)
 {
-    const struct registry_machine *machine = registry_machine(core->registry, host->id);
     uint64_t count = host_refused_reports(host, core->now_ms);
 
     if (count > 0)
         effects_add_log(out, NEWS_REPORTS_REFUSED, LOG_WARNING, host->id, NULL, "",
                         "Machine %s (%s) reports of units that the cluster does not have, more than %u or by "
                         "names that are none: %" PRIu64 " reports are left out. Is it in the wrong hands?",
-                        host->id, machine != NULL ? machine->hostname : "", REPORTS_STRANGE_MAX, count);
+                        host->id, core_hostname(core, host->id), REPORTS_STRANGE_MAX, count);
 }
 
 /* The reports that count: by what is known of the host before they do. The caller frees the list alone. */

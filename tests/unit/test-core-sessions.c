@@ -321,6 +321,32 @@ static void test_a_removed_machine_holds_up_nothing_else(void **state)
     world_done(&w);
 }
 
+/* What it still stops was destroyed, and is made anew when another host leads. */
+static void test_a_removed_machine_stops_what_was_destroyed(void **state)
+{
+    struct world w;
+
+    three_machines(&w);
+    user_submits(&w, "x.service", ON_A, LAUNCHED);
+    user_starts(&w, "v.service");
+    reports(&w, "a", "x.service", "active");
+    assert_string_equal(placed_on(&w, "v.service"), "b");
+    user_submits(&w, "u.service", ON_A, LAUNCHED);
+    reports(&w, "a", "u.service", "active");
+    user_destroys(&w, "x.service");
+    is_removed(&w, "a");
+    leads(&w);
+    machine_calls(&w, "a");
+    machine_calls(&w, "b");
+    machine_calls(&w, "c");
+    user_submits(&w, "x.service", ON_B, LAUNCHED);
+    assert_string_equal(placed_on(&w, "x.service"), "b");
+    assert_false(is_told(&w, "b", "x.service"));
+    lets_go(&w, "a", "x.service");
+    assert_true(is_told(&w, "b", "x.service"));
+    world_done(&w);
+}
+
 static void test_a_removed_machine_falls_silent(void **state)
 {
     struct world w;
@@ -393,6 +419,7 @@ int main(void)
         cmocka_unit_test(test_a_living_machine_is_removed),
         cmocka_unit_test(test_a_removed_machine_calls_again),
         cmocka_unit_test(test_a_removed_machine_holds_up_nothing_else),
+        cmocka_unit_test(test_a_removed_machine_stops_what_was_destroyed),
         cmocka_unit_test(test_a_removed_machine_falls_silent),
         cmocka_unit_test(test_removed_just_before_the_leader_changed),
         cmocka_unit_test(test_removed_and_moved_before_the_leader_changed),

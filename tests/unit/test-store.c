@@ -980,12 +980,8 @@ static void test_lost_term_stays_lost(void **state)
         assert_open_refused(node, -ESTALE, "this disk went back in time; wipe it");
 }
 
-static void test_lost_metadata_stay_lost(void **state)
+static void lose_metadata(struct node *node)
 {
-    struct world *w = *state;
-    struct node *node = make_log(w);
-
-    node->bootstrap = false;
     for (unsigned i = 1; i <= 2; i++) {
         _cleanup_(freep) char *path = xasprintf("%s/raft/metadata%u", node->directory, i);
 
@@ -993,6 +989,29 @@ static void test_lost_metadata_stay_lost(void **state)
     }
     for (unsigned i = 0; i < 8; i++)
         assert_open_refused(node, -ESTALE, "metadata");
+}
+
+static void test_lost_metadata_stay_lost(void **state)
+{
+    struct node *node = make_log(*state);
+
+    node->bootstrap = false;
+    lose_metadata(node);
+}
+
+/* Who has founded its cluster says so at every start. */
+static void test_lost_metadata_of_a_founder(void **state)
+{
+    lose_metadata(make_log(*state));
+}
+
+static void test_lost_metadata_and_record(void **state)
+{
+    struct node *node = make_log(*state);
+    _cleanup_(freep) char *path = xasprintf("%s/raft/progress", node->directory);
+
+    assert_int_equal(unlink(path), 0);
+    lose_metadata(node);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -1019,6 +1038,8 @@ int main(void)
         TEST(test_log_behind_its_record_is_refused),
         TEST(test_lost_term_stays_lost),
         TEST(test_lost_metadata_stay_lost),
+        TEST(test_lost_metadata_of_a_founder),
+        TEST(test_lost_metadata_and_record),
         TEST(test_damaged_log_is_refused),
         TEST(test_cluster_is_not_founded_twice),
     };
