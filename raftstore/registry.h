@@ -195,8 +195,8 @@ const struct registry_unit *registry_unit(const struct registry *registry, const
 const struct registry_machine *registry_machine(const struct registry *registry,
                                                 const char *id); /* Registered or not. */
 
-/* Whether the machine may ever have been given a unit of this name and not have said that it is gone: one that
- * there is, or one that was destroyed, as far as that is remembered. */
+/* Whether the machine may ever have been given a unit of this name and not have said that it is gone: one
+ * that there is, or one that was destroyed, as far as that is remembered. */
 bool registry_may_have_had(const struct registry *registry, const char *unit, const char *machine_id);
 
 size_t registry_unit_count(const struct registry *registry);
