@@ -87,6 +87,12 @@ int admission_check_alone(struct daemon *daemon, const struct registry_machine *
     return r;
 }
 
+/* The very host, in the boot in which it was a member. */
+static bool is_same_boot(const struct registry_removed *removed, const Fleet__RegisterMachine *machine)
+{
+    return machine->boot_id[0] != '\0' && streq(removed->boot_id, machine->boot_id);
+}
+
 int admission_check_leaving(const struct daemon *daemon, const Fleet__RegisterMachine *machine,
                             struct err *err)
 {
@@ -94,7 +100,7 @@ int admission_check_leaving(const struct daemon *daemon, const Fleet__RegisterMa
         registry_removed(store_registry(daemon->store), machine->machine_id);
 
     if (removed == NULL || removed->boot_id[0] == '\0' || machine->boot_id[0] == '\0' ||
-        streq(removed->boot_id, machine->boot_id))
+        is_same_boot(removed, machine))
         return 0;
     return err_set(
         err, -EEXIST,
@@ -267,14 +273,13 @@ static int check_not_awaited(const struct daemon *daemon, const Fleet__RegisterM
     if (!core_leads(daemon->core)) /* It begins to in this turn of the loop, and knows nobody yet. */
         return err_set(err, -EAGAIN, "this host has only begun to lead");
     if (removed == NULL || !core_machine_awaited(daemon->core, machine->machine_id) ||
-        (machine->boot_id[0] != '\0' && streq(removed->boot_id, machine->boot_id)))
+        is_same_boot(removed, machine))
         return 0;
     return err_set(
         err, -EEXIST,
         "machine %s (%s) was removed, and may still be stopping units of the cluster: a host with its "
         "machine id is let in when it has stopped them, or was silent for agent_ttl and until its leases "
-        "have "
-        "ended",
+        "have ended",
         machine->machine_id, removed->hostname);
 }
 

@@ -47,12 +47,15 @@ static const char *host_name(const struct registry *registry, const char *machin
     return machine != NULL && machine->registered ? machine->hostname : machine_id;
 }
 
-/* Its session may go on, for what it still has to stop. */
-static bool is_removed(const struct registry *registry, const char *machine_id)
+/* Its session may go on, for what it still has to stop. (The registry does not remember all.) */
+static bool is_removed(const struct api *api, const struct registry *registry, const char *machine_id)
 {
     const struct registry_machine *machine = registry_machine(registry, machine_id);
 
-    return (machine == NULL || !machine->registered) && registry_removed(registry, machine_id) != NULL;
+    if (machine != NULL && machine->registered)
+        return false;
+    return registry_removed(registry, machine_id) != NULL ||
+           core_machine_leaves(api->backend.core(api->data), machine_id);
 }
 
 int api_admit(const struct api_request *request, enum pki_role needed, struct err *err)
@@ -63,11 +66,10 @@ int api_admit(const struct api_request *request, enum pki_role needed, struct er
         .secure = api->backend.secure(api->data), .via = "", .via_role = PKI_ROLE_ADMIN};
     struct store_server servers[RAFT_SERVERS_MAX];
 
-    if (request->via != NULL && (is_removed(registry, request->via) ||
-                                 core_machine_leaves(api->backend.core(api->data), request->via)))
-        return err_set(err, -EACCES,
-                       "this host was removed from the cluster: nothing is done for it any more");
     if (request->via != NULL) {
+        if (is_removed(api, registry, request->via))
+            return err_set(err, -EACCES,
+                           "this host was removed from the cluster: nothing is done for it any more");
         facts.via = host_name(registry, request->via);
         facts.via_role = api_host_role(
             registry, servers, api->backend.servers(servers, RAFT_SERVERS_MAX, api->data), request->via);

@@ -249,17 +249,9 @@ static bool must_refuse(struct guard *guard, const struct raft_message *message)
     return false;
 }
 
-static struct raft_server *find_server(const struct raft_configuration *configuration, raft_id id)
-{
-    for (unsigned i = 0; i < configuration->n; i++)
-        if (configuration->servers[i].id == id)
-            return &configuration->servers[i];
-    return NULL;
-}
-
 static bool is_voter(const struct raft_configuration *configuration, raft_id id)
 {
-    const struct raft_server *server = find_server(configuration, id);
+    const struct raft_server *server = raft_compat_find_server(configuration, id);
 
     return server != NULL && server->role == RAFT_VOTER;
 }
@@ -340,7 +332,7 @@ static void clip_commit(struct guard *guard, struct raft_append_entries *append)
  * own log does not even name is not asked: nobody is promoted before it has the entry that added it.) */
 static void receive_vote_request(struct guard *guard, struct raft_message *message)
 {
-    struct raft_server *self = find_server(&guard->raft->configuration, guard->raft->id);
+    struct raft_server *self = raft_compat_find_server(&guard->raft->configuration, guard->raft->id);
     bool lent = self != NULL && self->role != RAFT_VOTER && raft_state(guard->raft) == RAFT_FOLLOWER;
     int role = lent ? self->role : 0;
 
@@ -350,7 +342,7 @@ static void receive_vote_request(struct guard *guard, struct raft_message *messa
     }
     guard->recv(&guard->io, message);
     if (lent) {
-        assert(self == find_server(&guard->raft->configuration, guard->raft->id));
+        assert(self == raft_compat_find_server(&guard->raft->configuration, guard->raft->id));
         self->role = role;
     }
 }

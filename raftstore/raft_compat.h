@@ -38,26 +38,33 @@
 #define raft_compat_set_transport_version(transport) ((void)((transport)->version = 1))
 #endif
 
+/* NULL: it is none of them. */
+static inline struct raft_server *raft_compat_find_server(const struct raft_configuration *configuration,
+                                                          raft_id id)
+{
+    for (unsigned i = 0; i < configuration->n; i++)
+        if (configuration->servers[i].id == id)
+            return &configuration->servers[i];
+    return NULL;
+}
+
 /* Changes where a server is in the configuration that is in memory. The next entry that changes the
  * configuration, and the next snapshot, are made of it. For who decides alone: any other server's log has the
  * old one (store_move_self()). */
 static inline int raft_compat_set_address(struct raft *raft, raft_id id, const char *address)
 {
-    for (unsigned i = 0; i < raft->configuration.n; i++) {
-        struct raft_server *server = &raft->configuration.servers[i];
-        char *copy;
+    struct raft_server *server = raft_compat_find_server(&raft->configuration, id);
+    char *copy;
 
-        if (server->id != id)
-            continue;
-        copy = raft_malloc(strlen(address) + 1);
-        if (copy == NULL)
-            return RAFT_NOMEM;
-        strcpy(copy, address);
-        raft_free(server->address);
-        server->address = copy;
-        return 0;
-    }
-    return RAFT_NOTFOUND;
+    if (server == NULL)
+        return RAFT_NOTFOUND;
+    copy = raft_malloc(strlen(address) + 1);
+    if (copy == NULL)
+        return RAFT_NOMEM;
+    strcpy(copy, address);
+    raft_free(server->address);
+    server->address = copy;
+    return 0;
 }
 
 /* 0.15: the entry of a change that raft would undo if it were cut off the log, or 0. It undoes it wrongly
@@ -144,9 +151,10 @@ static inline raft_index raft_compat_match_index(struct raft *raft, raft_id id)
 {
     raft_index index = 0;
 #if RAFT_COMPAT_IS_015
-    for (unsigned i = 0; raft_state(raft) == RAFT_LEADER && i < raft->configuration.n; i++)
-        if (raft->configuration.servers[i].id == id)
-            index = raft->leader_state.progress[i].match_index;
+    const struct raft_server *server = raft_compat_find_server(&raft->configuration, id);
+
+    if (raft_state(raft) == RAFT_LEADER && server != NULL)
+        index = raft->leader_state.progress[server - raft->configuration.servers].match_index;
 #else
     if (raft_match_index(raft, id, &index) != 0)
         index = 0;

@@ -23,10 +23,7 @@ const struct raft_server *store_find_server(const struct store *store, uint64_t 
 {
     if (store->raft_closed) /* libraft has freed them, and left the pointer. */
         return NULL;
-    for (unsigned i = 0; i < store->raft.configuration.n; i++)
-        if (store->raft.configuration.servers[i].id == id)
-            return &store->raft.configuration.servers[i];
-    return NULL;
+    return raft_compat_find_server(&store->raft.configuration, id);
 }
 
 /* What was written while a whole batch travels is no reason to call a server behind. */

@@ -490,9 +490,8 @@ bool core_leads(const struct core *core)
 
 bool core_machine_leaves(const struct core *core, const char *machine_id)
 {
-    const struct host *host = core->leads ? host_find(core->hosts, machine_id) : NULL;
-
-    return host != NULL && host->leaving && host->state != MACHINE_LOST;
+    return core_machine_awaited(core, machine_id) &&
+           host_find(core->hosts, machine_id)->state != MACHINE_LOST;
 }
 
 bool core_machine_awaited(const struct core *core, const char *machine_id)

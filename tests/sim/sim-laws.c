@@ -1083,17 +1083,16 @@ static const char *check_leftovers(const struct sim_host *host)
     return NULL;
 }
 
-static bool is_ready(const struct sim_host *leader, const struct sim_host *host)
-{
-    return core_machine_state(leader->daemon->core, host->machine_id) == MACHINE_READY;
-}
-
 /* A host that the leader does not know to be there, or NULL. */
-static const struct sim_host *not_ready(const struct sim_host *leader)
+static const struct sim_host *not_ready(const struct sim_host *leader, bool also_awaited)
 {
-    for (unsigned i = 0; i < sim.host_count; i++)
-        if (!sim.hosts[i].is_copy && !is_ready(leader, &sim.hosts[i]))
-            return &sim.hosts[i];
+    for (unsigned i = 0; i < sim.host_count; i++) {
+        const struct sim_host *host = &sim.hosts[i];
+
+        if (!host->is_copy && core_machine_state(leader->daemon->core, host->machine_id) != MACHINE_READY &&
+            (also_awaited || !core_machine_awaited(leader->daemon->core, host->machine_id)))
+            return host;
+    }
     return NULL;
 }
 
@@ -1102,11 +1101,7 @@ bool sim_law_all_called(void)
 {
     const struct sim_host *leader = sim_leader();
 
-    for (unsigned i = 0; leader != NULL && i < sim.host_count; i++)
-        if (!sim.hosts[i].is_copy && !is_ready(leader, &sim.hosts[i]) &&
-            !core_machine_awaited(leader->daemon->core, sim.hosts[i].machine_id))
-            return false;
-    return leader != NULL;
+    return leader != NULL && not_ready(leader, false) == NULL;
 }
 
 static const char *check_voters(void)
@@ -1136,7 +1131,7 @@ const char *sim_law_converged(void)
 
     if (leader == NULL || !sim_fleetd_acts(leader))
         return "there is no leader";
-    host = not_ready(leader);
+    host = not_ready(leader, true);
     if (host != NULL)
         return UNLIKE("%s is %s", host->name,
                       machine_state_to_string(core_machine_state(leader->daemon->core, host->machine_id)));

@@ -167,7 +167,9 @@ const char *reason_of(struct world *w, const char *unit); /* Valid until the nex
 
 /* Machines a, b and c have called a leader. */
 void three_machines(struct world *w);
-/* "x.service" runs on "a" of three. */
+/* "x.service" runs on "a" of three, as it has just reported. */
+void active_on_a(struct world *w);
+/* Likewise, for a ttl; and nothing is counted of how that came. */
 void running_on_a(struct world *w);
 /* Of six machines, all with a unit, these fall silent. */
 void six_machines_without(struct world *w, const char *silent);

@@ -19,9 +19,7 @@ static void test_a_cordoned_machine_keeps_what_it_has(void **state)
 {
     struct world w;
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     is_set(&w, "a", CORDONED);
     user_starts(&w, "y.service");
     user_starts(&w, "z.service");
@@ -205,9 +203,7 @@ static void test_a_new_leader_goes_on_with_a_drain(void **state)
 {
     struct world w;
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     leads(&w);
     is_set(&w, "a", DRAINING);
     machine_calls(&w, "b");

@@ -175,9 +175,7 @@ static void test_replaced_content_stays_where_it_is(void **state)
     struct world w;
     uint64_t generation;
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     world_forget(&w);
     generation = item_of(machine_of(&w, "a"), "x.service")->wanted;
     user_submits(&w, "x.service", OTHER, LAUNCHED);
@@ -220,9 +218,7 @@ static void test_what_runs_is_kept_though_nobody_noted_its_start(void **state)
 {
     struct world w;
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     falls_silent(&w, "a");
     advance(&w, TTL_MS);
     assert_string_equal(placed_on(&w, "x.service"), "b");
@@ -238,9 +234,7 @@ static void test_a_lost_machine_comes_back(void **state)
 {
     struct world w;
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     falls_silent(&w, "a");
     advance(&w, TTL_MS + BEAT_MS);
     reports(&w, "b", "x.service", "active");
@@ -260,9 +254,7 @@ static void test_back_before_its_units_were_moved(void **state)
 {
     struct world w;
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     falls_silent(&w, "a");
     w.hold = true;
     advance(&w, TTL_MS + BEAT_MS);

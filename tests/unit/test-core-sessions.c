@@ -235,9 +235,7 @@ static void test_a_living_machine_is_removed(void **state)
 {
     struct world w;
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     world_forget(&w);
     is_removed(&w, "a");
     assert_false(is_told(&w, "a", "x.service"));
@@ -257,9 +255,7 @@ static void test_a_removed_machine_calls_again(void **state)
     struct world w;
     const struct machine *a = &w.machines[0];
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     assert_false(core_machine_leaves(w.core, a->id));
     is_removed(&w, "a");
     for (unsigned i = 0; i < 2; i++) {
@@ -296,9 +292,7 @@ static void test_a_removed_machine_holds_up_nothing_else(void **state)
                       *all[] = {claims, claims + 1};
     struct effects effects = {0};
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     is_removed(&w, "a");
     claims[0].name = (char *)"y.service";
     claims[1].name = (char *)"x.service";
@@ -351,9 +345,7 @@ static void test_a_removed_machine_falls_silent(void **state)
 {
     struct world w;
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     falls_silent(&w, "a");
     is_removed(&w, "a");
     advance(&w, TTL_MS - 1);
@@ -368,9 +360,7 @@ static void test_removed_just_before_the_leader_changed(void **state)
 {
     struct world w;
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     w.hold = true;
     is_removed(&w, "a");
     leads(&w);
@@ -390,9 +380,7 @@ static void test_removed_and_moved_before_the_leader_changed(void **state)
 {
     struct world w;
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     is_removed(&w, "a");
     assert_string_equal(placed_on(&w, "x.service"), "b");
     leads(&w);

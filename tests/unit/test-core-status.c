@@ -51,9 +51,7 @@ static void test_status_of_a_restart(void **state)
 {
     struct world w;
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     assert_string_equal(outcome_of(&w, "x.service"), "active");
     world_forget(&w);
     user_restarts(&w, "x.service");
@@ -92,9 +90,7 @@ static void test_refused_content_is_not_active(void **state)
 {
     struct world w;
 
-    three_machines(&w);
-    user_starts(&w, "x.service");
-    reports(&w, "a", "x.service", "active");
+    active_on_a(&w);
     user_submits(&w, "x.service", OTHER, LAUNCHED);
     refuses(&w, "a", "x.service", "active");
     assert_string_equal(outcome_of(&w, "x.service"), "failed");

@@ -920,16 +920,23 @@ static void test_another_directory_is_refused(void **state)
     open_node(node); /* Nothing of that has harmed it. */
 }
 
-static void test_log_behind_its_record_is_refused(void **state)
+/* The record says that the log had come further than it has. */
+static void record_more(const struct node *node, uint64_t terms, uint64_t entries)
 {
-    struct world *w = *state;
-    struct node *node = make_log(w);
     _cleanup_(freep) char *path = xasprintf("%s/raft", node->directory);
     struct sidefile file;
 
     assert_int_equal(sidefile_read(path, &file, NULL), 0);
-    file.committed++;
+    file.term += terms;
+    file.committed += entries;
     assert_int_equal(sidefile_write(path, &file, NULL), 0);
+}
+
+static void test_log_behind_its_record_is_refused(void **state)
+{
+    struct node *node = make_log(*state);
+
+    record_more(node, 0, 1);
     assert_open_refused(node, -ESTALE, "this disk went back in time; wipe it");
 }
 
@@ -968,19 +975,14 @@ static void test_cluster_is_not_founded_twice(void **state)
  * often it is tried. */
 static void test_lost_term_stays_lost(void **state)
 {
-    struct world *w = *state;
-    struct node *node = make_log(w);
-    _cleanup_(freep) char *path = xasprintf("%s/raft", node->directory);
-    struct sidefile file;
+    struct node *node = make_log(*state);
 
-    assert_int_equal(sidefile_read(path, &file, NULL), 0);
-    file.term++;
-    assert_int_equal(sidefile_write(path, &file, NULL), 0);
+    record_more(node, 1, 0);
     for (unsigned i = 0; i < 5; i++)
         assert_open_refused(node, -ESTALE, "this disk went back in time; wipe it");
 }
 
-static void lose_metadata(struct node *node)
+static void assert_refused_without_metadata(struct node *node)
 {
     for (unsigned i = 1; i <= 2; i++) {
         _cleanup_(freep) char *path = xasprintf("%s/raft/metadata%u", node->directory, i);
@@ -996,13 +998,13 @@ static void test_lost_metadata_stay_lost(void **state)
     struct node *node = make_log(*state);
 
     node->bootstrap = false;
-    lose_metadata(node);
+    assert_refused_without_metadata(node);
 }
 
 /* Who has founded its cluster says so at every start. */
 static void test_lost_metadata_of_a_founder(void **state)
 {
-    lose_metadata(make_log(*state));
+    assert_refused_without_metadata(make_log(*state));
 }
 
 static void test_lost_metadata_and_record(void **state)
@@ -1011,7 +1013,7 @@ static void test_lost_metadata_and_record(void **state)
     _cleanup_(freep) char *path = xasprintf("%s/raft/progress", node->directory);
 
     assert_int_equal(unlink(path), 0);
-    lose_metadata(node);
+    assert_refused_without_metadata(node);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
